@@ -1,0 +1,207 @@
+"""MkDocs hook: tables of the reference that are made from the code, so that they cannot drift from it.
+
+A line `{{ name }}` in a page under `docs/reference` is replaced by the table of that name in `TABLES`.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from itertools import pairwise
+from textwrap import dedent
+from typing import Any
+
+import msgspec
+
+from limen.contracts.contract import Batching, Contract, Example, Field, Slo, Tolerance
+from limen.contracts.errors import ErrorCode
+from limen.contracts.tensors import BY_NAME
+from limen.gateway.grpc.config import GrpcConfig
+from limen.gateway.grpc.status import STATUS as GRPC_STATUS
+from limen.gateway.http.config import HttpLimits
+from limen.gateway.http.errors import STATUS as HTTP_STATUS
+from limen.packaging import rules
+from limen.packaging.decoder import MANIFEST
+from limen.packaging.manifest import Bind, Manifest, OutputBinding
+
+MARK = re.compile(r"^\{\{ ([a-z-]+) \}\}$", re.MULTILINE)
+SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
+    "manifest": ((), None),
+    "field": (("inputs",), Field),
+    "bind": (("bind",), Bind),
+    "bind-output": (("bind", "outputs"), OutputBinding),
+    "slo": (("slo",), Slo),
+    "batching": (("batching",), Batching),
+    "example": (("examples",), Example),
+    "tolerance": (("tolerance",), Tolerance),
+}
+"""The mappings of `model.yaml`: the keys that lead there, and the type that holds the defaults."""
+FIXED_LIMITS = (
+    ("Longest request target", "limen.gateway.http.routes", "MAX_TARGET_BYTES", "bytes"),
+    ("Levels of nested JSON", "limen.contracts.strict_json", "MAX_DEPTH", ""),
+    ("Inputs of one REST request", "limen.gateway.http.tensors", "MAX_INPUTS", ""),
+    ("Inputs of one gRPC request", "limen.gateway.grpc.codec", "MAX_INPUTS", ""),
+    ("Requested outputs", "limen.serving.dataplane", "MAX_REQUESTED_OUTPUTS", ""),
+    ("Request parameters", "limen.contracts.parameters", "MAX_PARAMETERS", ""),
+    ("Dimensions of a tensor", "limen.contracts.wire", "MAX_DIMENSIONS", ""),
+    ("Elements of a tensor", "limen.contracts.wire", "MAX_ELEMENTS", ""),
+    ("One BYTES element", "limen.contracts.wire", "MAX_BYTES_ELEMENT", "bytes"),
+    ("Elements of an output to classify", "limen.contracts.classification", "MAX_ELEMENTS", ""),
+    ("A caller's deadline, which is cut to this", "limen.contracts.inference", "MAX_DEADLINE_S", "s"),
+    ("Mistakes named in one error", "limen.contracts.errors", "MAX_VIOLATIONS", ""),
+    ("Fields in one list of `model.yaml`", "limen.packaging.fields", "MAX_FIELDS", ""),
+    ("A file of examples", "limen.packaging.decoder", "MAX_EXAMPLES_BYTES", "bytes"),
+    ("Files of a package", "limen.packaging.paths", "MAX_FILES", ""),
+    ("A file of a package", "limen.packaging.index", "MAX_FILE_BYTES", "bytes"),
+)
+"""Limits that are constants: what they bound, where they are, and their unit."""
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put the tables in."""
+    if not page.file.src_uri.startswith("reference/"):
+        return markdown
+    return MARK.sub(lambda mark: TABLES[mark[1]](), markdown)
+
+
+def manifest_table(section: str) -> str:
+    """Return the keys of one mapping of `model.yaml`."""
+    keys, holder = section_of(section)
+    rows = []
+    for key in keys.keys:
+        default = "**required**" if key.required else default_of(key.name, holder)
+        rows.append((f"`{key.name}`", words(key.rule), default, f"{key.doc[:1].upper()}{key.doc[1:]}."))
+    return table(("key", "value", "default", "meaning"), rows)
+
+
+def section_of(section: str) -> tuple[rules.Keys, type[Any] | None]:
+    """Return the keys of a mapping of `model.yaml` and the type that holds their defaults."""
+    path, holder = SECTIONS[section]
+    rule: Any = MANIFEST
+    for step in path:
+        rule = next(key.rule for key in inner_keys(rule).keys if key.name == step)
+    return inner_keys(rule), holder
+
+
+def inner_keys(rule: Any) -> rules.Keys:
+    """Return the mapping with fixed keys that is a rule, or within it."""
+    while not isinstance(rule, rules.Keys):
+        rule = getattr(rule, "item", None) or getattr(rule, "mapping", None) or rule.items
+    return rule
+
+
+def words(rule: Any) -> str:
+    """Return what a rule takes, in words."""
+    match rule:
+        case rules.Text(rule=form):
+            return form or "text"
+        case rules.Flag():
+            return "true or false"
+        case rules.Number():
+            bounds = [(rule.above, "above"), (rule.low, "from"), (rule.high, "to")]
+            kind = "whole number" if rule.whole else "number"
+            return " ".join([kind, *(f"{word} {bound:,}" for bound, word in bounds if bound is not None)])
+        case rules.OneOf(words=choices) if set(choices) == set(BY_NAME):
+            return "a [type](#types)"
+        case rules.OneOf(words=choices):
+            return " · ".join(f"`{choice}`" for choice in choices)
+        case rules.Anything():
+            return "any value"
+        case rules.ListOf(item=item):
+            return f"list of {'mappings' if isinstance(item, rules.Keys) else words(item)}"
+        case rules.MapOf(item=item):
+            return f"mapping to {words(item)}"
+        case rules.ByKind(words=choice):
+            return choice
+        case rules.Keys():
+            return "mapping"
+        case _:  # a rule of one list only; its docstring says what it takes
+            promise = (type(rule).__doc__ or "").partition("\n")[0].removesuffix(".")
+            return promise.partition(": ")[2] or promise
+
+
+def default_of(key: str, holder: type[Any] | None) -> str:
+    """Return the default of an optional key as it is written in YAML; a dash when leaving it out means nothing is said."""
+    holders = (Contract, Manifest) if holder is None else (holder,)
+    for struct in holders:
+        found = next((f for f in msgspec.structs.fields(struct) if f.name == key), None)
+        if found is not None:
+            return yaml_word(found.default)
+    raise LookupError(f"no default for {key}")
+
+
+def yaml_word(value: Any) -> str:
+    """Return a default as YAML in a code span."""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, (int, float)) or (isinstance(value, str) and value):
+        return f"`{value}`"
+    return "–"
+
+
+def type_table() -> str:
+    """Return the element types with their OIP names."""
+    rows = [(f"`{t.name}`", f"`{t.wire}`", t.size or "variable") for t in BY_NAME.values()]
+    return table(("type", "in the protocol", "bytes an element"), rows)
+
+
+def settings_table(struct: type[Any]) -> str:
+    """Return the fields of a settings struct, with what their docstrings say."""
+    said = texts_of(struct)
+    rows = [
+        (f"`{f.name}`", f"`{f.default!r}`".replace("'", ""), said.get(f.name, ""))
+        for f in msgspec.structs.fields(struct)
+    ]
+    return table(("setting", "default", "why"), rows)
+
+
+def texts_of(kind: type[Any]) -> dict[str, str]:
+    """Return the text under each field of a class or member of an enum, on one line."""
+    [definition] = ast.parse(dedent(inspect.getsource(kind))).body
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    found = {}
+    for item, after in pairwise(body):
+        name = (
+            item.target
+            if isinstance(item, ast.AnnAssign)
+            else item.targets[0]
+            if isinstance(item, ast.Assign)
+            else None
+        )
+        if isinstance(name, ast.Name) and isinstance(after, ast.Expr):
+            found[name.id] = " ".join(ast.literal_eval(after.value).split())
+    return found
+
+
+def limits_table() -> str:
+    """Return the limits that are constants of the code."""
+    rows = [(what, f"{getattr(import_module(module), name):,} {unit}") for what, module, name, unit in FIXED_LIMITS]
+    return table(("what", "at most"), rows)
+
+
+def status_table() -> str:
+    """Return every canonical code with its status on both protocols."""
+    said = texts_of(ErrorCode)
+    rows = [(f"`{code}`", HTTP_STATUS[code], f"`{GRPC_STATUS[code].name}`", said[code.name]) for code in ErrorCode]
+    return table(("outcome", "HTTP", "gRPC", "meaning"), rows)
+
+
+def table(head: tuple[str, ...], rows: Any) -> str:
+    """Return a Markdown table."""
+
+    def lines() -> Iterator[str]:
+        for row in (head, ("---",) * len(head), *rows):
+            yield "| " + " | ".join(str(cell).strip().replace("|", "\\|") for cell in row) + " |"
+
+    return "\n".join(lines())
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    **{f"keys-{name}": (lambda name=name: manifest_table(name)) for name in SECTIONS},  # type: ignore[misc]
+    "types": type_table,
+    "http-limits": lambda: settings_table(HttpLimits),
+    "grpc-config": lambda: settings_table(GrpcConfig),
+    "fixed-limits": limits_table,
+    "statuses": status_table,
+}

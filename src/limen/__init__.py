@@ -1,0 +1,30 @@
+"""Limen puts a governed API in front of a machine-learning model.
+
+This package root stays light: importing it loads nothing but this file, so that the command line answers at once. What it
+exports is resolved on first use (PEP 562). It holds no logic; the composition root is `limen.app`.
+"""
+
+from importlib import import_module
+from typing import Final
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__"]
+
+_LAZY: Final[dict[str, str]] = {}
+"""Exported name → module that defines it; each name here is in `__all__` as well."""
+
+
+def __getattr__(name: str) -> object:
+    """Import an exported name from its module the first time it is asked for."""
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the exported names, loaded or not."""
+    return sorted({*globals(), *__all__})
