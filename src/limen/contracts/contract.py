@@ -1,0 +1,157 @@
+"""The contract of a model: what goes in, what comes out and what its owner promises.
+
+These are plain immutable values. `packaging.manifest` builds them from `model.yaml`; `contracts.records` and
+`contracts.checks` compile them into validators; `contracts.openapi` and `contracts.proto` describe them to callers.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from limen.contracts.tensors import BY_NAME, ElementType, Kind
+
+Scalar = bool | int | float | str
+Json = Any
+"""A decoded JSON value."""
+
+
+class Sensitivity(StrEnum):
+    """How carefully a field must be kept."""
+
+    PUBLIC = "public"
+    """May appear anywhere."""
+    INTERNAL = "internal"
+    """May appear in answers and in logs inside the organisation."""
+    PERSONAL = "personal"
+    """About a person: never in logs, errors, metrics or traces."""
+    SECRET = "secret"
+    """Never leaves the process except to the caller who sent it."""
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One named input or output.
+
+    `shape` leaves out the batch axis: `()` is one value a row, `(30,)` thirty, `(-1,)` as many as the caller sends.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...] = ()
+    number: int | None = None
+    """Protobuf field number; its place in the list, from 1, when not given."""
+    title: str = ""
+    description: str = ""
+    unit: str = ""
+    minimum: float | int | None = None
+    maximum: float | int | None = None
+    enum: tuple[Scalar, ...] | None = None
+    pattern: str | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    nullable: bool = False
+    """A missing value is allowed: `null` in JSON, NaN in a float tensor, None in a string tensor."""
+    default: Json = msgspec.UNSET
+    """Taken when a record leaves the field out; without one the field is required unless it is nullable."""
+    finite: bool = True
+    """NaN and infinity are refused."""
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+    examples: tuple[Json, ...] = ()
+    labels: tuple[str, ...] = ()
+    """Names of the classes along the last axis (outputs)."""
+
+    @property
+    def element(self) -> ElementType:
+        """The element type."""
+        return BY_NAME[self.type]
+
+    @property
+    def wire(self) -> str:
+        """The OIP datatype."""
+        return BY_NAME[self.type].wire
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a record must carry the field."""
+        return self.default is msgspec.UNSET and not self.nullable
+
+    @property
+    def has_default(self) -> bool:
+        """Whether a value stands in for the field when it is left out."""
+        return self.default is not msgspec.UNSET and self.default is not None
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether one row holds exactly one value."""
+        return not self.shape
+
+    @property
+    def is_float(self) -> bool:
+        """Whether elements are floating-point numbers."""
+        return self.element.kind is Kind.FLOAT
+
+    @property
+    def batched_shape(self) -> tuple[int, ...]:
+        """The OIP shape, with -1 for the batch axis first."""
+        return (-1, *self.shape)
+
+
+class Slo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the owner promises about time."""
+
+    p95_ms: float | None = None
+    """95 % of the answers are given within this many milliseconds."""
+    deadline_ms: float | None = None
+    """An answer later than this is useless; the default deadline of a request that names none."""
+
+
+class Batching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many rows may travel together."""
+
+    max_rows: int = 1024
+    """Rows in one run of the model; larger requests are run in parts."""
+    max_request_rows: int = 65_536
+    """Rows in one request; more are refused."""
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One golden example: a record and, when known, the answer it must give."""
+
+    name: str = ""
+    inputs: dict[str, Json] = {}
+    outputs: dict[str, Json] = {}
+
+
+class Tolerance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a number may differ from its golden value: `|a - b| <= absolute + relative * |b|`."""
+
+    absolute: float = 1e-5
+    relative: float = 1e-4
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model promises. Immutable; one per version."""
+
+    name: str
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    title: str = ""
+    description: str = ""
+    owner: str = ""
+    licence: str = ""
+    tags: tuple[str, ...] = ()
+    task: str = ""
+    slo: Slo = Slo()
+    batching: Batching = Batching()
+    examples: tuple[Example, ...] = ()
+    tolerance: Tolerance = Tolerance()
+
+    def input(self, name: str) -> Field | None:
+        """Return the input field of that name, or None."""
+        return next((f for f in self.inputs if f.name == name), None)
+
+    def output(self, name: str) -> Field | None:
+        """Return the output field of that name, or None."""
+        return next((f for f in self.outputs if f.name == name), None)

@@ -1,0 +1,50 @@
+"""Names and identifiers: parsed once at the edge, trusted afterwards.
+
+Rules: model and endpoint names match `[a-z0-9][a-z0-9._-]{0,62}` without `..`; field names are identifiers so that they
+can stand in JSON, OpenAPI and Protobuf alike; request ids match `[A-Za-z0-9._:-]{1,128}`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from limen.contracts.errors import InvalidArgument, Reason
+
+ModelName = NewType("ModelName", str)
+FieldName = NewType("FieldName", str)
+Version = NewType("Version", str)
+
+MODEL_NAME = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,62}", re.ASCII)
+FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+
+MODEL_NAME_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, without '..'"
+FIELD_NAME_RULE = "1 to 63 letters, digits and '_', starting with a letter"
+
+
+def shown(name: str) -> str:
+    """Return a caller's own name for an error path: short and harmless in a log, or `?`."""
+    return name if FIELD_NAME.fullmatch(name) else "?"
+
+
+def parse_model_name(text: str, path: str = "model_name") -> ModelName:
+    """Return `text` as a model name or raise `InvalidArgument`."""
+    if MODEL_NAME.fullmatch(text) is None:
+        raise InvalidArgument.at(path, f"must be {MODEL_NAME_RULE}", Reason.INVALID_NAME)
+    return ModelName(text)
+
+
+def parse_version(text: str, path: str = "model_version") -> Version:
+    """Return `text` as a version number (1, 2, …) or raise `InvalidArgument`."""
+    if VERSION.fullmatch(text) is None:
+        raise InvalidArgument.at(path, "must be a whole number from 1, without leading zeros", Reason.INVALID_VERSION)
+    return Version(text)
+
+
+def parse_request_id(text: str, path: str = "id") -> str:
+    """Return `text` as a request id that is safe in logs and headers, or raise `InvalidArgument`."""
+    if REQUEST_ID.fullmatch(text) is None:
+        raise InvalidArgument.at(path, "must be 1 to 128 of A-Z, a-z, 0-9, '.', '_', ':' and '-'", Reason.INVALID_ID)
+    return text

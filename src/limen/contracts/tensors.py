@@ -1,0 +1,95 @@
+"""Element types: one table for the contract's names, the wire names of OIP, sizes and NumPy.
+
+Tensors inside Limen are NumPy arrays, row-major, with the batch as the first axis. `string` elements are `str` and `bytes`
+elements are `bytes`, both in object arrays; on the wire both are `BYTES`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+import ml_dtypes
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Kind(StrEnum):
+    """What family an element type belongs to."""
+
+    BOOL = "bool"
+    INT = "int"
+    FLOAT = "float"
+    TEXT = "text"
+    BINARY = "binary"
+
+
+class ElementType(msgspec.Struct, frozen=True, gc=False):
+    """One element type as every layer sees it."""
+
+    name: str
+    """Contract name, e.g. `float32`."""
+    wire: str
+    """OIP datatype, e.g. `FP32`."""
+    size: int
+    """Bytes per element; 0 when variable."""
+    kind: Kind
+    dtype: np.dtype[Any]
+    """Little-endian NumPy dtype; object for string and bytes."""
+    low: int = 0
+    """Smallest integer value (integers only)."""
+    high: int = 0
+    """Largest integer value (integers only)."""
+
+
+def _int(bits: int, *, signed: bool) -> ElementType:
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    name = f"{'' if signed else 'u'}int{bits}"
+    return ElementType(name, name.upper(), bits // 8, Kind.INT, np.dtype(name), low, high)
+
+
+TYPES: Final = (
+    ElementType("bool", "BOOL", 1, Kind.BOOL, np.dtype(np.bool_)),
+    *(_int(bits, signed=True) for bits in (8, 16, 32, 64)),
+    *(_int(bits, signed=False) for bits in (8, 16, 32, 64)),
+    ElementType("float16", "FP16", 2, Kind.FLOAT, np.dtype("<f2")),
+    ElementType("bfloat16", "BF16", 2, Kind.FLOAT, np.dtype(ml_dtypes.bfloat16)),
+    ElementType("float32", "FP32", 4, Kind.FLOAT, np.dtype("<f4")),
+    ElementType("float64", "FP64", 8, Kind.FLOAT, np.dtype("<f8")),
+    ElementType("string", "BYTES", 0, Kind.TEXT, np.dtype(object)),
+    ElementType("bytes", "BYTES", 0, Kind.BINARY, np.dtype(object)),
+)
+BY_NAME: Final = {t.name: t for t in TYPES}
+BY_WIRE: Final = {t.wire: t for t in TYPES}
+"""OIP datatype to element type; `BYTES` gives `bytes`, which a `string` field turns into text when it is checked."""
+
+WIRE_OF: Final = {t.dtype: t.wire for t in TYPES}
+"""NumPy dtype to OIP datatype."""
+
+
+def is_whole(value: float) -> bool:
+    """Return whether a float is a whole number that it represents exactly."""
+    return value.is_integer() and abs(value) <= 1 << 53
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """Name, type and shape of one tensor of an artifact.
+
+    `shape` includes the batch axis when there is one; -1 is variable.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+    """Names along the last axis (features or classes), when the file knows them."""
+
+
+def element_type_of(dtype: np.dtype[Any]) -> ElementType | None:
+    """Return the element type of a NumPy dtype, or None when contracts cannot express it."""
+    if dtype.kind in "OSU":
+        return BY_NAME["bytes" if dtype.kind == "S" else "string"]
+    return BY_NAME.get(dtype.name)

@@ -1,0 +1,120 @@
+"""The compiled contract over tensors."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from limen.contracts.checks import ContractCheck
+from limen.contracts.contract import Contract, Field
+from limen.contracts.errors import InvalidArgument, InvalidOutput, Reason
+
+SCORE = (Field(name="y", type="float32"),)
+
+
+def check(*inputs, outputs=SCORE):
+    return ContractCheck(Contract(name="m", inputs=inputs, outputs=outputs))
+
+
+def refused(contract, inputs):
+    with pytest.raises(InvalidArgument) as caught:
+        contract.check_inputs(inputs)
+    return caught.value
+
+
+def test_a_good_request_gives_its_rows():
+    contract = check(Field(name="x", type="float32", shape=(2,)), Field(name="s", type="string"))
+    texts = np.array([b"a", "b", b"\xc3\xa9"], object)
+    inputs = {"x": np.zeros((3, 2), np.float32), "s": texts}
+    assert contract.check_inputs(inputs) == 3
+    assert inputs["s"].tolist() == ["a", "b", "é"]
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((1, 2), np.float64), Reason.DTYPE),
+        (np.zeros((1, 3), np.float32), Reason.SHAPE_MISMATCH),
+        (np.zeros(2, np.float32), Reason.SHAPE_MISMATCH),
+        (np.zeros((), np.float32), Reason.SHAPE_MISMATCH),
+        (np.zeros((0, 2), np.float32), Reason.BATCH_LIMIT),
+        (np.array([[0, np.nan]], np.float32), Reason.NOT_FINITE),
+        (np.array([[-np.inf, 0]], np.float32), Reason.NOT_FINITE),
+    ],
+)
+def test_what_breaks_the_contract_is_refused_with_its_reason(array, reason):
+    assert refused(check(Field(name="x", type="float32", shape=(2,))), {"x": array}).reason is reason
+
+
+def test_large_finite_values_are_finite():
+    contract = check(Field(name="x", type="float32", shape=(2,)))
+    assert contract.check_inputs({"x": np.full((4, 2), 3e38, np.float32)}) == 4
+
+
+def test_bounds_are_those_of_the_fields_own_precision():
+    contract = check(Field(name="x", type="float32", minimum=0.1, maximum=0.7))
+    assert contract.check_inputs({"x": np.array([0.1, 0.7], np.float32)}) == 2
+    error = refused(contract, {"x": np.array([0.5, 0.75], np.float32)})
+    assert (error.violations[0].path, error.violations[0].reason) == ("x[1]", "must be ≤ 0.7")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_b32_narrow_floats_are_checked_for_nan_too(dtype):
+    name = np.dtype(dtype).name
+    contract = check(Field(name="x", type=name))
+    assert refused(contract, {"x": np.array([np.nan], dtype)}).reason is Reason.NOT_FINITE
+    assert check(Field(name="x", type=name, finite=False)).check_inputs({"x": np.array([np.nan], dtype)}) == 1
+
+
+def test_nan_is_a_missing_value_where_one_may_be_missing():
+    contract = check(Field(name="x", type="float64", nullable=True, minimum=0))
+    assert contract.check_inputs({"x": np.array([np.nan, 1.0])}) == 2
+    assert refused(contract, {"x": np.array([np.inf, 1.0])}).reason is Reason.NOT_FINITE
+
+
+def test_b23_missing_and_extra_inputs_are_named_and_optional_ones_filled():
+    contract = check(
+        Field(name="a", type="int32"),
+        Field(name="b", type="float32", default=1.5),
+        Field(name="c", type="string", nullable=True),
+    )
+    inputs = {"a": np.array([1, 2], np.int32)}
+    assert contract.check_inputs(inputs) == 2
+    assert (inputs["b"].tolist(), inputs["c"].tolist()) == ([1.5, 1.5], [None, None])
+    error = refused(contract, {"z": np.array([1], np.int32)})
+    assert {str(v) for v in error.violations} == {"z: is not an input of this model", "a: is a required input"}
+
+
+def test_inputs_must_have_the_same_rows():
+    contract = check(Field(name="a", type="int32"), Field(name="b", type="int32"))
+    arrays = {"a": np.zeros(2, np.int32), "b": np.zeros(3, np.int32)}
+    assert refused(contract, arrays).reason is Reason.SHAPE_MISMATCH
+
+
+def test_an_answer_is_given_in_the_order_of_the_contract():
+    outputs = (Field(name="p", type="float32"), Field(name="q", type="int64"))
+    contract = check(Field(name="x", type="int32"), outputs=outputs)
+    answer = {"extra": np.zeros(1), "q": np.zeros(1, np.int64), "p": np.zeros(1, np.float32)}
+    assert list(contract.check_outputs(answer, 1)) == ["p", "q"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"y": np.array([np.nan], np.float32)},
+        {"y": np.array([1, 2], np.float32)},
+        {"y": np.array([1], np.float64)},
+        {"y": np.array([[1]], np.float32)},
+    ],
+)
+def test_d3_an_answer_that_breaks_the_contract_is_the_models_fault(answer):
+    with pytest.raises(InvalidOutput):
+        check(Field(name="x", type="int32")).check_outputs(answer, 1)
+
+
+def test_exact_checking_looks_at_the_range_of_an_answer():
+    contract = check(Field(name="x", type="int32"), outputs=(Field(name="y", type="float32", maximum=1),))
+    answer = {"y": np.array([2], np.float32)}
+    assert list(contract.check_outputs(answer, 1)) == ["y"]
+    with pytest.raises(InvalidOutput):
+        contract.check_outputs(answer, 1, exact=True)
