@@ -1,0 +1,109 @@
+"""The `bind` part of `model.yaml`: its keys, and its checks against the inputs and outputs.
+
+Not here: applying a binding to tensors, which is the runtime's business, and comparing it with the artifact's own tensors,
+which only a loaded model knows. Called by `packaging.decoder`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from limen.contracts.contract import Field
+from limen.contracts.tensors import Kind
+from limen.packaging.fields import FIELD_NAME_TEXT, FIELD_NAMES, Fields, field_reference
+from limen.packaging.rules import INVALID, ByKind, Flag, Key, Keys, MapOf, Number, Report, Text, at
+
+TENSOR_NAME: Final = Text(form=r"[^\x00-\x1f\x7f]{1,500}", rule="the name of a tensor")
+OUTPUT_BINDING: Final = Keys(
+    (
+        Key("tensor", TENSOR_NAME, "the artifact's output tensor", required=True),
+        Key("column", Number(whole=True, low=0), "take this column of the tensor's last axis"),
+        Key("argmax", Flag(), "take the place of the largest value of the last axis"),
+    )
+)
+BIND: Final = Keys(
+    (
+        Key(
+            "inputs",
+            MapOf(key=TENSOR_NAME, item=FIELD_NAMES),
+            "artifact tensor to the scalar fields packed as its columns, or to the one field it is renamed from",
+        ),
+        Key(
+            "outputs",
+            MapOf(
+                key=FIELD_NAME_TEXT,
+                item=ByKind("the name of a tensor or a mapping", text=TENSOR_NAME, mapping=OUTPUT_BINDING),
+            ),
+            "output field to the tensor it comes from",
+        ),
+    )
+)
+_FAMILY: Final = {
+    **dict.fromkeys([Kind.BOOL, Kind.INT, Kind.FLOAT], "numbers"),
+    Kind.TEXT: "string",
+    Kind.BINARY: "bytes",
+}
+"""Kinds whose fields may be columns of one tensor; a bool is the number 0 or 1 there."""
+
+
+def check_bind(bind: Any, inputs: Fields, outputs: Fields, report: Report) -> None:
+    """Report what does not fit between `bind` and the fields."""
+    if inputs:
+        _check_inputs(bind.get("inputs", {}), inputs, report)
+    if outputs:
+        _check_outputs(bind.get("outputs", {}), outputs, report)
+
+
+def _check_inputs(bindings: dict[str, Any], inputs: Fields, report: Report) -> None:
+    find = field_reference(inputs, "input")
+    bound: dict[str, str] = {}
+    for tensor, names in bindings.items():
+        where = at("bind.inputs", tensor)
+        packed = names if isinstance(names, list) else [names]
+        families: dict[str, str] = {}
+        for i, name in enumerate(packed):
+            place = where if names is name else at(where, i)
+            if name is INVALID:
+                continue
+            field = find(name, place, report)
+            if name in bound:
+                report.add(place, f"the field {name} is bound already, to {bound[name]}")
+            bound.setdefault(name, tensor)
+            if field is not None and isinstance(names, list):
+                _check_packed(field, place, families, report)
+    for name in inputs:
+        if name in bindings and name not in bound:
+            text = f"the unbound field {name} would go to this tensor as well; bind it to the tensor it belongs to"
+            report.add(at("bind.inputs", name), text)
+
+
+def _check_packed(field: Field, place: str, families: dict[str, str], report: Report) -> None:
+    if not field.is_scalar:
+        report.add(place, f"the field {field.name} has a shape; only scalar fields can be packed")
+    families.setdefault(_FAMILY[field.element.kind], field.name)
+    if len(families) > 1:
+        first, name = next(iter(families.items()))
+        text = f"the field {field.name} is {field.type} and {name} is {first}; one tensor takes one kind of fields"
+        report.add(place, text)
+        del families[_FAMILY[field.element.kind]]
+
+
+def _check_outputs(bindings: dict[str, Any], outputs: Fields, report: Report) -> None:
+    find = field_reference(outputs, "output")
+    for name, binding in bindings.items():
+        where = at("bind.outputs", name)
+        field = find(name, where, report)
+        if field is None or not isinstance(binding, dict) or not binding.get("argmax"):
+            continue
+        if "column" in binding:
+            report.add(where, "takes either column or argmax, not both")
+        if field.element.kind is Kind.TEXT and not field.enum and not field.labels:
+            report.add(where, f"argmax gives a number; the string output {name} needs an enum or labels to name it")
+        elif field.element.kind not in (Kind.TEXT, Kind.INT):
+            report.add(where, f"argmax gives a whole number or a name; the output {name} is {field.type}")
+
+
+def plain_bind(bind: Any) -> Any:
+    """Return `bind` with every output in its long form."""
+    outputs = {k: {"tensor": v} if isinstance(v, str) else v for k, v in bind.get("outputs", {}).items()}
+    return {**bind, "outputs": outputs}

@@ -1,0 +1,64 @@
+"""What `model.yaml` says, as plain values. `packaging.decoder` reads the file; this module only names its parts.
+
+    name: credit
+    backend: onnx
+    artifact: model.onnx
+    inputs:  [...]            the contract's fields
+    outputs: [...]
+    bind:
+      inputs:  {numeric: [loan_amount, interest_rate]}   artifact tensor <- contract fields, packed as columns
+      outputs: {default_probability: {tensor: probabilities, column: 1}}
+
+A contract field that `bind` does not mention is bound to the artifact's tensor of the same name.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from limen.contracts.contract import Contract
+
+MANIFEST_NAME = "model.yaml"
+
+
+class OutputBinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where one contract output comes from."""
+
+    tensor: str
+    """The artifact's output tensor."""
+    column: int | None = None
+    """Take this column of the tensor's last axis."""
+    argmax: bool = False
+    """Take the index of the largest value of the last axis; a string output takes its `enum` entry (or label) there."""
+
+
+class Bind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How contract fields map to the artifact's own tensors."""
+
+    inputs: dict[str, tuple[str, ...] | str] = {}
+    """Artifact tensor to the scalar fields packed as its columns, or to the one field it is renamed from."""
+    outputs: dict[str, OutputBinding] = {}
+    """Contract output to its source."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One package: its contract and how the artifact fulfils it."""
+
+    contract: Contract
+    backend: str
+    """Name of the backend that loads the artifact: onnx, sklearn, xgboost, lightgbm, python."""
+    artifact: str
+    """Path of the artifact in the package; for `python` the file and the class, `model.py:CreditModel`."""
+    bind: Bind = Bind()
+    reference: str = ""
+    """Path of a sample of the training data (CSV or Parquet), for checks and for drift later."""
+
+    @property
+    def artifact_path(self) -> str:
+        """The path of the artifact's file, without the class of a `python` artifact."""
+        return self.artifact.partition(":")[0] if self.backend == "python" else self.artifact
+
+    @property
+    def needs_trust(self) -> bool:
+        """Whether loading the package runs code that came with it."""
+        return self.backend == "python"

@@ -1,0 +1,136 @@
+"""What `limen init` writes is a manifest that can be read back and served."""
+
+import re
+
+import numpy as np
+import pytest
+
+from limen.contracts.tensors import TensorSpec
+from limen.packaging.decoder import decode_manifest
+from limen.packaging.scaffold import scaffold
+from limen.runtime.binding import compile_binding
+from limen.runtime.predictor import Signature
+
+MATRIX = Signature((TensorSpec("X", "float32", (-1, 3)),), (TensorSpec("probabilities", "float32", (-1, 2)),))
+NAMED = Signature(
+    (TensorSpec("X", "float32", (-1, 2), ("Age (years)", "2nd income")),),
+    (TensorSpec("prediction", "float64", (-1,)),),
+)
+TABLE = Signature(
+    (TensorSpec("age", "float64", (-1,)), TensorSpec("home state", "string", (-1,))),
+    (TensorSpec("label", "string", (-1,)), TensorSpec("probabilities", "float64", (-1, 2), ("no", "yes: maybe"))),
+)
+SAMPLE = {
+    "age": np.array([31.5, np.nan, 20, 64]),
+    "home state": np.array(["CA", "NY", "CA", "CA"], object),
+}
+
+
+def written(signature, sample=None, backend="onnx", artifact="model.onnx"):
+    """Scaffold, read it back, and bind it to the artifact it was made from."""
+    text = scaffold("credit", backend, artifact, signature, sample)
+    manifest = decode_manifest(text)
+    compile_binding(manifest, signature)
+    return text, manifest
+
+
+def test_a_matrix_stays_one_field():
+    _, manifest = written(MATRIX)
+    [field] = manifest.contract.inputs
+    assert (field.name, field.type, field.shape) == ("X", "float32", (3,))
+    assert [(f.name, f.shape) for f in manifest.contract.outputs] == [("probabilities", (2,))]
+    assert (manifest.backend, manifest.artifact) == ("onnx", "model.onnx")
+
+
+def test_named_columns_become_fields_that_are_packed():
+    _, manifest = written(NAMED)
+    assert [f.name for f in manifest.contract.inputs] == ["Age_years", "field_2nd_income"]
+    assert manifest.bind.inputs == {"X": ("Age_years", "field_2nd_income")}
+
+
+def test_the_header_of_a_sample_names_the_columns_of_a_matrix():
+    sample = {"a": np.array([1, 2]), "b": np.array([0.5, 1.5]), "c": np.array([3, 3])}
+    text, manifest = written(MATRIX, sample)
+    assert manifest.bind.inputs == {"X": ("a", "b", "c")}
+    assert "# observed 0.5 to 1.5" in text
+
+
+def test_a_sample_of_another_width_names_nothing():
+    _, manifest = written(MATRIX, {"a": np.array([1.0])})
+    assert [f.name for f in manifest.contract.inputs] == ["X"]
+
+
+def test_a_sample_gives_categories_missing_values_and_an_example():
+    text, manifest = written(TABLE, SAMPLE)
+    age, state = manifest.contract.inputs
+    assert (age.nullable, age.minimum, age.maximum) == (True, None, None)
+    assert state.enum == ("CA", "NY")
+    assert "# observed 20.0 to 64.0" in text
+    assert [e.inputs for e in manifest.contract.examples] == [{"age": 31.5, "home_state": "CA"}]
+
+
+def test_a_text_column_of_many_values_is_no_enum():
+    sample = SAMPLE | {"home state": np.array(["a", "b", "c", "d"], object)}
+    text, manifest = written(TABLE, sample)
+    assert manifest.contract.inputs[1].enum is None
+    assert "# 4 different values in the sample" in text
+
+
+def test_the_names_of_classes_become_labels():
+    _, manifest = written(TABLE)
+    assert manifest.contract.outputs[1].labels == ("no", "yes: maybe")
+
+
+def test_tensors_whose_names_cannot_be_field_names_are_renamed():
+    signature = Signature(
+        (
+            TensorSpec("serving_default_input:0", "float32", (-1, 4)),
+            TensorSpec("serving default input 0", "int64", (-1,)),
+        ),
+        (TensorSpec("Identity:0", "float32", (-1, 1)),),
+    )
+    _, manifest = written(signature)
+    assert [f.name for f in manifest.contract.inputs] == ["serving_default_input_0", "serving_default_input_0_2"]
+    assert [(f.name, f.shape) for f in manifest.contract.outputs] == [("Identity_0", ())]
+    assert manifest.bind.outputs["Identity_0"].tensor == "Identity:0"
+
+
+@pytest.mark.parametrize(
+    "name", ["null", "yes", "N", "1", "", "-", "Ä", "a'b\"c", "tab\there", "😀", "x: y", "# no", "[x]"]
+)
+def test_any_name_survives_being_written(name):
+    signature = Signature(
+        (TensorSpec("X", "float32", (-1, 2), (name, name + "2")),), (TensorSpec("y", "float32", (-1,)),)
+    )
+    values = np.array([name or "empty"] * 4, object)
+    table = Signature((TensorSpec("c", "string", (-1,)),), (TensorSpec("y", "float32", (-1,)),))
+    written(signature)
+    assert written(table, {"c": values})[1].contract.inputs[0].enum == (name or "empty",)
+
+
+def test_a_wide_tensor_stays_one_field_even_with_names():
+    names = tuple(f"f{i}" for i in range(300))
+    wide = Signature((TensorSpec("X", "float32", (-1, 300), names),), (TensorSpec("y", "float32", (-1,)),))
+    assert written(wide)[1].contract.inputs[0].shape == (300,)
+
+
+def test_an_artifact_for_single_rows_is_declared_so():
+    single = Signature((TensorSpec("x", "float32", (1, 4)),), (TensorSpec("y", "float32", (1, 2)),))
+    assert written(single)[1].contract.batching.max_rows == 1
+
+
+def test_a_class_gets_fields_to_complete():
+    empty = Signature((), ())
+    text, manifest = written(empty, backend="python", artifact="model.py:Credit")
+    assert [len(fields) for fields in (manifest.contract.inputs, manifest.contract.outputs)] == [1, 1]
+    assert len(re.findall("complete this list", text)) == 2
+
+
+def test_a_class_takes_the_columns_of_a_sample():
+    sample = SAMPLE | {"open accounts": np.array([1, 2, 3, 4])}
+    _, manifest = written(Signature((), ()), sample, backend="python", artifact="model.py:Credit")
+    assert [(f.name, f.type) for f in manifest.contract.inputs] == [
+        ("age", "float64"),
+        ("home_state", "string"),
+        ("open_accounts", "int64"),
+    ]
