@@ -1,0 +1,1 @@
+"""Where models run: versions, leases, placements and backends."""

@@ -1,0 +1,273 @@
+"""The versions in memory: who is loaded, who may be used, and who still is.
+
+`acquire` hands out a lease, not an object to keep: a version is unloaded only after the last lease is released or its drain
+deadline has passed. The reconciler says what is wanted with `set_aspired` and calls `step` until nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Self
+
+from limen.contracts.checks import ContractCheck
+from limen.contracts.contract import Contract
+from limen.contracts.errors import LimenError, NotFound, Reason, Unavailable
+from limen.contracts.names import parse_model_name, parse_version
+from limen.contracts.records import RecordCodec
+from limen.packaging.archive import Package
+from limen.runtime.lifecycle import State, VersionStatus
+from limen.runtime.placement import Placement
+from limen.runtime.policy import Verb, next_action
+from limen.runtime.predictor import Predictor
+from limen.runtime.warmup import warm_up
+
+LOG = logging.getLogger("limen.runtime")
+DRAIN_TIMEOUT_S = 30.0
+"""How long an unloading version waits for the requests that hold it; longer than any sane deadline on this path."""
+RETRY_AFTER_S = 1.0
+"""What a caller of a loading model is told to wait."""
+
+
+class VersionHandle:
+    """One loaded version, shared by the requests that hold a lease on it.
+
+    The lease is a count and not an object, because the hot path pays for it twice a request.
+    """
+
+    __slots__ = (
+        "check",
+        "contract",
+        "deadline_s",
+        "idle",
+        "leases",
+        "model",
+        "package",
+        "predictor",
+        "records",
+        "version",
+    )
+
+    def __init__(self, model: str, version: str, package: Package, predictor: Predictor) -> None:
+        """Compile the contract's validators for this version."""
+        self.model = model
+        self.version = version
+        self.package = package
+        self.contract: Contract = package.manifest.contract
+        self.check = ContractCheck(self.contract)
+        self.records = RecordCodec(self.contract)
+        self.predictor = predictor
+        declared = self.contract.slo.deadline_ms
+        self.deadline_s = None if declared is None else declared / 1000
+        self.leases = 0
+        self.idle: asyncio.Event | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give one lease back."""
+        self.leases -= 1
+        if self.idle is not None:
+            self.wake()
+
+    def wake(self) -> None:
+        """Tell who waits for the last lease."""
+        if self.leases == 0 and self.idle is not None:
+            self.idle.set()
+
+
+class _Entry:
+    """What the manager knows of one version, loaded or not."""
+
+    __slots__ = ("handle", "package", "reason", "state", "version")
+
+    def __init__(self, version: str, package: Package) -> None:
+        self.version = version
+        self.package = package
+        self.state = State.NEW
+        self.reason = ""
+        self.handle: VersionHandle | None = None
+
+
+class VersionManager:
+    """Loads, hands out, drains and unloads versions. One per process; used from one event loop."""
+
+    def __init__(
+        self,
+        placement: Placement,
+        *,
+        drain_timeout_s: float = DRAIN_TIMEOUT_S,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        """Start with nothing loaded.
+
+        Args:
+            placement: starts a predictor for a package.
+            drain_timeout_s: seconds an unloading version waits for its leases.
+            on_change: called after every change of what may be acquired.
+        """
+        self._placement = placement
+        self._drain_timeout_s = drain_timeout_s
+        self._on_change = on_change or (lambda: None)
+        self._aspired: dict[str, dict[str, Package]] = {}
+        self._entries: dict[str, dict[str, _Entry]] = {}
+        self._ready: dict[str, dict[str, VersionHandle]] = {}
+        self.overdue_drains = 0
+        """Versions unloaded while still held because the drain deadline passed."""
+
+    def acquire(self, model: str, version: str = "") -> VersionHandle:
+        """Return a ready version with one more lease; the caller must `release` it.
+
+        Args:
+            model: the model's name.
+            version: its number; the newest ready one when empty.
+
+        Raises:
+            NotFound: no such model or version.
+            InvalidArgument: the name or the version is not one.
+            Unavailable: it exists and is not ready.
+        """
+        try:
+            handle = self._ready[model][version]
+        except KeyError:
+            raise self._absent(model, version) from None
+        handle.leases += 1
+        return handle
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all known models, ready or not, in the order they were wanted."""
+        return tuple(self._entries)
+
+    def versions(self, model: str) -> tuple[str, ...]:
+        """Return the ready versions of a model, oldest first."""
+        return tuple(sorted((v for v in self._ready.get(model, ()) if v), key=int))
+
+    def statuses(self, model: str) -> list[VersionStatus]:
+        """Return what is known of every version of a model."""
+        return [
+            VersionStatus(model, e.version, e.state, e.reason, e.package.digest, e.handle.leases if e.handle else 0)
+            for e in self._entries.get(model, {}).values()
+        ]
+
+    def set_aspired(self, model: str, versions: Mapping[str, Package]) -> None:
+        """Say which versions of a model should be ready; `step` makes it so."""
+        self._aspired[model] = dict(versions)
+        self._entries.setdefault(model, {})
+
+    async def step(self) -> bool:
+        """Do one thing towards what is wanted and return whether there was anything to do."""
+        for model, wanted in self._aspired.items():
+            action = next_action(self.statuses(model), wanted)
+            if action is None:
+                continue
+            if action.verb is Verb.LOAD:
+                await self._load(model, action.version, wanted[action.version])
+            else:
+                await self._unload(model, self._entries[model][action.version])
+            return True
+        return False
+
+    async def settle(self) -> None:
+        """Step until nothing is left to do."""
+        while await self.step():
+            pass
+
+    async def close(self) -> None:
+        """Unload everything."""
+        for model in self._aspired:
+            self._aspired[model] = {}
+        await self.settle()
+
+    async def _load(self, model: str, version: str, package: Package) -> None:
+        entry = self._entries[model].setdefault(version, _Entry(version, package))
+        predictor: Predictor | None = None
+        try:
+            entry.state = State.LOADING
+            predictor = await self._placement.start(package, version)
+            handle = VersionHandle(model, version, package, predictor)
+            entry.state = State.WARMING
+            await warm_up(handle.contract, handle.check, handle.records, predictor, version)
+        except Exception as exc:  # a failed load is a state, whatever the reason
+            entry.state = State.FAILED
+            if isinstance(exc, LimenError):
+                # Known and told by whoever reads the state; what lies behind it was logged where it was caught.
+                entry.reason = exc.message
+                LOG.info("%s version %s failed to load: %s", model, version, exc.message)
+            else:
+                entry.reason = "the model could not be loaded; the log says why"
+                LOG.warning("%s version %s failed to load", model, version, exc_info=exc)
+            if predictor is not None:
+                await _quietly(predictor.close)
+            return
+        entry.handle = handle
+        self._publish(model, entry)
+
+    def _publish(self, model: str, entry: _Entry) -> None:
+        """Make a version acquirable, then say so."""
+        ready = self._ready.setdefault(model, {})
+        if entry.handle is not None:
+            ready[entry.version] = entry.handle
+        self._set_default(model)
+        entry.state = State.READY
+        self._on_change()
+
+    async def _unload(self, model: str, entry: _Entry) -> None:
+        entry.state = State.DRAINING
+        self._ready.get(model, {}).pop(entry.version, None)
+        self._set_default(model)
+        self._on_change()
+        handle = entry.handle
+        if handle is not None:
+            if handle.leases:
+                handle.idle = asyncio.Event()
+                try:
+                    await asyncio.wait_for(handle.idle.wait(), self._drain_timeout_s)
+                except TimeoutError:
+                    self.overdue_drains += 1
+                    LOG.warning(
+                        "%s version %s was unloaded with %d requests in it", model, entry.version, handle.leases
+                    )
+            await _quietly(handle.predictor.close)
+        entry.state = State.UNLOADED
+        del self._entries[model][entry.version]
+        if not self._entries[model] and not self._aspired[model]:
+            del self._entries[model]
+
+    def _set_default(self, model: str) -> None:
+        """Point the empty version at the newest ready one; a loading version is nobody's default."""
+        ready = self._ready.get(model, {})
+        ready.pop("", None)
+        if ready:
+            ready[""] = ready[max(ready, key=int)]
+        else:
+            self._ready.pop(model, None)
+
+    def _absent(self, model: str, version: str) -> LimenError:
+        entries = self._entries.get(model)
+        if not entries:
+            parse_model_name(model)
+            return NotFound("there is no model by that name")
+        if version:
+            parse_version(version)
+            found = entries.get(version)
+            if found is None:
+                return NotFound("there is no such version of this model")
+            entries = {version: found}
+        if any(e.state in (State.NEW, State.LOADING, State.WARMING) for e in entries.values()):
+            return Unavailable("the model is still loading", retry_after_s=RETRY_AFTER_S)
+        if any(e.state is State.FAILED for e in entries.values()):
+            return Unavailable("the model failed to load; its owner's log says why", reason=Reason.NOT_READY)
+        return NotFound("the model is being unloaded")
+
+
+async def _quietly(close: Callable[[], Awaitable[None]]) -> None:
+    """Close without letting a broken model keep its version alive."""
+    try:
+        await close()
+    except Exception as exc:  # the version is going away whatever happens
+        LOG.warning("closing a model failed", exc_info=exc)

@@ -1,0 +1,20 @@
+"""Placements: where a version's code runs. One folder each, with the same file names; one conformance suite for all."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from limen.packaging.archive import Package
+from limen.runtime.predictor import Predictor
+
+
+class Placement(Protocol):
+    """Starts a predictor for a package."""
+
+    async def start(self, package: Package, version: str) -> Predictor:
+        """Load the package and return what answers for it.
+
+        Raises:
+            InvalidPackage: the package cannot be loaded as it is.
+        """
+        ...

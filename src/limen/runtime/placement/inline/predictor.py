@@ -1,0 +1,211 @@
+"""Answers with a model that lives in this process.
+
+Cheap native models run on the event loop, because handing microseconds to a thread costs more than they take. Models whose
+measured cost says milliseconds run on one thread of their own, so that they never hold up other callers, and so does the
+code of a package: what it took so far says nothing about what it waits for next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from functools import partial
+from time import perf_counter
+from typing import TypeVar
+
+from limen.contracts.contract import Contract
+from limen.contracts.errors import DeadlineExceeded, LimenError, ModelFailed
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.tensors import Array
+from limen.runtime.binding import Binding
+from limen.runtime.execution import run
+from limen.runtime.placement.inline.thread import ModelThread
+from limen.runtime.predictor import LoadedModel
+
+LOG = logging.getLogger("limen.model")
+ON_LOOP_S = 0.002
+"""A run expected to take longer than this goes to the model's thread: one such run delays every other caller."""
+UNMEASURED = 7
+"""Quick runs on the loop between two that count as measurements."""
+CLOSE_S = 5.0
+"""How long a closing version waits for a run that nobody waits for any more."""
+T = TypeVar("T")
+
+
+class RowCost:
+    """The running cost of one row, in seconds.
+
+    It is the smallest of the latest measurements, because what makes a run look slower than it is (other threads, other
+    processes) is far more common than the opposite. Two slow runs in a row that did hold up the loop count at once.
+    """
+
+    __slots__ = ("_count", "_low", "_slow", "seconds")
+    WINDOW = 32
+
+    def __init__(self) -> None:
+        """Start as expensive: the first run pays for lazy set-up and must not hold up the loop."""
+        self.seconds = math.inf
+        self._low = math.inf
+        self._count = 0
+        self._slow = 0
+
+    def add(self, seconds: float, on_loop: bool) -> None:
+        """Take one measurement."""
+        if on_loop and seconds > ON_LOOP_S:
+            self._slow += 1
+            if self._slow > 1:
+                self.seconds = self._low = seconds
+            return
+        self._slow = 0
+        if seconds < self._low:
+            self._low = seconds
+            self.seconds = min(self.seconds, seconds)
+        self._count += 1
+        if self._count == self.WINDOW:
+            self.seconds, self._low, self._count = self._low, math.inf, 0
+
+
+class InlinePredictor:
+    """A loaded model behind the `Predictor` seam."""
+
+    def __init__(
+        self, contract: Contract, version: str, model: LoadedModel, binding: Binding, *, is_native: bool = True
+    ) -> None:
+        """Take over a loaded model; `close` closes it.
+
+        Args:
+            contract: what it promises.
+            version: what its answers say.
+            model: the artifact in memory.
+            binding: maps contract fields to the artifact's tensors and back.
+            is_native: its cost depends on the rows alone and it answers from several threads at once; the code of a package
+                may wait for anything and is asked one thing at a time.
+        """
+        self._name = contract.name
+        self._version = version
+        self._max_rows = contract.batching.max_rows
+        self._model = model
+        self._predict = model.predict
+        self._binding = binding
+        self._pack = binding.pack
+        self._unpack = binding.unpack
+        self._thread = ModelThread(f"limen-{contract.name}")
+        self.can_stream = model.can_stream
+        self._cost = RowCost()
+        self._until_measured = 0
+        self._on_loop_s = ON_LOOP_S if is_native else -math.inf
+        self._closed = False
+
+    def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:
+        """Answer a request on the event loop when its measured cost allows, else None."""
+        # Also while the thread works: native runtimes answer from several threads at once, and sending everything after one
+        # expensive request would keep a busy model there for ever.
+        if request.rows * self._cost.seconds > self._on_loop_s:
+            return None
+        if deadline.at != math.inf:
+            deadline.check()
+        return InferenceResponse(self._name, self._version, self._run(request, True), request.id)
+
+    async def predict(self, batch: Sequence[InferenceRequest], deadline: Deadline) -> Sequence[Outcome]:
+        """Answer the requests one after another; a failure is the outcome of its own request only."""
+        outcomes: list[Outcome] = []
+        for request in batch:
+            try:
+                outcome = self.predict_now(request, deadline)
+                if outcome is None:
+                    deadline.check()
+                    outputs = await self._run_in_thread(partial(self._run, request, False), deadline)
+                    outcome = InferenceResponse(self._name, self._version, outputs, request.id)
+            except LimenError as exc:
+                outcome = exc
+            outcomes.append(outcome)
+        return outcomes
+
+    async def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:
+        """Yield the model's parts as they come; each is made on the model's thread."""
+        deadline.check()
+        feeds = self._pack(request.inputs)
+        parts: Iterator[dict[str, Array]] | None = None
+        try:
+            parts = await self._run_in_thread(
+                lambda: _guarded(lambda: self._model.stream(feeds, request.parameters)), deadline
+            )
+            while True:
+                part = await self._run_in_thread(lambda: _guarded(lambda: next(parts, None)), deadline)
+                if part is None:
+                    return
+                outputs = self._unpack(part, request.rows)
+                yield InferenceResponse(self._name, self._version, outputs, request.id)
+        finally:
+            close = getattr(parts, "close", None)
+            if close is not None and not self._closed:
+                # Nobody waits for it: the generator's own clean-up runs even when the caller has left.
+                self._thread.submit(partial(_quiet, close))
+
+    async def close(self) -> None:
+        """Close the model on its own thread, after the run that is under way; one that never ends is left behind."""
+        if self._closed:
+            return
+        self._closed = True
+        closing = asyncio.wrap_future(self._thread.submit(self._model.close))
+        self._thread.end()
+        done, _ = await asyncio.wait((closing,), timeout=CLOSE_S)
+        if not done:
+            LOG.warning("%s version %s does not end its last run and is left behind", self._name, self._version)
+        else:
+            closing.result()
+
+    def _run(self, request: InferenceRequest, on_loop: bool) -> dict[str, Array]:
+        """Run the model on one request, in parts when it has more rows than the model takes at once."""
+        rows = request.rows
+        started = perf_counter()
+        try:
+            if rows <= self._max_rows:
+                outputs = self._unpack(self._predict(self._pack(request.inputs), request.parameters), rows)
+            else:
+                outputs = run(self._model, self._binding, request.inputs, request.parameters, rows, self._max_rows)
+        except LimenError:
+            raise
+        except Exception as exc:  # whatever a model raises is the model's failure, and its text is not for callers
+            LOG.warning("%s version %s failed on a request", self._name, self._version, exc_info=exc)
+            raise ModelFailed from exc
+        seconds = perf_counter() - started
+        self._until_measured -= 1
+        if not on_loop or self._until_measured < 0 or seconds > ON_LOOP_S:
+            self._until_measured = UNMEASURED
+            self._cost.add(seconds / rows, on_loop)
+        return outputs
+
+    async def _run_in_thread(self, work: Callable[[], T], deadline: Deadline) -> T:
+        future = asyncio.wrap_future(self._thread.submit(work))
+        if not deadline.is_set:
+            return await future
+        # Not `wait_for`: it would wait for the thread, which cannot be stopped.
+        try:
+            done, _ = await asyncio.wait((future,), timeout=max(0.0, deadline.remaining_s()))
+        finally:
+            # What is still queued is not run for a caller who has left.
+            future.cancel()
+        if not done:
+            raise DeadlineExceeded
+        return future.result()
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    """Turn whatever a model raises into `ModelFailed`."""
+    try:
+        return work()
+    except LimenError:
+        raise
+    except Exception as exc:
+        LOG.warning("a stream broke off", exc_info=exc)
+        raise ModelFailed from exc
+
+
+def _quiet(close: Callable[[], None]) -> None:
+    try:
+        close()
+    except Exception as exc:  # nobody is left to tell
+        LOG.warning("a stream could not be closed", exc_info=exc)

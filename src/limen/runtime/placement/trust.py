@@ -1,0 +1,13 @@
+"""Whether a package's own code may run; asked by every placement before it loads one."""
+
+from __future__ import annotations
+
+from limen.contracts.errors import InvalidPackage, Reason
+from limen.packaging.manifest import Manifest
+
+
+def ensure_trusted(manifest: Manifest, *, trust_code: bool) -> None:
+    """Raise `InvalidPackage` when a package brings code that may not run here."""
+    if manifest.needs_trust and not trust_code:
+        text = f"the package brings code of its own ({manifest.artifact_path}), which runs only with --trust-code"
+        raise InvalidPackage(text, reason=Reason.UNTRUSTED_CODE)

@@ -1,0 +1,71 @@
+"""Warm-up: a version is READY only after it has given a right answer to its own examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from limen.contracts.checks import ContractCheck
+from limen.contracts.comparison import differences
+from limen.contracts.contract import Contract, Example, Json
+from limen.contracts.errors import InvalidPackage, LimenError
+from limen.contracts.examples import example_record
+from limen.contracts.inference import Deadline, InferenceRequest
+from limen.contracts.records import RecordCodec
+from limen.runtime.predictor import Predictor
+
+MADE_UP = "a record made from the contract"
+"""What an example is called that nobody gave."""
+WARM_UP_TIMEOUT_S = 120.0
+"""One example may take this long; the first run of a model pays for its lazy set-up."""
+
+SETTLING_RUNS = 16
+SETTLING_S = 0.2
+"""After the examples the model runs on for a moment: lazy set-up settles and the placement learns what a row costs."""
+
+
+async def warm_up(
+    contract: Contract, check: ContractCheck, records: RecordCodec, predictor: Predictor, version: str
+) -> None:
+    """Answer every example and compare it with its golden outputs.
+
+    A package without examples answers one made from its contract: only the form of that answer can be judged.
+
+    Raises:
+        InvalidPackage: naming the example and every difference, or what the model failed with.
+    """
+    examples = contract.examples or (Example(inputs=example_record(contract)),)
+    for i, example in enumerate(examples):
+        label = example.name or (f"examples[{i}]" if contract.examples else MADE_UP)
+        try:
+            answer = await answer_example(contract, check, records, predictor, example, version)
+        except LimenError as exc:
+            raise InvalidPackage(f"no right answer to {label}: {exc.message}", violations=exc.violations) from exc
+        found = differences(example.outputs, answer, contract.tolerance, label)
+        if found:
+            more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
+            raise InvalidPackage("the answer to an example is not the recorded one: " + "; ".join(found[:5]) + more)
+    end = time.monotonic() + SETTLING_S
+    for _ in range(SETTLING_RUNS):
+        if time.monotonic() > end:
+            break
+        await answer_example(contract, check, records, predictor, examples[0], version)
+
+
+async def answer_example(
+    contract: Contract,
+    check: ContractCheck,
+    records: RecordCodec,
+    predictor: Predictor,
+    example: Example,
+    version: str,
+    *,
+    exact: bool = False,
+) -> Mapping[str, Json]:
+    """Return the model's answer to one example as a record, checked against the contract's outputs."""
+    inputs = records.tensors([example.inputs])
+    request = InferenceRequest(contract.name, inputs, version, rows=1, checked=check)
+    outcome = (await predictor.predict((request,), Deadline.after(WARM_UP_TIMEOUT_S)))[0]
+    if isinstance(outcome, LimenError):
+        raise outcome
+    return records.encode(check.check_outputs(outcome.outputs, 1, exact=exact))[0]

@@ -1,0 +1,237 @@
+"""The version manager: leases, drains, and states that never promise what is not yet true."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from limen.contracts.errors import InvalidArgument, InvalidPackage, NotFound, Reason, Unavailable
+from limen.contracts.inference import InferenceResponse
+from limen.runtime.lifecycle import State
+from limen.runtime.manager import VersionManager
+from tests.unit.runtime.fakes import FakePlacement, FakePredictor, package
+
+
+@pytest.fixture
+async def placement() -> FakePlacement:
+    return FakePlacement()
+
+
+@pytest.fixture
+async def manager(placement):
+    manager = VersionManager(placement, drain_timeout_s=30)
+    yield manager
+    placement.gate.set()
+    placement.failure = None
+
+
+async def ready(manager: VersionManager, *versions: str, model: str = "double") -> None:
+    manager.set_aspired(model, {v: package(model, digest=f"d{v}") for v in versions})
+    await manager.settle()
+
+
+def states(manager: VersionManager, model: str = "double") -> dict[str, State]:
+    return {s.version: s.state for s in manager.statuses(model)}
+
+
+async def test_a_ready_version_is_handed_out_by_number_and_as_the_default(manager):
+    await ready(manager, "1")
+    with manager.acquire("double", "1") as one, manager.acquire("double") as default:
+        assert one is default
+        assert (one.model, one.version, one.leases) == ("double", "1", 2)
+        assert manager.statuses("double")[0].leases == 2
+    assert one.leases == 0
+    assert manager.models() == ("double",)
+    assert manager.versions("double") == ("1",)
+    assert [(s.digest, s.reason) for s in manager.statuses("double")] == [("d1", "")]
+
+
+async def test_the_default_is_the_newest_by_number(manager):
+    await ready(manager, "9", "10", "2")
+    assert manager.versions("double") == ("2", "9", "10")
+    assert manager.acquire("double").version == "10"
+
+
+async def test_a_loading_version_is_nobodys_default(manager, placement):
+    await ready(manager, "1")
+    placement.gate.clear()
+    placement.entered.clear()
+    manager.set_aspired("double", {"2": package(digest="d2")})
+    settling = asyncio.create_task(manager.settle())
+    await placement.entered.wait()
+    assert states(manager) == {"1": State.READY, "2": State.LOADING}
+    with manager.acquire("double") as default:
+        assert default.version == "1"
+    with pytest.raises(Unavailable) as loading:
+        manager.acquire("double", "2")
+    assert (loading.value.message, loading.value.retry_after_s) == ("the model is still loading", 1.0)
+    assert manager.versions("double") == ("1",)
+    placement.gate.set()
+    await settling
+    assert manager.acquire("double").version == "2"
+    assert states(manager) == {"2": State.READY}
+
+
+async def test_it_is_ready_only_after_a_right_answer(manager, placement):
+    """While the version answers its examples it is WARMING, and nobody gets it."""
+    seen: list[dict[str, State]] = []
+
+    class Watching(FakePredictor):
+        async def predict(self, batch, deadline):
+            seen.append(states(manager))
+            with pytest.raises(Unavailable):
+                manager.acquire("double")
+            return await super().predict(batch, deadline)
+
+    placement.make = Watching
+    await ready(manager, "1")
+    assert seen
+    assert all(s == {"1": State.WARMING} for s in seen)
+    assert states(manager) == {"1": State.READY}
+
+
+async def test_b46_a_wrong_answer_in_the_warm_up_is_a_failed_state_with_its_reason(manager, placement):
+    def five(request):
+        return InferenceResponse("double", "1", {"y": np.array([5], np.float32)})
+
+    placement.make = lambda: FakePredictor(five)
+    await ready(manager, "1")
+    (status,) = manager.statuses("double")
+    assert status.state is State.FAILED
+    assert status.reason == (
+        "the answer to an example is not the recorded one: golden.y: expected 4.0, got 5.0 (difference 1)"
+    )
+    assert placement.started["1"].closed == 1
+    with pytest.raises(Unavailable) as failed:
+        manager.acquire("double")
+    assert failed.value.reason is Reason.NOT_READY
+    assert failed.value.message == "the model failed to load; its owner's log says why"
+    assert manager.versions("double") == ()
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (InvalidPackage("the artifact is empty"), "the artifact is empty"),
+        (RuntimeError("/home/someone/secret"), "the model could not be loaded; the log says why"),
+    ],
+)
+async def test_a_failed_load_is_a_state_and_not_an_exception(manager, placement, failure, reason):
+    placement.failure = failure
+    await ready(manager, "1")
+    assert [(s.state, s.reason) for s in manager.statuses("double")] == [(State.FAILED, reason)]
+
+
+async def test_a_failed_version_leaves_the_old_one_in_charge(manager, placement):
+    await ready(manager, "1")
+    placement.failure = InvalidPackage("broken")
+    await ready(manager, "2")
+    assert states(manager) == {"1": State.READY, "2": State.FAILED}
+    assert manager.acquire("double").version == "1"
+
+
+async def test_one_failed_model_does_not_keep_another_from_loading(manager, placement):
+    placement.failure = InvalidPackage("broken")
+    manager.set_aspired("bad", {"1": package("bad")})
+    await manager.step()
+    placement.failure = None
+    await ready(manager, "1", model="good")
+    assert (states(manager, "bad"), states(manager, "good")) == ({"1": State.FAILED}, {"1": State.READY})
+
+
+async def test_unloading_waits_for_the_last_lease(manager, placement):
+    await ready(manager, "1")
+    first, second = manager.acquire("double"), manager.acquire("double", "1")
+    manager.set_aspired("double", {})
+    unloading = asyncio.create_task(manager.settle())
+    await asyncio.sleep(0)
+    assert states(manager) == {"1": State.DRAINING}
+    with pytest.raises(NotFound, match="is being unloaded"):
+        manager.acquire("double")
+    first.release()
+    await asyncio.sleep(0)
+    assert placement.started["1"].closed == 0
+    second.release()
+    await unloading
+    assert placement.started["1"].closed == 1
+    assert manager.overdue_drains == 0
+    assert manager.models() == ()
+    with pytest.raises(NotFound, match="no model by that name"):
+        manager.acquire("double")
+
+
+async def test_after_the_drain_deadline_it_unloads_and_counts(placement):
+    manager = VersionManager(placement, drain_timeout_s=0.01)
+    await ready(manager, "1")
+    handle = manager.acquire("double")
+    await manager.close()
+    assert placement.started["1"].closed == 1
+    assert manager.overdue_drains == 1
+    handle.release()
+
+
+async def test_a_switch_keeps_the_old_version_until_its_requests_are_done(placement):
+    draining = asyncio.Event()
+
+    def watch() -> None:
+        if State.DRAINING in states(manager).values():
+            draining.set()
+
+    manager = VersionManager(placement, on_change=watch)
+    await ready(manager, "1")
+    old = manager.acquire("double")
+    manager.set_aspired("double", {"2": package(digest="d2")})
+    switching = asyncio.create_task(manager.settle())
+    await draining.wait()
+    assert manager.acquire("double").version == "2"
+    assert placement.started["1"].closed == 0
+    old.release()
+    await switching
+    assert states(manager) == {"2": State.READY}
+
+
+async def test_a_model_that_cannot_be_closed_is_gone_all_the_same(manager, placement, caplog):
+    await ready(manager, "1")
+
+    async def broken() -> None:
+        raise RuntimeError("no")
+
+    placement.started["1"].close = broken
+    await manager.close()
+    assert manager.models() == ()
+    assert "closing a model failed" in caplog.text
+
+
+async def test_readers_hear_of_a_change_after_it_is_true(placement):
+    heard: list[tuple[str, ...]] = []
+    manager = VersionManager(placement, on_change=lambda: heard.append(manager.versions("double")))
+    await ready(manager, "1")
+    await ready(manager, "2")
+    await manager.close()
+    assert heard == [("1",), ("1", "2"), ("2",), ()]
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "error"),
+    [
+        ("other", "", NotFound),
+        ("other", "1", NotFound),
+        ("double", "2", NotFound),
+        ("double", "0", InvalidArgument),
+        ("double", "01", InvalidArgument),
+        ("double", "latest", InvalidArgument),
+        ("double", "-1", InvalidArgument),
+        ("double", "1e3", InvalidArgument),
+        ("double", "१", InvalidArgument),
+        ("double", "9" * 30, InvalidArgument),
+    ],
+)
+async def test_b44_what_is_not_there_is_told_apart_from_what_is_not_a_version(manager, model, version, error):
+    await ready(manager, "1")
+    with pytest.raises(error):
+        manager.acquire(model, version)
+
+
+async def test_nothing_is_left_to_do_once_settled(manager):
+    await ready(manager, "1", "2")
+    assert await manager.step() is False
