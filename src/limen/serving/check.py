@@ -1,0 +1,219 @@
+"""`limen check`: everything that can be known of a package before anyone calls it.
+
+The same loading, binding, warm-up and output checks that serving does, plus what serving does not pay for: exact output
+values, the same answer alone and in a batch, and the documents callers will read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from limen.contracts.checks import ContractCheck
+from limen.contracts.comparison import differences
+from limen.contracts.contract import Example, Json
+from limen.contracts.errors import LimenError, Reason
+from limen.contracts.examples import example_record
+from limen.contracts.inference import Deadline, InferenceRequest
+from limen.contracts.openapi import openapi
+from limen.contracts.openapi_model import ServedContract
+from limen.contracts.proto import proto_text
+from limen.contracts.records import RecordCodec
+from limen.packaging.archive import Package, open_package
+from limen.packaging.sniff import scan_folder
+from limen.runtime.placement.inline import InlinePlacement, InlinePredictor
+from limen.runtime.warmup import MADE_UP, WARM_UP_TIMEOUT_S, answer_example
+
+T = TypeVar("T")
+_TIMED_RUNS = 200
+_TIMED_S = 1.0
+"""Bounds of the timing step: enough for a stable median, short for a slow model."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+    problems: tuple[str, ...] = ()
+    reason: Reason | None = None
+    """The catalogue reason it failed for, when there is one."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a check found; later steps are left out when an earlier one makes them pointless."""
+
+    steps: tuple[Step, ...]
+    package: Package | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step passed."""
+        return all(step.ok for step in self.steps)
+
+    @property
+    def refusal(self) -> Reason | None:
+        """Why the package was refused as unsafe or untrusted, or None."""
+        reasons = (step.reason for step in self.steps)
+        return next((r for r in reasons if r in (Reason.UNSAFE_FORMAT, Reason.UNTRUSTED_CODE)), None)
+
+
+async def check_package(path: Path, home: Path, *, trust_code: bool) -> Report:
+    """Check a package folder or archive.
+
+    Args:
+        path: the package.
+        home: where an archive is extracted to.
+        trust_code: whether code in the package may run.
+    """
+    steps: list[Step] = []
+    package = _step(steps, "manifest", lambda: open_package(path, home), _summary)
+    if package is None:
+        return Report(tuple(steps))
+    if (
+        _step(
+            steps, "files", lambda: _scan(package), lambda _: "no pickles, no stray code, nothing outside the package"
+        )
+        is None
+    ):
+        return Report(tuple(steps), package)
+    predictor: InlinePredictor | None = None
+    try:
+        predictor = await _load(package, trust_code=trust_code)
+    except LimenError as exc:
+        steps.append(_failed("artifact", exc))
+        return Report(tuple(steps), package)
+    try:
+        what = "loads" if package.manifest.needs_trust else "loads and has the declared tensors"
+        detail = f"{package.manifest.artifact} {what}, {package.manifest.backend} backend"
+        steps.append(Step("artifact", ok=True, detail=detail))
+        await _probe(package, predictor, steps)
+    finally:
+        await predictor.close()
+    _step(steps, "documents", lambda: _documents(package), lambda _: "OpenAPI and .proto")
+    return Report(tuple(steps), package)
+
+
+async def _load(package: Package, *, trust_code: bool) -> InlinePredictor:
+    return await InlinePlacement(trust_code=trust_code).start(package, "1")
+
+
+async def _probe(package: Package, predictor: InlinePredictor, steps: list[Step]) -> None:
+    contract = package.manifest.contract
+    if predictor.can_stream:
+        steps.append(Step("examples", ok=True, detail="a streaming model: its examples are not replayed"))
+        return
+    check, records = ContractCheck(contract), RecordCodec(contract)
+    examples = contract.examples or (Example(name=MADE_UP, inputs=example_record(contract)),)
+    answers: list[dict[str, Json]] = []
+    problems: list[str] = []
+    for i, example in enumerate(examples):
+        label = example.name or f"examples[{i}]"
+        try:
+            answer = dict(await answer_example(contract, check, records, predictor, example, "1", exact=True))
+        except LimenError as exc:
+            problems.append(f"{label}: {exc.message}")
+            continue
+        answers.append(answer)
+        problems.extend(f"{label}: {text}" for text in differences(example.outputs, answer, contract.tolerance))
+    golden = sum(bool(e.outputs) for e in contract.examples)
+    detail = f"{golden} of {len(examples)} with an answer to compare" if contract.examples else "none; made one up"
+    steps.append(Step("examples", ok=not problems, detail=detail, problems=tuple(problems)))
+    if problems:
+        return
+    await _check_batch(steps, examples, answers, check, records, predictor)
+    await _time(steps, examples[0], contract.name, check, records, predictor, contract.slo.p95_ms)
+
+
+async def _check_batch(
+    steps: list[Step],
+    examples: Sequence[Example],
+    answers: Sequence[dict[str, Json]],
+    check: ContractCheck,
+    records: RecordCodec,
+    predictor: InlinePredictor,
+) -> None:
+    """All examples in one request must give what each gave alone."""
+    contract = check.contract
+    if any(d < 0 for f in contract.inputs for d in f.shape):
+        return
+    if len(examples) == 1:
+        examples, answers = [*examples] * 2, [*answers] * 2
+    try:
+        inputs = records.tensors([e.inputs for e in examples])
+        request = InferenceRequest(contract.name, inputs, "1", rows=len(examples), checked=check)
+        outcome = (await predictor.predict((request,), Deadline.after(WARM_UP_TIMEOUT_S)))[0]
+        if isinstance(outcome, LimenError):
+            raise outcome
+        rows = records.encode(check.check_outputs(outcome.outputs, len(examples)))
+    except LimenError as exc:
+        steps.append(_failed("batch", exc))
+        return
+    problems = [
+        text
+        for i, (alone, together) in enumerate(zip(answers, rows, strict=True))
+        for text in differences(alone, together, contract.tolerance, f"row {i}")
+    ]
+    detail = f"{len(examples)} rows in one request give what each gives alone"
+    steps.append(Step("batch", ok=not problems, detail=detail, problems=tuple(problems)))
+
+
+async def _time(
+    steps: list[Step],
+    example: Example,
+    name: str,
+    check: ContractCheck,
+    records: RecordCodec,
+    predictor: InlinePredictor,
+    p95_ms: float | None,
+) -> None:
+    """Time one row. Told, not judged: this machine is not the one that will serve."""
+    request = InferenceRequest(name, records.tensors([example.inputs]), "1", rows=1, checked=check)
+    times: list[float] = []
+    end = time.perf_counter() + _TIMED_S
+    while len(times) < _TIMED_RUNS and time.perf_counter() < end:
+        started = time.perf_counter()
+        await predictor.predict((request,), Deadline.after(WARM_UP_TIMEOUT_S))
+        times.append(time.perf_counter() - started)
+    times.sort()
+    p50, p95 = times[len(times) // 2] * 1e3, times[int(len(times) * 0.95)] * 1e3
+    promise = f" (promised: {p95_ms:g} ms)" if p95_ms is not None else ""
+    steps.append(Step("latency", ok=True, detail=f"one row p50 {p50:.3f} ms, p95 {p95:.3f} ms{promise}, here"))
+
+
+def _documents(package: Package) -> bool:
+    served = ServedContract(contract=package.manifest.contract, version="1", platform="", can_stream=False)
+    openapi([served], server_version="0", title="check")
+    proto_text(package.manifest.contract)
+    return True
+
+
+def _scan(package: Package) -> bool:
+    scan_folder(package.root, package.manifest)
+    return True
+
+
+def _summary(package: Package) -> str:
+    contract = package.manifest.contract
+    counts = ((contract.inputs, "input"), (contract.outputs, "output"), (contract.examples, "example"))
+    return f"{contract.name}: " + ", ".join(f"{len(found)} {noun}{'s'[: len(found) != 1]}" for found, noun in counts)
+
+
+def _step(steps: list[Step], name: str, work: Callable[[], T], detail: Callable[[T], str]) -> T | None:
+    try:
+        result = work()
+    except LimenError as exc:
+        steps.append(_failed(name, exc))
+        return None
+    steps.append(Step(name, ok=True, detail=detail(result)))
+    return result
+
+
+def _failed(name: str, exc: LimenError) -> Step:
+    problems = tuple(str(v) for v in exc.violations) or (exc.message,)
+    return Step(name, ok=False, problems=problems, reason=exc.reason)

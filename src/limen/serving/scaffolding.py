@@ -1,0 +1,146 @@
+"""`limen init`: a package folder from a trained artifact.
+
+The artifact is copied as it is; its format decides the backend, its own tensors (and a sample, if there is one) the fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from limen.contracts.errors import InvalidPackage, Reason
+from limen.contracts.names import parse_model_name
+from limen.contracts.tensors import Array
+from limen.packaging.decoder import decode_manifest
+from limen.packaging.manifest import MANIFEST_NAME
+from limen.packaging.scaffold import scaffold
+from limen.packaging.sniff import ensure_format, sniff
+from limen.runtime.backends import backend_for
+
+SAMPLE_ROWS: Final = 10_000
+_SUFFIX: Final = {
+    "xgboost-json": ".json",
+    "xgboost-ubj": ".ubj",
+    "lightgbm": ".txt",
+    "skops": ".skops",
+    "python": ".py",
+}
+
+
+class Created(msgspec.Struct, frozen=True):
+    """The folder that was made."""
+
+    folder: Path
+    artifact: str
+    format: str
+    backend: str
+    inputs: int
+    outputs: int
+
+
+def create_package(name: str, source: Path, folder: Path, sample: Path | None) -> Created:
+    """Make a package folder, whole or not at all.
+
+    Args:
+        name: the model's name.
+        source: the artifact.
+        folder: what to make; must not exist or be empty.
+        sample: a CSV of example rows with a header.
+
+    Raises:
+        InvalidPackage: the artifact cannot be packaged, or the folder is in use.
+        InvalidArgument: the name is not one.
+    """
+    parse_model_name(name, "name")
+    if not source.is_file():
+        raise InvalidPackage(f"there is no file {source}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidPackage(f"{folder} is there already and not empty; choose another place with --dir")
+    found = sniff(source)
+    loader = backend_for(found.value)
+    if loader is None:
+        raise _refused(source, found.value)
+    columns = read_sample(sample) if sample else None
+    signature = loader.describe(source, columns)
+    artifact = f"model{_SUFFIX.get(found.value, source.suffix or '.bin')}"
+    reference = f"{artifact}:{_class_name(source)}" if loader.name == "python" else artifact
+    text = scaffold(name, loader.name, reference, signature, columns)
+    manifest = decode_manifest(text)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
+        inside = Path(staging) / "package"
+        inside.mkdir()
+        shutil.copyfile(source, inside / artifact)
+        (inside / MANIFEST_NAME).write_text(text)
+        if folder.exists():
+            folder.rmdir()
+        inside.rename(folder)
+    contract = manifest.contract
+    return Created(folder, artifact, found.value, loader.name, len(contract.inputs), len(contract.outputs))
+
+
+def _refused(source: Path, found: str) -> InvalidPackage:
+    """Return why no backend loads a file; for a pickle, why none ever will."""
+    try:
+        ensure_format(source, ())
+    except InvalidPackage as exc:
+        if exc.reason is Reason.UNSAFE_FORMAT:
+            return exc
+    return InvalidPackage(
+        f"{source.name} is {found}, which no backend loads; Limen takes ONNX, skops, XGBoost (JSON or UBJ), LightGBM (text) "
+        "and Python classes"
+    )
+
+
+def read_sample(path: Path) -> dict[str, Array]:
+    """Return the columns of a CSV file with a header: whole numbers, numbers, or text; an empty cell is missing."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = next(reader, None)
+        if not header or len(set(header)) != len(header):
+            raise InvalidPackage(f"{path} needs a header line with different names")
+        rows = [row for _, row in zip(range(SAMPLE_ROWS), reader, strict=False) if row]
+    if not rows or any(len(row) != len(header) for row in rows):
+        raise InvalidPackage(f"{path} needs at least one row, and as many cells in each row as in the header")
+    return {name: _column([row[i] for row in rows]) for i, name in enumerate(header)}
+
+
+def _column(cells: Sequence[str]) -> Array:
+    present = [cell for cell in cells if cell.strip()]
+    if present and len(present) == len(cells) and all(_is(int, cell) for cell in present):
+        return np.array([int(cell) for cell in cells], np.int64)
+    if present and all(_is(float, cell) for cell in present):
+        return np.array([float(cell) if cell.strip() else np.nan for cell in cells], np.float64)
+    texts = np.empty(len(cells), object)
+    texts[:] = [cell if cell.strip() else None for cell in cells]
+    return texts
+
+
+def _is(kind: type[int | float], cell: str) -> bool:
+    try:
+        kind(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _class_name(source: Path) -> str:
+    """Return the class of a Python artifact: the only one that has `predict`."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    found = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(item, ast.FunctionDef) and item.name == "predict" for item in node.body)
+    ]
+    if len(found) != 1:
+        raise InvalidPackage(f"{source.name} must hold exactly one class with a predict method, found {len(found)}")
+    return found[0]
