@@ -1,0 +1,126 @@
+"""The gRPC listener: one insecure port with inference, health and reflection on the chosen engine.
+
+Programmed to the grpc.aio interface, which both engines share. Built and started by `app` inside the event loop that answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import ipaddress
+from typing import Any, Final, cast
+
+import grpc
+from grpc import aio
+
+from limen.gateway.grpc.calls import Calls
+from limen.gateway.grpc.config import GrpcConfig
+from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
+from limen.gateway.grpc.health import SERVICE as HEALTH_SERVICE
+from limen.gateway.grpc.reflection import SERVICE as REFLECTION_SERVICE
+from limen.gateway.grpc.reflection import SERVICE_V1 as REFLECTION_SERVICE_V1
+from limen.gateway.grpc.reflection import ReflectionService
+from limen.gateway.grpc.service import InferenceService
+from limen.serving.dataplane import DataPlane
+
+NATIVE: Final = "pygrpc_native.aio"
+DEFAULT_CONFIG: Final = GrpcConfig()
+LINGER_S: Final = 0.2
+"""The native engine closes its connections without waiting for what it still has to send; a moment between the last answer and the
+close keeps that answer from being lost."""
+
+
+class GrpcServer:
+    """Serves one data plane over gRPC."""
+
+    def __init__(self, data: DataPlane, config: GrpcConfig = DEFAULT_CONFIG) -> None:
+        """Prepare the services; nothing listens yet."""
+        self._config = config
+        self._calls = Calls()
+        self._inference = InferenceService(data, self._calls, config.max_stream_requests)
+        self._health = HealthService(data, self._calls, config.health_poll_s)
+        self._server: aio.Server | None = None
+        self.engine = config.engine
+        """The engine in use once started: `native` or `grpcio`."""
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen and return the real port.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        self.engine = "native" if is_native(self._config, host) else "grpcio"
+        server = self._build()
+        for service, handlers in self._services().items():
+            # As generated code does: the native engine takes the second form, grpcio the first.
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            server.add_registered_method_handlers(service, handlers)
+        try:
+            bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {host}:{port}") from error
+        await server.start()
+        self._server = server
+        return bound
+
+    async def stop(self, grace_s: float) -> None:
+        """Tell NOT_SERVING, refuse new calls, give running ones `grace_s` seconds, cancel what is left; idempotent."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        now = asyncio.get_running_loop().time
+        until = now() + grace_s
+        self._calls.close()
+        self._health.refresh()
+        self._inference.drain()
+        await self._calls.idle(grace_s)
+        if self.engine == "native":
+            await asyncio.sleep(min(LINGER_S, grace_s))
+        await server.stop(max(0.0, until - now()))
+
+    def refresh_health(self) -> None:
+        """Tell those who watch health that readiness may have changed."""
+        self._health.refresh()
+
+    def _services(self) -> dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]:
+        services = {INFERENCE_SERVICE: self._inference.handlers(), HEALTH_SERVICE: self._health.handlers()}
+        if self._config.has_reflection:
+            handlers = ReflectionService().handlers()
+            services |= {REFLECTION_SERVICE: handlers, REFLECTION_SERVICE_V1: handlers}
+        return services
+
+    def _build(self) -> aio.Server:
+        if self.engine == "grpcio":
+            return aio.server(options=_options(self._config))
+        # The module by its full name: `from pygrpc_native import aio` never returns in 0.5.
+        native = importlib.import_module(NATIVE)
+        return cast("aio.Server", native.Server(options=_options(self._config), io_threads=self._config.io_threads))
+
+
+def is_native(config: GrpcConfig, host: str) -> bool:
+    """Return whether the native engine is to serve `host`."""
+    if config.engine != "auto":
+        return config.engine == "native"
+    return _is_loopback(host) and importlib.util.find_spec("pygrpc_native") is not None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _options(config: GrpcConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.max_receive_bytes),
+        ("grpc.max_send_message_length", config.max_send_bytes),
+        ("grpc.max_metadata_size", config.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
+        ("grpc.keepalive_time_ms", round(config.keepalive_time_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(config.keepalive_timeout_s * 1000)),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", round(config.min_client_ping_interval_s * 1000)),
+        # Always said, because grpcio's default is on and the native engine's is off.
+        ("grpc.so_reuseport", int(config.reuse_port)),
+    ]

@@ -1,0 +1,99 @@
+"""One ModelStreamInfer call: several requests in flight on one stream, each answered in one or more parts.
+
+Source: Triton's sequence and decoupled extensions (`triton_grpc_error`, `triton_final_response`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Final, cast
+
+from limen.contracts.errors import Unavailable
+from limen.contracts.names import REQUEST_ID
+from limen.gateway.grpc._generated import open_inference_pb2 as pb
+from limen.gateway.grpc.codec import decode_request, encode_part, encode_stream_error
+from limen.gateway.grpc.messages import deadline_of, parse
+from limen.gateway.grpc.parameters import Options
+from limen.gateway.grpc.status import Context, failure, request_id_of
+from limen.serving.dataplane import DataPlane, StreamPart
+
+ERROR_KEY: Final = "triton_grpc_error"
+
+
+class StreamSession:
+    """Reads requests as long as there is room for them and writes parts as they come, one at a time.
+
+    A slow reader of the answers holds its requests' places, so nothing piles up here. Cancelling `run` cancels every request.
+    """
+
+    def __init__(self, data: DataPlane, context: Context, max_requests: int) -> None:
+        """Answer from `data` with at most `max_requests` in flight."""
+        self._data = data
+        self._context = context
+        self._places = asyncio.Semaphore(max_requests)
+        self._writing = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._is_cut_off = False
+        self._ends_on_error = any(
+            key == ERROR_KEY and value == "true" for key, value in context.invocation_metadata() or ()
+        )
+
+    async def run(self, requests: AsyncIterator[bytes]) -> None:
+        """Return when the caller asks no more and everything is answered.
+
+        Raises:
+            Exception: the first error, when the caller wants errors as status.
+            Unavailable: the session was drained while the caller might have asked more.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._reader = group.create_task(self._read(requests, group))
+        except BaseExceptionGroup as broken:
+            raise broken.exceptions[0] from None
+        if self._is_cut_off:
+            raise Unavailable("the server is stopping")
+
+    def drain(self) -> None:
+        """Read no more; `run` ends once what was read is answered."""
+        # A caller who has asked everything gets every answer and a good end.
+        self._is_cut_off = self._reader is None or self._reader.cancel()
+
+    async def _read(self, requests: AsyncIterator[bytes], group: asyncio.TaskGroup) -> None:
+        async for data in requests:
+            await self._places.acquire()
+            group.create_task(self._answer(data))
+
+    async def _answer(self, data: bytes) -> None:
+        request_id = ""
+        try:
+            message = parse(pb.ModelInferRequest, data)
+            request_id = message.id
+            request, options = decode_request(message)
+            deadline = deadline_of(self._context, options.timeout_s)
+            deadline.check()
+            parts = cast("AsyncGenerator[StreamPart, None]", self._data.stream(request, deadline))
+            async with aclosing(parts):
+                async for part in parts:
+                    await self._send_part(part, options)
+        except Exception as error:
+            if self._ends_on_error:
+                raise
+            await self._send_error(error, request_id)
+        finally:
+            self._places.release()
+
+    async def _send_part(self, part: StreamPart, options: Options) -> None:
+        if part.response.outputs or not part.is_final or options.wants_empty_final:
+            await self._write(encode_part(part.response, is_final=part.is_final, is_typed=options.is_typed))
+
+    async def _send_error(self, error: Exception, request_id: str) -> None:
+        failed = failure(error, request_id_of(self._context) or request_id)
+        # An id that breaks the rules is one of the errors; it is not sent back.
+        echoed = request_id if REQUEST_ID.fullmatch(request_id) else ""
+        await self._write(encode_stream_error(failed.text, echoed))
+
+    async def _write(self, message: bytes) -> None:
+        async with self._writing:
+            await self._context.write(message)

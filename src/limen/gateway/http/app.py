@@ -1,0 +1,196 @@
+"""The HTTP application: admits a request, finds its handler, and turns whatever happens into a response.
+
+Called by `gateway.http.connection`; calls the protocol modules `oip`, `record_api` and `documents`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Final
+
+from limen.contracts.errors import Internal, LimenError
+from limen.contracts.names import REQUEST_ID
+from limen.gateway.http.config import HttpLimits
+from limen.gateway.http.documents import Documents
+from limen.gateway.http.encoding import choose, deflate, inflate
+from limen.gateway.http.errors import Refused, error_response, status_of, too_large
+from limen.gateway.http.message import Answer, Head, Request, Response
+from limen.gateway.http.oip import OipApi
+from limen.gateway.http.record_api import RecordApi
+from limen.gateway.http.routes import Route, Router, not_found
+from limen.serving.dataplane import DataPlane
+from limen.telemetry.logs import RequestLine, RequestLog, now
+
+LOG = logging.getLogger("limen.gateway")
+_VARY: Final = b"vary: accept-encoding\r\n"
+
+
+class HttpApplication:
+    """Everything behind the HTTP engine of one worker."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        log: RequestLog,
+        limits: HttpLimits | None = None,
+        hosts: frozenset[str] | None = None,
+        grpc_target: str = "127.0.0.1:8001",
+    ) -> None:
+        """Serve a data plane.
+
+        Args:
+            plane: where requests are answered.
+            log: where failures are told.
+            limits: body limits; the defaults when None.
+            hosts: host names a request may be addressed to; any when None. A server on loopback names its own, so that a
+                page in a browser cannot reach it through a name of its own (DNS rebinding).
+            grpc_target: where the docs page tells people to call over gRPC.
+        """
+        self._limits = limits or HttpLimits()
+        self._log = log
+        self._hosts = None if hosts is None else {h.encode().lower() for h in hosts}
+        self._known_hosts: set[bytes] = set()
+        oip, records, documents = OipApi(plane), RecordApi(plane), Documents(plane, grpc_target)
+        self._router = Router(
+            {**oip.fixed_routes(), **records.fixed_routes(), **documents.fixed_routes()},
+            {**oip.model_routes(), **records.model_routes(), **documents.model_routes()},
+            lambda name: name in plane.models(),
+        )
+        # Unique over workers and restarts, so that an id in a log means one request.
+        self._id_prefix = os.urandom(6).hex()
+        self._id_count = 0
+
+    def next_id(self) -> str:
+        """Return a new request id."""
+        self._id_count += 1
+        return f"{self._id_prefix}-{self._id_count:x}"
+
+    def admit(self, head: Head) -> None:
+        """Look at a head whose body has not been read yet, and note what its headers mean.
+
+        Routing errors are answered after the body; what must not be read at all is refused here.
+
+        Raises:
+            Refused: a body over the limit, or a host that is not this server.
+        """
+        headers = head.headers
+        host = headers.get(b"host")
+        if host is None:
+            raise Refused(400, "BAD_REQUEST", "the Host header is required")
+        if host not in self._known_hosts:
+            self._check_host(host)
+        length = headers.get(b"content-length")
+        if length is not None and int(length) > self._limits.max_body_bytes:
+            raise too_large(self._limits.max_body_bytes)
+        try:
+            head.route = self._router.resolve(head.target)
+        except (Refused, LimenError) as error:
+            head.route = error
+        # A bad id is replaced and not refused: it is the caller's tracing, not its request.
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        head.given_id = given if REQUEST_ID.fullmatch(given) else ""
+        if head.media_type is not None:
+            head.media_type = head.media_type.partition(b";")[0].strip().lower()
+        if head.varies:
+            head.answer_coding = choose(headers[b"accept-encoding"])
+
+    def unknown_method(self, target: bytes) -> Refused:
+        """Return the refusal of a method that HTTP does not know: of this path like any other method it does not take."""
+        try:
+            return _wrong_method(self._router.resolve(target))
+        except Refused as refused:
+            return refused
+        except LimenError:
+            return not_found()
+
+    def handle(self, request: Request) -> Answer:
+        """Return the response to a whole request, or the promise of it. Raises nothing."""
+        head = request.head
+        request.id = head.given_id or self.next_id()
+        try:
+            route = head.route
+            if type(route) is not Route:
+                raise route
+            handler = route.handlers.get(head.method)
+            if handler is None:
+                handler = route.handlers.get(b"GET") if head.method == b"HEAD" else None
+                if handler is None:
+                    raise _wrong_method(route)
+            if head.coding is not None:
+                request.body = inflate(request.body, head.coding, self._limits.max_body_bytes)
+            answer = handler(request)
+        except Exception as exc:  # noqa: BLE001  told apart by _failed
+            return self._failed(request, exc)
+        if type(answer) is Response:
+            return self._finished(request, answer)
+        return self._wait(request, answer)
+
+    async def _wait(self, request: Request, answer: Any) -> Response:
+        try:
+            response = await answer
+        except Exception as exc:  # noqa: BLE001  told apart by _failed
+            return self._failed(request, exc)
+        return self._finished(request, response)
+
+    def _finished(self, request: Request, response: Response) -> Response:
+        if request.head.varies and len(response.body) >= self._limits.compress_from_bytes:
+            _compress(request.head.answer_coding, response)
+        if self._log.successes:
+            self._log.add(_line(request, response.status))
+        return response
+
+    def _failed(self, request: Request, exc: Exception) -> Response:
+        if isinstance(exc, (Refused, LimenError)):
+            error: Refused | LimenError = exc
+        else:  # a bug of ours must not become a caller's stack trace
+            LOG.error("unexpected failure in the HTTP gateway", exc_info=exc)
+            error = Internal()
+            error.__cause__ = exc
+        self.note(request, error)
+        return error_response(error, request.id)
+
+    def note(self, request: Request, error: LimenError | Refused) -> None:
+        """Log a request that failed."""
+        line = _line(request, status_of(error))
+        line.code = error.code if isinstance(error, Refused) else error.reason.value
+        if isinstance(error, Internal) and error.__cause__ is not None:
+            line.cause = type(error.__cause__).__name__
+        self._log.add(line)
+
+    def flush(self) -> None:
+        """Write the log lines collected since the last call."""
+        self._log.flush()
+
+    def _check_host(self, host: bytes) -> None:
+        name = host.lower().strip()
+        if not name or any(c in name for c in b", /\\@?#"):
+            raise Refused(400, "BAD_REQUEST", "the Host header must name one host")
+        if not name.endswith(b"]"):
+            stem, colon, port = name.rpartition(b":")
+            name = stem if colon and port.isdigit() else name
+        if self._hosts is not None and name.strip(b"[]") not in self._hosts:
+            raise Refused(421, "MISDIRECTED", "this server does not answer for that host")
+        if len(self._known_hosts) < 64:
+            self._known_hosts.add(host)
+
+
+def _wrong_method(route: Route) -> Refused:
+    allow = route.allow
+    text = f"this path takes {allow.decode()}"
+    return Refused(405, "METHOD_NOT_ALLOWED", text, head=b"allow: %s\r\n" % allow)
+
+
+def _compress(coding: bytes, response: Response) -> None:
+    response.head += _VARY
+    if coding:
+        response.body = deflate(response.body, coding)
+        response.head += b"content-encoding: %s\r\n" % coding
+
+
+def _line(request: Request, status: int) -> RequestLine:
+    line = RequestLine(now(), request.id, "http", status)
+    route = request.head.route
+    if isinstance(route, Route):
+        line.route, line.model, line.version = route.label, route.model, route.version
+    return line

@@ -1,0 +1,40 @@
+"""The JSON body of an infer call as the typed decoder sees it. Unknown fields are refused.
+
+Source: Open Inference Protocol (REST). Read by `gateway.http.tensors`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+Parameters = dict[str, str | bool | int | float]
+
+
+class JsonInput(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One input tensor of a JSON body."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: Parameters | msgspec.UnsetType = msgspec.UNSET
+
+
+class JsonOutput(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One requested output of a JSON body."""
+
+    name: str
+    parameters: Parameters = {}
+
+
+class JsonBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A whole infer body, or its JSON part."""
+
+    inputs: list[JsonInput]
+    outputs: list[JsonOutput] = []
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    parameters: Parameters = {}
+    model_name: str = ""
+    """KServe's client names the model here as well as in the path."""

@@ -1,0 +1,140 @@
+"""Commands to copy: one call of a model with curl (records and OIP), grpcurl and Python. Plain text; used by `docs_page`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from typing import Final
+
+import numpy as np
+
+from limen.contracts.contract import Field, Json
+from limen.contracts.examples import example_outputs, example_record, example_value, shape_of
+from limen.contracts.openapi import ServedContract
+from limen.contracts.tensor_schema import flat, infer_example
+from limen.contracts.tensors import Kind
+from limen.contracts.wire import encode_raw
+
+_WIDTH: Final = 104
+"""Characters of a line, as many as the page shows without scrolling on a desk."""
+_CONTENTS: Final = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""Where each datatype goes in an OIP message; FP16 and BF16 travel as raw bytes only."""
+
+
+def curl_records(served: ServedContract, base_url: str, path: str) -> str:
+    """Return the curl command of a record call."""
+    return _curl(f"{base_url}{path}", {"instances": [example_record(served.contract)]})
+
+
+def answer(served: ServedContract) -> str:
+    """Return the JSON that the record calls answer with."""
+    body = {
+        "predictions": [example_outputs(served.contract)],
+        "model_name": served.contract.name,
+        "model_version": served.version,
+    }
+    return pretty(body)
+
+
+def curl_tensors(served: ServedContract, base_url: str, path: str) -> str:
+    """Return the curl command of an OIP call."""
+    return _curl(f"{base_url}{path}", infer_example(served.contract))
+
+
+def grpcurl(served: ServedContract, grpc_target: str) -> str:
+    """Return the grpcurl command of an OIP call."""
+    fields = served.contract.inputs
+    record = example_record(served.contract)
+    values = {f.name: example_value(f) if record[f.name] is None else record[f.name] for f in fields}
+    raw = any(f.wire not in _CONTENTS for f in fields)
+    tensors = [_message_tensor(f, values[f.name], raw=raw) for f in fields]
+    message: dict[str, Json] = {
+        "model_name": served.contract.name,
+        "model_version": served.version,
+        "inputs": tensors,
+    }
+    if raw:
+        message["raw_input_contents"] = [_raw(f, values[f.name]) for f in fields]
+    method = "ModelStreamInfer" if served.can_stream else "ModelInfer"
+    return (
+        f"grpcurl -plaintext -d {shlex.quote(pretty(message))} \\\n"
+        f"  {shlex.quote(grpc_target)} inference.GRPCInferenceService/{method}"
+    )
+
+
+def python(served: ServedContract, base_url: str, path: str) -> str:
+    """Return a Python program that makes a record call with the standard library."""
+    fields = example_record(served.contract).items()
+    record = "".join(f"    {json.dumps(name)}: {_literal(value)},\n" for name, value in fields)
+    return (
+        "import json\n"
+        "from urllib.request import Request, urlopen\n\n"
+        f"record = {{\n{record}}}\n"
+        "request = Request(\n"
+        f"    {json.dumps(base_url + path)},\n"
+        '    data=json.dumps({"instances": [record]}).encode(),\n'
+        '    headers={"Content-Type": "application/json"},\n'
+        ")\n"
+        "with urlopen(request, timeout=10) as response:\n"
+        '    print(json.load(response)["predictions"][0])\n'
+    )
+
+
+def pretty(value: Json, indent: int = 0) -> str:
+    """Return JSON for people: one line where it fits, lists of plain values always on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    plain = isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value)
+    if plain or not isinstance(value, (list, dict)) or len(line) + indent <= _WIDTH:
+        return line
+    inner = " " * (indent + 2)
+    if isinstance(value, list):
+        items = [f"{inner}{pretty(item, indent + 2)}" for item in value]
+        return "[\n" + ",\n".join(items) + f"\n{' ' * indent}]"
+    items = [f"{inner}{json.dumps(key)}: {pretty(item, indent + 2)}" for key, item in value.items()]
+    return "{\n" + ",\n".join(items) + f"\n{' ' * indent}}}"
+
+
+def _curl(url: str, body: Json) -> str:
+    return f"curl {shlex.quote(url)} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(pretty(body))}"
+
+
+def _literal(value: Json) -> str:
+    """Return a JSON value as Python writes it, with double quotes."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _message_tensor(field: Field, value: Json, *, raw: bool) -> dict[str, Json]:
+    shape = [1, *(shape_of(value, len(field.shape)) or ())]
+    tensor: dict[str, Json] = {"name": field.name, "datatype": field.wire, "shape": shape}
+    if not raw:
+        # The JSON form of a message has bytes as base64, which is what a record's bytes are already.
+        encode = field.element.kind is Kind.TEXT
+        data = [base64.b64encode(item.encode()).decode() if encode else item for item in flat(value)]
+        tensor["contents"] = {_CONTENTS[field.wire]: data}
+    return tensor
+
+
+def _raw(field: Field, value: Json) -> str:
+    """Return a tensor as base64 of its raw bytes."""
+    data = flat(value)
+    if field.element.kind is Kind.BINARY:
+        data = [base64.b64decode(item) for item in data]
+    array = np.empty(len(data), field.element.dtype)
+    array[:] = data
+    return base64.b64encode(encode_raw(array)).decode()

@@ -1,0 +1,180 @@
+"""Open Inference Protocol over REST: health, metadata and inference.
+
+Source: kserve/open-inference-protocol (REST) with Triton's binary tensor data, classification and parameters extensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
+from limen.contracts.parameters import model_parameters
+from limen.contracts.wire import decode_raw
+from limen.gateway.http.answers import encode_json, encode_mixed
+from limen.gateway.http.errors import Refused, id_in
+from limen.gateway.http.message import Answer, Head, Request, Response
+from limen.gateway.http.routes import Route, Table
+from limen.gateway.http.tensors import decode_infer
+from limen.serving.dataplane import DataPlane
+
+MAX_TIMEOUT_MS: Final = 1e9
+_JSON_TYPES: Final = frozenset({b"application/json", None})
+_ALL_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", None})
+_UNDERSTOOD: Final = ("binary_data_output",)
+
+
+class OipApi:
+    """The handlers of the OIP REST paths."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        """Answer from a data plane."""
+        self._plane = plane
+
+    def fixed_routes(self) -> Table:
+        """Return the paths that name no model."""
+        return {
+            "/v2": {b"GET": self.server_metadata},
+            "/v2/health/live": {b"GET": self.live},
+            "/v2/health/ready": {b"GET": self.ready},
+            "/v2/models": {b"GET": self.models},
+        }
+
+    def model_routes(self) -> Table:
+        """Return what may follow a model; the version part is understood."""
+        return {
+            "/v2/models/{m}": {b"GET": self.model_metadata},
+            "/v2/models/{m}/ready": {b"GET": self.model_ready},
+            "/v2/models/{m}/infer": {b"POST": self.infer},
+        }
+
+    def live(self, request: Request) -> Response:
+        """Say that the process works."""
+        return _json({"live": self._plane.is_live()})
+
+    def ready(self, request: Request) -> Response:
+        """Say whether every model can be used; 503 while one cannot."""
+        ready = self._plane.is_ready()
+        return _json({"ready": ready, "live": True}, 200 if ready else 503)
+
+    def models(self, request: Request) -> Response:
+        """List the models, ready or not (as KServe does)."""
+        return _json({"models": list(self._plane.models())})
+
+    def server_metadata(self, request: Request) -> Response:
+        """Give the server's name, version and extensions."""
+        return _json(self._plane.server_metadata())
+
+    def model_metadata(self, request: Request) -> Response:
+        """Give a model's versions, platform and tensors."""
+        route: Route = request.head.route
+        return _json(self._plane.model_metadata(route.model, route.version))
+
+    def model_ready(self, request: Request) -> Response:
+        """Say whether a model can be used; 503 while it cannot."""
+        route: Route = request.head.route
+        ready = self._plane.is_model_ready(route.model, route.version)
+        return _json({"name": route.model, "ready": ready}, 200 if ready else 503)
+
+    def infer(self, request: Request) -> Answer:
+        """Answer an inference request in JSON, in binary, or in a mix of both."""
+        head = request.head
+        check_type(head, _ALL_TYPES)
+        deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
+        route: Route = head.route
+        # A raw binary request is answered in binary.
+        binary = False
+        json_bytes: int | None = None
+        try:
+            if head.json_length is None:
+                inference = decode_infer(request.body, None)
+            else:
+                json_bytes = _json_length(head.json_length, len(request.body))
+                binary = not json_bytes
+                inference = decode_infer(request.body, json_bytes) if json_bytes else self._raw(route, request.body)
+        except InvalidArgument:
+            request.id = id_in(request.body[:json_bytes]) or request.id
+            raise
+        if inference.model_name not in ("", route.model):
+            raise InvalidArgument.at("model_name", "is not the model of the path", Reason.INVALID_NAME)
+        inference.model_name = route.model
+        inference.model_version = route.version
+        if inference.id:
+            request.id = inference.id
+        if inference.parameters:
+            binary, deadline = _read_parameters(inference, deadline)
+        response = self._plane.infer_now(inference, deadline)
+        if response is None:
+            return self._infer_later(inference, deadline, binary=binary)
+        return _encode(response, inference, binary=binary)
+
+    async def _infer_later(self, inference: InferenceRequest, deadline: Deadline, *, binary: bool) -> Response:
+        return _encode(await self._plane.infer(inference, deadline), inference, binary=binary)
+
+    def _raw(self, route: Route, body: bytes) -> InferenceRequest:
+        """Return the request of a raw binary body: the bytes of the model's only input, as one row.
+
+        Source: Triton, "raw binary request": one input with at most one variable dimension; BYTES takes the body as its one
+        element.
+        """
+        fields = self._plane.contract(route.model, route.version).inputs
+        if len(fields) != 1 or sum(d < 0 for d in fields[0].shape) > 1:
+            text = "a raw binary request needs a model with one input that has at most one variable dimension"
+            raise InvalidArgument(text, reason=Reason.UNSUPPORTED)
+        field = fields[0]
+        if not field.element.size:
+            if field.shape:
+                raise InvalidArgument("a raw binary BYTES request needs a scalar input", reason=Reason.UNSUPPORTED)
+            body = len(body).to_bytes(4, "little") + body
+        known = field.element.size or 1
+        for dimension in field.shape:
+            known *= max(dimension, 1)
+        shape = [1, *(len(body) // known if d < 0 else d for d in field.shape)]
+        return InferenceRequest(route.model, {field.name: decode_raw(field.element, shape, body, field.name)})
+
+
+def deadline_of(timeout: bytes) -> Deadline:
+    """Return the deadline the caller gives in `X-Request-Timeout-Ms` (milliseconds)."""
+    if not timeout.isdigit() or len(timeout) > 12 or not 0 < int(timeout) <= MAX_TIMEOUT_MS:
+        rule = "must be a whole number of milliseconds from 1"
+        raise InvalidArgument.at("X-Request-Timeout-Ms", rule, Reason.INVALID_HEADER)
+    return Deadline.after(int(timeout) / 1000)
+
+
+def check_type(head: Head, allowed: frozenset[bytes | None] = _JSON_TYPES) -> None:
+    """Refuse a body that says it is something other than what is read here: the caller never chooses a decoder.
+
+    No Content-Type at all is taken as the protocol's own format, because Triton's client sends none.
+    """
+    if head.media_type not in allowed:
+        names = " or ".join(sorted(t.decode() for t in allowed if t))
+        raise Refused(415, "UNSUPPORTED_TYPE", f"the content type must be {names}")
+
+
+def _encode(response: InferenceResponse, inference: InferenceRequest, *, binary: bool) -> Response:
+    response.id = inference.id
+    if binary or inference.outputs:
+        return encode_mixed(response, inference.outputs, binary=binary)
+    return Response(encode_json(response))
+
+
+def _json_length(text: bytes, body_bytes: int) -> int:
+    if not text.isdigit() or len(text) > 12 or int(text) > body_bytes:
+        limit = f"must be a whole number from 0 to the body's length ({body_bytes})"
+        raise InvalidArgument.at("Inference-Header-Content-Length", limit, Reason.INVALID_HEADER)
+    return int(text)
+
+
+def _read_parameters(inference: InferenceRequest, deadline: Deadline) -> tuple[bool, Deadline]:
+    """Take the protocol's own parameters out of the request and return what they say."""
+    binary = inference.parameters.get("binary_data_output", False)
+    if not isinstance(binary, bool):
+        raise InvalidArgument.at("parameters.binary_data_output", "must be true or false", Reason.INVALID_PARAMETER)
+    inference.parameters, deadline = model_parameters(inference.parameters, deadline, allowed=_UNDERSTOOD)
+    return binary, deadline
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status=status)

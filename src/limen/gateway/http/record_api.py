@@ -1,0 +1,126 @@
+"""The record API: named JSON fields in and out, in the dialect of TensorFlow Serving, KServe V1 and Vertex AI.
+
+`POST /v1/models/{name}[/versions/{v}]:predict` with `{"instances": [{…}]}` gives `{"predictions": [{…}], "model_version": …}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from limen.contracts.errors import InvalidArgument
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Parameter
+from limen.contracts.parameters import NONE, model_parameters
+from limen.contracts.records import RecordCodec
+from limen.contracts.wire import MAX_BYTES_ELEMENT, check_element_sizes
+from limen.gateway.http.errors import id_in
+from limen.gateway.http.message import Answer, Request, Response
+from limen.gateway.http.oip import check_type, deadline_of
+from limen.gateway.http.routes import Route, Table
+from limen.runtime.lifecycle import State
+from limen.serving.dataplane import DataPlane
+
+_STATES: Final = {
+    State.NEW: "START",
+    State.LOADING: "LOADING",
+    State.WARMING: "LOADING",
+    State.READY: "AVAILABLE",
+    State.DRAINING: "UNLOADING",
+    State.UNLOADED: "END",
+    State.FAILED: "END",
+}
+"""TensorFlow Serving's names of the states."""
+
+
+class Predictions(msgspec.Struct):
+    """The answer of a predict call."""
+
+    predictions: list[dict[str, Any]]
+    model_name: str
+    model_version: str
+
+
+class RecordApi:
+    """The handlers of the `/v1/models` paths."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        """Answer from a data plane."""
+        self._plane = plane
+        self._encode = msgspec.json.Encoder().encode
+
+    def fixed_routes(self) -> Table:
+        """Return the paths that name no model."""
+        return {"/v1/models": {b"GET": self.models}}
+
+    def model_routes(self) -> Table:
+        """Return what may follow a model; the version part is understood."""
+        return {
+            "/v1/models/{m}": {b"GET": self.status},
+            "/v1/models/{m}/metadata": {b"GET": self.metadata},
+            "/v1/models/{m}:predict": {b"POST": self.predict},
+        }
+
+    def models(self, request: Request) -> Response:
+        """List the models, ready or not (as KServe V1 does)."""
+        return Response(self._encode({"models": list(self._plane.models())}))
+
+    def status(self, request: Request) -> Response:
+        """Give the state of a model's versions (as TensorFlow Serving does)."""
+        route: Route = request.head.route
+        rows = [
+            {
+                "version": s.version,
+                "state": _STATES[s.state],
+                "status": _status(failed=s.state is State.FAILED),
+            }
+            for s in self._plane.statuses(route.model, route.version)
+        ]
+        return Response(self._encode({"model_version_status": rows}))
+
+    def metadata(self, request: Request) -> Response:
+        """Give a model's name, version, platform and tensors."""
+        route: Route = request.head.route
+        meta = self._plane.model_metadata(route.model, route.version)
+        return Response(self._encode(meta))
+
+    def predict(self, request: Request) -> Answer:
+        """Answer rows of named fields."""
+        head = request.head
+        check_type(head)
+        deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
+        route: Route = head.route
+        with self._plane.versions.acquire(route.model, route.version) as handle:
+            try:
+                records = handle.records.decode(request.body)
+            except InvalidArgument:
+                request.id = id_in(request.body) or request.id
+                raise
+            if len(request.body) > MAX_BYTES_ELEMENT:
+                check_element_sizes(records.inputs)
+            parameters: Mapping[str, Parameter] = NONE
+            if records.id:
+                request.id = records.id
+            if records.parameters:
+                parameters, deadline = model_parameters(records.parameters, deadline)
+            inference = InferenceRequest(
+                route.model, records.inputs, handle.version, records.id, parameters, (), records.rows, handle.check
+            )
+            response = self._plane.infer_now(inference, deadline)
+        if response is None:
+            return self._predict_later(inference, deadline, handle.records)
+        return self._encode_rows(response, handle.records)
+
+    async def _predict_later(self, inference: InferenceRequest, deadline: Deadline, records: RecordCodec) -> Response:
+        return self._encode_rows(await self._plane.infer(inference, deadline), records)
+
+    def _encode_rows(self, response: InferenceResponse, records: RecordCodec) -> Response:
+        rows = records.encode(response.outputs)
+        return Response(self._encode(Predictions(rows, response.model_name, response.model_version)))
+
+
+def _status(*, failed: bool) -> dict[str, str]:
+    if failed:
+        return {"error_code": "UNAVAILABLE", "error_message": "the version failed to load"}
+    return {"error_code": "OK", "error_message": ""}

@@ -1,0 +1,380 @@
+"""OIP tensors in JSON and binary bodies: `InferenceRequest` in, `InferenceResponse` out.
+
+Source: Open Inference Protocol (REST) and Triton's binary tensor data extension. Small bodies go through msgspec's typed
+decoder, large numeric ones through simdjson; both refuse what the protocol does not allow. When either refuses, the exact walk
+of `gateway.http.tensor_errors` says why.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from itertools import chain
+from math import prod
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import simdjson
+
+from limen.contracts import strict_json
+from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.inference import InferenceRequest, Parameter, RequestedOutput
+from limen.contracts.names import parse_request_id
+from limen.contracts.outline import MAX_OUTLINES, Outline
+from limen.contracts.parameters import NONE
+from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, is_whole
+from limen.contracts.wire import (
+    MAX_BYTES_ELEMENT,
+    MAX_DIMENSIONS,
+    check_element_sizes,
+    decode_raw,
+    element_count,
+    element_of,
+)
+from limen.gateway.http import tensor_errors
+from limen.gateway.http.bodies import JsonBody, JsonInput
+from limen.gateway.http.json_outlines import JsonOutlines
+
+LARGE_BODY: Final = 6144
+"""Bytes from which simdjson beats msgspec on a numeric body (measured by `benchmarks/`; about 900 numbers)."""
+MAX_INPUTS: Final = 1024
+MAX_OUTLINE: Final = 2048
+"""Bytes up to which the JSON part of a binary body is remembered."""
+
+UNSET: Final = msgspec.UNSET
+_NUMBERS = frozenset({float, int})
+_TYPES: Final = {
+    Kind.BOOL: frozenset({bool}),
+    Kind.INT: frozenset({int}),
+    Kind.FLOAT: _NUMBERS,
+    Kind.TEXT: frozenset({str}),
+    Kind.BINARY: frozenset({str}),
+}
+_NULL: Final = type(None)
+_PACKING: Final = {
+    wire: (code, BY_WIRE[wire].dtype)
+    for wire, code in zip(
+        ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP32", "FP64"),
+        "bhiqBHIQfd",
+        strict=True,
+    )
+}
+"""Codes of the struct module."""
+MAX_PACKED: Final = 4096
+"""Values up to which packing is used; larger tensors come through simdjson."""
+_BUFFER: Final = {"f": "d", "i": "i", "u": "u"}
+
+
+_decode = msgspec.json.Decoder(JsonBody).decode
+_parser = simdjson.Parser()
+_NO_BLOBS: Final = memoryview(b"")
+_json_outlines: Final = JsonOutlines()
+_outlines: Final[dict[bytes, Outline]] = {}
+"""JSON parts read before, byte for byte."""
+
+
+def decode_infer(body: bytes, header_length: int | None) -> InferenceRequest:
+    """Return the request of an infer body; model name and version are the caller's to set.
+
+    Args:
+        body: the decoded body.
+        header_length: bytes of the JSON part when the body is binary, None when it is all JSON.
+
+    Raises:
+        InvalidArgument: with the path of every mistake that was looked for and none of the values.
+    """
+    text, blobs = body, _NO_BLOBS
+    if header_length is None:
+        known = _json_outlines.recall(body)
+        if known is not None:
+            return known
+    else:
+        text = body[:header_length]
+        outline = _outlines.get(text)
+        if outline is not None and len(body) == header_length + outline.size:
+            return outline.read(body, header_length)
+        blobs = memoryview(body)[header_length:]
+    if len(text) >= LARGE_BODY:
+        strict_json.check_parts(text)
+        request = _decode_large(text) if header_length is None else None
+        if request is not None:
+            return request
+    try:
+        parsed = _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise tensor_errors.explain(text) from exc
+    colons = text.count(b":")
+    # The plainest body has four members a tensor and nothing else; only others are counted exactly.
+    if colons != 1 + 4 * len(parsed.inputs) and colons != _members(parsed) and strict_json.has_duplicate_keys(text):
+        raise InvalidArgument("an object repeats a key", reason=Reason.DUPLICATE_KEY)
+    request = _request(parsed, blobs, may_pack=b"true" not in text and b"false" not in text)
+    if len(text) > MAX_BYTES_ELEMENT:
+        check_element_sizes(request.inputs)
+    if header_length is None:
+        packing = _PACKING.get(parsed.inputs[0].datatype)
+        # Only numbers that were packed: a flat list without null, true or false.
+        if packing is not None and request.is_finite:
+            _json_outlines.remember(text, request, packing[0], _decode)
+    elif header_length <= MAX_OUTLINE:
+        _remember(text, request, len(blobs))
+    return request
+
+
+def _remember(text: bytes, request: InferenceRequest, size: int) -> None:
+    """Keep the JSON part of a request whose inputs were all binary: the next one differs in its numbers only."""
+    outline = Outline.of(request, size)
+    if outline is not None:
+        if len(_outlines) >= MAX_OUTLINES:
+            _outlines.clear()
+        _outlines[text] = outline
+
+
+def _members(body: JsonBody) -> int:
+    """Return how many members the JSON text must have; more colons than this mean a repeated key or colons in text."""
+    count = 1 if body.id is UNSET else 2
+    if body.model_name:
+        count += 1
+    if body.parameters:
+        count += 1 + len(body.parameters)
+    for tensor in body.inputs:
+        count += 3 if tensor.data is UNSET else 4
+        if tensor.parameters is not UNSET:
+            count += 1 + len(tensor.parameters)
+    if body.outputs:
+        count += 1 + sum(1 + bool(o.parameters) + len(o.parameters) for o in body.outputs)
+    return count
+
+
+def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> InferenceRequest:
+    tensors = body.inputs
+    if len(tensors) > MAX_INPUTS:
+        raise InvalidArgument(f"at most {MAX_INPUTS} inputs are allowed", reason=Reason.INPUT_SET)
+    inputs: dict[str, Array] = {}
+    offset = 0
+    is_finite = True  # JSON cannot carry NaN, and packing refuses what would overflow
+    for i, tensor in enumerate(tensors):
+        data = tensor.data
+        array: Array | None = None
+        if data is UNSET or tensor.parameters is not UNSET:
+            array, offset = _binary_or_json(tensor, blobs, offset, f"inputs[{i}]")
+            is_finite = False
+        elif may_pack:
+            array = _packed(tensor, data)
+        if array is None:
+            is_finite = False
+            array = json_tensor(tensor.datatype, tensor.shape, [] if data is UNSET else data, f"inputs[{i}]")
+        if tensor.name in inputs:
+            raise InvalidArgument.at(f"inputs[{i}].name", "is given twice", Reason.INPUT_SET)
+        inputs[tensor.name] = array
+    if offset != len(blobs):
+        text = f"{len(blobs) - offset} bytes are left over after the binary inputs"
+        raise InvalidArgument(text, reason=Reason.DATA_SIZE)
+    return _envelope(body, inputs, is_finite=is_finite)
+
+
+def _envelope(body: JsonBody, inputs: dict[str, Array], *, is_finite: bool) -> InferenceRequest:
+    """Return the request with everything that surrounds the input tensors."""
+    if not inputs:
+        raise InvalidArgument.at("inputs", "at least one input is needed", Reason.INPUT_SET)
+    request_id = "" if body.id is UNSET else parse_request_id(body.id)
+    outputs: tuple[RequestedOutput, ...] = ()
+    if body.outputs:
+        outputs = tuple(requested_output(o.name, o.parameters, f"outputs[{i}]") for i, o in enumerate(body.outputs))
+    return InferenceRequest(
+        body.model_name, inputs, "", request_id, body.parameters or NONE, outputs, is_finite=is_finite
+    )
+
+
+def _binary_or_json(tensor: JsonInput, blobs: memoryview, offset: int, path: str) -> tuple[Array, int]:
+    parameters: Mapping[str, Parameter] = {} if tensor.parameters is UNSET else tensor.parameters
+    size = parameters.get("binary_data_size")
+    for key in parameters:
+        if key.startswith("shared_memory"):
+            raise _no_shared_memory(path)
+        if key != "binary_data_size":
+            raise InvalidArgument.at(
+                f"{path}.parameters", "has a parameter that is not known", Reason.INVALID_PARAMETER
+            )
+    if (size is None) == (tensor.data is UNSET):
+        raise InvalidArgument.at(path, "needs exactly one of data and parameters.binary_data_size", Reason.DATA_SIZE)
+    if size is None:
+        data = [] if tensor.data is UNSET else tensor.data
+        return json_tensor(tensor.datatype, tensor.shape, data, path), offset
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise InvalidArgument.at(
+            f"{path}.parameters.binary_data_size", "must be a whole number from 0", Reason.DATA_SIZE
+        )
+    if size > len(blobs) - offset:
+        text = f"{size - (len(blobs) - offset)} bytes are missing from the body"
+        raise InvalidArgument.at(path, text, Reason.DATA_SIZE)
+    element = element_of(tensor.datatype, f"{path}.datatype")
+    return decode_raw(element, tensor.shape, blobs[offset : offset + size], path), offset + size
+
+
+def _no_shared_memory(path: str) -> InvalidArgument:
+    where = f"{path}.parameters.shared_memory_region"
+    return InvalidArgument.at(where, "shared memory is not offered", Reason.UNSUPPORTED)
+
+
+def requested_output(name: str, parameters: Mapping[str, Parameter], path: str) -> RequestedOutput:
+    """Return a requested output after checking its parameters."""
+    binary: bool | None = None
+    classification = 0
+    for key, value in parameters.items():
+        where = f"{path}.parameters.{key}"
+        if key == "binary_data":
+            if not isinstance(value, bool):
+                raise InvalidArgument.at(where, "must be true or false", Reason.INVALID_PARAMETER)
+            binary = value
+        elif key == "classification":
+            # 3.0 is a whole number in JSON Schema too, which the OpenAPI document says it in.
+            if isinstance(value, (bool, str)) or not 0 < value < 1 << 31 or value % 1:
+                raise InvalidArgument.at(where, "must be a whole number from 1", Reason.INVALID_PARAMETER)
+            classification = int(value)
+        elif key.startswith("shared_memory"):
+            raise _no_shared_memory(path)
+        else:
+            raise InvalidArgument.at(
+                f"{path}.parameters", "has a parameter that is not known", Reason.INVALID_PARAMETER
+            )
+    return RequestedOutput(name, binary, classification)
+
+
+def json_tensor(datatype: str, shape: list[int], data: list[Any], path: str) -> Array:
+    """Return the tensor of JSON values, flat or nested row-major.
+
+    Raises:
+        InvalidArgument: DTYPE, SHAPE_MISMATCH, SHAPE_OVERFLOW or NUMBER_RANGE.
+    """
+    element = element_of(datatype, f"{path}.datatype")
+    count = element_count(shape, f"{path}.shape")
+    kinds = set(map(type, data))
+    if list in kinds or len(data) != count:
+        data = _flatten(data, shape, path)
+        kinds = set(map(type, data))
+    if float in kinds and element.kind is Kind.INT and all(type(v) is not float or is_whole(v) for v in data):
+        # JSON has one kind of number: 36.0 is the whole number 36.
+        data = [int(v) if type(v) is float else v for v in data]
+        kinds = kinds - {float} | {int}
+    allowed = _TYPES[element.kind]
+    if not kinds <= allowed and not (kinds - allowed == {_NULL} and (element.kind is Kind.FLOAT or not element.size)):
+        raise tensor_errors.wrong_element(data, allowed, element, f"{path}.data")
+    return _array(element, data, path).reshape(shape)
+
+
+def _packed(tensor: JsonInput, data: list[Any]) -> Array | None:
+    """Return the tensor of a flat list of numbers, or None when it is anything else.
+
+    Packing checks type and range of every value and is three times as fast as NumPy on a list. It takes true and false for
+    numbers, so the caller makes sure that the text holds neither.
+    """
+    known = _PACKING.get(tensor.datatype)
+    count = len(data)
+    if known is None or count > MAX_PACKED or len(tensor.shape) > MAX_DIMENSIONS or count != prod(tensor.shape):
+        return None
+    try:
+        return np.ndarray(tensor.shape, known[1], _packer(known[0], count)(*data))
+    except (struct.error, OverflowError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _packer(code: str, count: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{code}").pack
+
+
+def _array(element: ElementType, data: list[Any], path: str) -> Array:
+    if element.size == 2 and element.kind is Kind.FLOAT:
+        text = f"{element.wire} cannot be given as JSON numbers; send the tensor in binary form"
+        raise InvalidArgument.at(f"{path}.datatype", text, Reason.DTYPE)
+    try:
+        with np.errstate(over="raise"):
+            return np.array(data, dtype=element.dtype)
+    except (OverflowError, FloatingPointError) as exc:
+        text = f"has a number that does not fit {element.wire}"
+        raise InvalidArgument.at(f"{path}.data", text, Reason.NUMBER_RANGE) from exc
+
+
+def _flatten(data: list[Any], shape: list[int], path: str) -> list[Any]:
+    """Return the values of nested data after checking that its nesting is exactly that of the shape."""
+    where = f"{path}.data"
+    if list not in set(map(type, data)):
+        raise InvalidArgument.at(where, f"must have {prod(shape)} values, got {len(data)}", Reason.SHAPE_MISMATCH)
+    level, expected = data, 1
+    for depth, dimension in enumerate(shape):
+        expected *= dimension
+        kinds = set(map(type, level))
+        if len(level) != expected or (depth < len(shape) - 1) != (kinds == {list}):
+            raise InvalidArgument.at(where, "is nested in a way that contradicts the shape", Reason.SHAPE_MISMATCH)
+        if depth < len(shape) - 1:
+            if len(set(map(len, level))) > 1:
+                raise InvalidArgument.at(where, "is ragged", Reason.SHAPE_MISMATCH)
+            level = list(chain.from_iterable(level))
+    return level
+
+
+def _decode_large(text: bytes) -> InferenceRequest | None:
+    """Return the request of a large numeric JSON body, or None to have it read (and judged) the exact way."""
+    try:
+        outline, arrays = _scan(text)
+        body = msgspec.convert(outline, JsonBody)
+    except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError, msgspec.ValidationError):
+        return None
+    count = len(body.inputs)
+    # The outline is without data. More colons than members: a repeated key, which simdjson drops.
+    if len(arrays) != count or text.count(b":") != _members(body) + count:
+        return None
+    # More brackets than the lists of a flat body: nested data, which simdjson flattens whatever its shape.
+    if text.count(b"[") != 1 + 2 * count + bool(body.outputs):
+        return None
+    return _envelope(body, arrays, is_finite=True)
+
+
+def _scan(text: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the body without its data, and the data as tensors by name.
+
+    Raises one of the errors `_decode_large` knows when the body is anything but flat numbers and known keys. Nothing may go
+    on referring to the parser's document afterwards: the parser is used again.
+    """
+    if not text.startswith(b"{"):
+        raise ValueError  # simdjson would skip a byte-order mark
+    document: Any = _parser.parse(text)
+    outline: dict[str, Any] = {}
+    arrays: dict[str, Array] = {}
+    for key in document:
+        value = document[key]
+        outline[key] = _plain(value) if key != "inputs" else [_scan_input(item, arrays) for item in value]
+    return outline, arrays
+
+
+def _scan_input(item: Any, arrays: dict[str, Array]) -> dict[str, Any]:
+    found: dict[str, Any] = {key: _plain(item[key]) for key in item if key != "data"}
+    element = BY_WIRE[found["datatype"]]
+    shape = found["shape"]
+    values = item["data"]
+    if "parameters" in found or element.size < 4 or len(shape) > MAX_DIMENSIONS:
+        raise ValueError
+    if any(type(d) is not int or d < 1 for d in shape) or len(values) != prod(shape):
+        raise ValueError
+    kind = _BUFFER[element.dtype.kind]
+    flat = np.frombuffer(values.as_buffer(of_type=kind), np.float64 if kind == "d" else f"{kind}8")
+    arrays[found["name"]] = _narrow(flat, element).reshape(shape)
+    return found
+
+
+def _narrow(flat: Array, element: ElementType) -> Array:
+    """Return 64-bit numbers in the request's own type, refusing those that do not fit."""
+    if element.kind is Kind.INT:
+        if flat.size and (flat.min() < element.low or flat.max() > element.high):
+            raise ValueError
+        return flat.astype(element.dtype)
+    with np.errstate(over="raise"):
+        return flat.astype(element.dtype)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, simdjson.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, simdjson.Array) else value

@@ -1,0 +1,141 @@
+"""B46: models that are loading, have failed or are going away; and models that fail on a request."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from limen.packaging.archive import Package
+from limen.runtime.lifecycle import State
+from limen.runtime.placement.inline import InlinePlacement
+from tests.conformance.bad_inputs.entries import infer_json, predict, tensor
+from tests.conformance.serving.expectations import assert_right, refused
+from tests.conformance.serving.gates import OPEN, WAITING
+from tests.conformance.serving.gateway import Gateway
+from tests.conformance.serving.models import LEAK, echo, pair, patient
+from tests.conformance.serving.wire import Answer
+
+
+class GatedPlacement:
+    """Starts `pair` at once, lets `echo-int8` wait until it is told to go on, and fails with everything else."""
+
+    def __init__(self) -> None:
+        self.inner = InlinePlacement(trust_code=True)
+        self.gate = asyncio.Event()
+
+    async def start(self, package: Package, version: str):
+        if package.manifest.contract.name == "echo-int8":
+            await self.gate.wait()
+        elif package.manifest.contract.name not in ("pair", "patient"):
+            raise RuntimeError(LEAK)
+        return await self.inner.start(package, version)
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway that has loaded `pair` and `patient`, failed with `echo-uint8` and is loading `echo-int8`."""
+    names = [pair(tmp_path / "pair"), patient(tmp_path / "patient"), echo(tmp_path / "echo-uint8", "uint8")]
+    placement = GatedPlacement()
+    gateway = Gateway([*names, echo(tmp_path / "echo-int8", "int8")], placement=placement, settled=False)
+    settling = gateway.start(gateway.versions.settle)
+    gateway.wait_until(lambda: [s.state for s in gateway.versions.statuses("echo-int8")] == [State.LOADING])
+    yield gateway
+    gateway.do(placement.gate.set)
+    settling.result(30)
+    gateway.stop()
+
+
+def ask(gateway: Gateway, name: str) -> list[Answer]:
+    wire = {"echo-int8": "INT8", "echo-uint8": "UINT8"}.get(name, "FP32")
+    return [infer_json(gateway, name, tensor(wire, [1, 1], [1])), predict(gateway, name, {"x": [1]})]
+
+
+def paths(name: str) -> list[str]:
+    return [
+        f"/v2/models/{name}",
+        f"/v2/models/{name}/versions/1",
+        f"/v1/models/{name}/metadata",
+        f"/v1/models/{name}/contract",
+    ]
+
+
+def test_b46_a_loading_model_is_not_ready_yet(starting: Gateway, caplog: pytest.LogCaptureFixture):
+    for answer in [*ask(starting, "echo-int8"), *(starting.call("GET", p) for p in paths("echo-int8"))]:
+        refused(answer, 503, "NOT_READY")
+        assert int(answer.headers["retry-after"]) >= 1
+    assert starting.call("GET", "/v2/models/echo-int8/ready").status == 503
+    assert starting.call("GET", "/v2/health/ready").status == 503
+    status = starting.call("GET", "/v1/models/echo-int8").json()["model_version_status"]
+    assert [(s["version"], s["state"]) for s in status] == [("1", "LOADING")]
+    assert_right(starting)
+
+
+def test_b46_a_failed_model_is_not_available_and_says_nothing_of_why(starting: Gateway):
+    for answer in [*ask(starting, "echo-uint8"), *(starting.call("GET", p) for p in paths("echo-uint8"))]:
+        refused(answer, 503, "NOT_READY")
+        assert "retry-after" not in answer.headers
+    assert starting.call("GET", "/v2/models/echo-uint8/ready").status == 503
+    answer = starting.call("GET", "/v1/models/echo-uint8")
+    assert [s["status"]["error_code"] for s in answer.json()["model_version_status"]] == ["UNAVAILABLE"]
+    assert LEAK.encode() not in answer.body
+    assert_right(starting)
+
+
+def test_b46_a_loading_model_answers_once_it_is_ready(starting: Gateway):
+    starting.do(starting.versions._placement.gate.set)
+    starting.wait_until(lambda: starting.plane.is_model_ready("echo-int8"))
+    assert [answer.status for answer in ask(starting, "echo-int8")] == [200, 200]
+
+
+def test_b46_an_unloading_model_is_gone_and_finishes_what_it_has_begun(starting: Gateway):
+    OPEN.clear()
+    answers: list[Answer] = []
+    caller = threading.Thread(target=lambda: answers.append(predict(starting, "patient", {"x": -1})))
+    caller.start()
+    assert WAITING.acquire(timeout=10)
+    starting.do(lambda: starting.versions.set_aspired("patient", {}))
+    unloading = starting.start(starting.versions.settle)
+    try:
+        starting.wait_until(lambda: [s.state for s in starting.versions.statuses("patient")] == [State.DRAINING])
+        for answer in [*ask(starting, "patient"), starting.call("GET", "/v2/models/patient/ready")]:
+            refused(answer, 404, "NOT_FOUND")
+        assert_right(starting)
+    finally:
+        OPEN.set()
+    caller.join(10)
+    unloading.result(10)
+    assert [(a.status, a.json()["predictions"]) for a in answers] == [(200, [{"y": -1}])]
+    refused(starting.call("GET", "/v2/models/patient"), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("mood", [-1, -2, -3, -4, -5, -6, -7])
+def test_a_model_that_fails_on_a_request_is_not_quoted(gateway: Gateway, mood: int):
+    codes = ("INVALID_OUTPUT", "MODEL_FAILED")
+    refused(infer_json(gateway, "moody", tensor("FP32", [1], [mood])), 500, *codes)
+    refused(predict(gateway, "moody", {"x": mood}), 500, *codes)
+    assert predict(gateway, "moody", {"x": 1}).json()["predictions"] == [{"y": 1}]
+
+
+def test_a_model_that_answers_in_a_stream_is_not_for_these_calls(gateway: Gateway):
+    refused(infer_json(gateway, "countdown", tensor("INT32", [1], [3])), 501, "UNSUPPORTED")
+    refused(predict(gateway, "countdown", {"n": 3}), 501, "UNSUPPORTED")
+
+
+def test_a_waiting_model_holds_up_nobody(gateway: Gateway):
+    OPEN.clear()
+    answers: list[Answer] = []
+    caller = threading.Thread(target=lambda: answers.append(predict(gateway, "patient", {"x": -2})))
+    caller.start()
+    try:
+        assert WAITING.acquire(timeout=10)
+        assert_right(gateway)
+        started = gateway.call(
+            "POST", "/v1/models/patient:predict", {"instances": [{"x": 1}], "parameters": {"timeout": 100_000}}
+        )
+        refused(started, 504, "DEADLINE_EXCEEDED")
+    finally:
+        OPEN.set()
+    caller.join(10)
+    assert answers[0].json()["predictions"] == [{"y": -2}]

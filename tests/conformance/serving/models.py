@@ -1,0 +1,165 @@
+"""Tiny models for suites that talk to a real gateway. Each is a function that writes a package folder; `ALL` writes them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limen.contracts.tensors import TYPES
+from tests.services.packages import write_code, write_score
+
+LEAK = "/srv/models/secret-plan.txt"
+"""What the failing model says in its exception; nobody outside may read it."""
+
+ECHO = """
+class Model:
+    def predict(self, inputs):
+        return dict(inputs)
+"""
+
+
+def echo(folder: Path, type_name: str, more: str = "") -> Path:
+    """Answer what comes: one vector of any length and of one element type."""
+    field = f"{{name: x, type: {type_name}, shape: [-1]{more}}}"
+    return write_code(folder, f"inputs: [{field}]\noutputs: [{field}]\n", ECHO)
+
+
+def pair(folder: Path) -> Path:
+    """Add and subtract two vectors of two; at most 64 rows, four of them at once."""
+    vectors = [f"{{name: {name}, type: float32, shape: [2]}}" for name in ("a", "b", "sum", "difference")]
+    manifest = f"inputs: [{vectors[0]}, {vectors[1]}]\noutputs: [{vectors[2]}, {vectors[3]}]\n"
+    code = """
+    class Model:
+        def predict(self, inputs):
+            a, b = inputs["a"], inputs["b"]
+            return {"sum": a + b, "difference": a - b}
+    """
+    return write_code(folder, manifest + "batching: {max_rows: 4, max_request_rows: 64}\n", code)
+
+
+def typed(folder: Path) -> Path:
+    """Take one field of every kind of rule; the answer says what arrived."""
+    manifest = """
+    inputs:
+      - {name: amount, type: float32, minimum: 0, maximum: 1000}
+      - {name: count, type: uint8, minimum: 1}
+      - {name: grade, type: string, enum: [A, B, C]}
+      - {name: code, type: string, pattern: "^[A-Z]{2}[0-9]{2}$"}
+      - {name: note, type: string, max_length: 5, default: none}
+      - {name: years, type: float32, nullable: true, finite: false}
+      - {name: place, type: float64, shape: [2]}
+      - {name: photo, type: bytes, max_length: 8, default: ""}
+      - {name: flag, type: bool, default: false}
+    outputs:
+      - {name: total, type: float64}
+      - {name: words, type: string}
+      - {name: photo, type: bytes}
+    """
+    code = """
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs):
+            total = inputs["amount"].astype(float) * inputs["count"] + inputs["place"].sum(axis=1)
+            columns = [inputs[n] for n in ("grade", "code", "note", "years", "flag")]
+            words = np.array([" ".join(map(str, row)) for row in zip(*columns)], object)
+            return {"total": total, "words": words, "photo": inputs["photo"]}
+    """
+    return write_code(folder, manifest, code)
+
+
+def greedy(folder: Path) -> Path:
+    """Say how many parameters came, and leave one behind."""
+    code = """
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs, parameters):
+            count = len(parameters)
+            parameters["left"] = "behind"
+            return {"y": np.full(len(inputs["x"]), count, np.int32)}
+    """
+    return write_code(folder, "inputs: [{name: x, type: float32}]\noutputs: [{name: y, type: int32}]\n", code)
+
+
+def moody(folder: Path) -> Path:
+    """Answer x, and for -1 to -7 fail in seven ways."""
+    code = f"""
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs):
+            x = inputs["x"]
+            mood = int(x[0])
+            if mood == -3:
+                raise RuntimeError("cannot read {LEAK}")
+            if mood == -7:
+                raise SystemExit("{LEAK}")
+            return {{
+                -1: lambda: {{"y": x * np.float32("nan")}},
+                -2: lambda: {{"y": x * np.float32("inf")}},
+                -4: lambda: {{"y": np.concatenate([x, x])}},
+                -5: lambda: {{"z": x}},
+                -6: lambda: ["y", "{LEAK}"],
+            }}.get(mood, lambda: {{"y": x}})()
+    """
+    return write_code(folder, "inputs: [{name: x, type: float32}]\noutputs: [{name: y, type: float32}]\n", code)
+
+
+def patient(folder: Path) -> Path:
+    """Answer x; with a negative x only once the test opens the gate. It takes long enough to have a thread of its own."""
+    code = """
+    from tests.conformance.serving.gates import NEVER, OPEN, WAITING
+
+    class Model:
+        def predict(self, inputs):
+            NEVER.wait(0.004)
+            if inputs["x"][0] < 0:
+                WAITING.release()
+                OPEN.wait(30)
+            return {"y": inputs["x"]}
+    """
+    return write_code(folder, "inputs: [{name: x, type: float32}]\noutputs: [{name: y, type: float32}]\n", code)
+
+
+def countdown(folder: Path) -> Path:
+    """Answer in several parts."""
+    code = """
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs):
+            return {"y": inputs["n"]}
+
+        def stream(self, inputs):
+            for value in range(int(inputs["n"][0]), 0, -1):
+                yield {"y": np.array([value], np.int32)}
+    """
+    return write_code(folder, "inputs: [{name: n, type: int32}]\noutputs: [{name: y, type: int32}]\n", code)
+
+
+def labelled(folder: Path) -> Path:
+    """Give four labelled scores, and a word."""
+    manifest = """
+    inputs: [{name: x, type: float32, shape: [4]}]
+    outputs:
+      - {name: scores, type: float32, shape: [4], labels: [cat, dog, owl, emu]}
+      - {name: word, type: string}
+    """
+    code = """
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs):
+            x = inputs["x"]
+            return {"scores": x, "word": np.array(["a:b"] * len(x), object)}
+    """
+    return write_code(folder, manifest, code)
+
+
+def write_all(folder: Path) -> list[Path]:
+    """Write every model; echo models are named echo-TYPE, the one that allows NaN is echo-anything."""
+    made = [echo(folder / f"echo-{t.name}", t.name) for t in TYPES]
+    made.append(echo(folder / "echo-anything", "float32", ", finite: false"))
+    made.append(echo(folder / "echo-maybe", "string", ", nullable: true"))
+    made += [make(folder / make.__name__) for make in (pair, typed, greedy, moody, patient, countdown, labelled)]
+    return [*made, write_score(folder / "score")]
