@@ -1,0 +1,71 @@
+"""The command line. Each command says what it does, imports what it needs when it runs, and ends errors with what to do next.
+
+`main` is the `limen` script. Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from limen import __version__
+from limen.cli import package, serve
+
+app = typer.Typer(
+    name="limen",
+    help="A governed API in front of machine-learning models.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: the boxes of the rich one cost more start-up time than the rest of the command line together.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+package.register(app)
+serve.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Package a model with its contract, check it, and serve it over REST and gRPC."""
+    if version:
+        typer.echo(f"limen {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (`limen inspect … | head`); there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except Exception as exc:  # noqa: BLE001  the last line of defence: people get a sentence and not a traceback
+        sys.exit(_tell(exc))
+
+
+def _tell(exc: Exception) -> int:
+    from limen.app import ServeError
+    from limen.cli.words import CommandError, headline, next_step, problem
+    from limen.contracts.errors import LimenError
+
+    if isinstance(exc, (CommandError, ServeError)):
+        problem(exc.what, hint=exc.hint)
+    elif isinstance(exc, LimenError):
+        mistakes = [str(v) for v in exc.violations]
+        problem(headline(exc.message, mistakes), mistakes, hint=next_step(exc.reason))
+    elif isinstance(exc, OSError):
+        name = f" {exc.filename}" if exc.filename else ""
+        problem(f"the system refused{name}: {exc.strerror or type(exc).__name__}")
+    else:
+        if os.environ.get("LIMEN_DEBUG"):
+            raise exc
+        problem(
+            f"this should not have happened ({type(exc).__name__})",
+            hint="Run it again with LIMEN_DEBUG=1 to see where, and please report it.",
+        )
+    return 1

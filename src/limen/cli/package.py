@@ -1,0 +1,159 @@
+"""`limen init`, `check`, `build`, `inspect` and `schema`: making and judging packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from limen.serving.check import Step
+
+Home = Annotated[Path, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")]
+Folder = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command, summary in (
+        (init, "Make a package from a trained model."),
+        (check, "Find everything that is wrong with a package."),
+        (build, "Make one file of a package, named by its content."),
+        (inspect, "Show what a package holds."),
+        (schema, "Print the JSON Schema of model.yaml."),
+    ):
+        app.command(command.__name__, short_help=summary)(command)
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, and of the folder to make.")],
+    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The trained artifact.")],
+    sample: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Example data with a header: names, types, categories.")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Folder to make; NAME when not given.")
+    ] = None,
+) -> None:
+    """Make a package folder from a trained model: the file itself, and a model.yaml to complete.
+
+    Names, types and shapes come from the model's own file; a sample of the data adds what the file does not say.
+    """
+    from limen.cli.words import CommandError, counted
+    from limen.contracts.errors import InvalidPackage, Reason
+    from limen.packaging.manifest import MANIFEST_NAME
+    from limen.serving.scaffolding import create_package
+
+    try:
+        made = create_package(name, source, directory or Path(name), sample)
+    except InvalidPackage as exc:
+        # There is no package yet that `limen check` could say more about.
+        raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
+    width = max(len(made.artifact), len(MANIFEST_NAME))
+    fields = f"{counted(made.inputs, 'input')}, {counted(made.outputs, 'output')}"
+    trust = " --trust-code" if made.backend == "python" else ""
+    typer.echo(f"{made.folder}/")
+    typer.echo(f"  {made.artifact:<{width}}  {made.format}, loaded by the {made.backend} backend")
+    typer.echo(f"  {MANIFEST_NAME:<{width}}  {fields}")
+    typer.echo(f"\nNext: complete the descriptions, limits and examples in {made.folder / MANIFEST_NAME}, then")
+    typer.echo(f"  limen check {made.folder}{trust}\n  limen serve {made.folder}{trust}")
+
+
+def check(
+    package: Folder,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Let the package run Python code it brings.")
+    ] = False,
+    home: Home = Path(".limen"),
+) -> None:
+    """Find everything that is wrong with a package before anyone calls it.
+
+    Looks at the manifest, the files, the model's true format and tensors, its answers to the examples, alone and in a batch,
+    and the documents that callers will read.
+    """
+    import asyncio
+
+    from limen.cli.words import existing_package, next_step, problem
+    from limen.serving.check import check_package
+
+    report = asyncio.run(check_package(existing_package(package), home, trust_code=trust_code))
+    for step in report.steps:
+        _print_step(step)
+    typer.echo()
+    if not report.ok:
+        problem(f"{package} is not fit to serve", hint=next_step(report.refusal))
+        raise typer.Exit(1)
+    typer.echo(f"{package} is fit to serve.")
+
+
+def build(
+    package: Annotated[Path, typer.Argument(metavar="DIR", help="Package folder.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder the archive is written to.")
+    ] = Path("dist"),
+) -> None:
+    """Make one file of a package, named by its content: the same content always gives the same digest and the same bytes."""
+    from limen.cli.words import existing_package, size
+    from limen.packaging.archive import build as build_archive
+
+    built = build_archive(existing_package(package), output)
+    typer.echo(f"{built.path}  {size(built.size)}\nsha256 {built.digest}")
+
+
+def inspect(
+    package: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+) -> None:
+    """Show what a package holds, without loading the model."""
+    import msgspec
+
+    from limen.cli.words import existing_package, paint, size
+    from limen.packaging.archive import inspect as inspect_package
+
+    found = inspect_package(existing_package(package))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        return
+    manifest = found.manifest
+    contract = manifest.contract
+    facts = {
+        "title": contract.title,
+        "description": contract.description,
+        "owner": contract.owner,
+        "licence": contract.licence,
+        "task": contract.task,
+        "tags": ", ".join(contract.tags),
+        "backend": f"{manifest.backend} ({manifest.artifact})",
+        "digest": found.digest,
+    }
+    typer.echo(paint(contract.name, "1"))
+    for key, value in facts.items():
+        if value:
+            typer.echo(f"  {key:<12}{value}")
+    for title, fields in (("inputs", contract.inputs), ("outputs", contract.outputs)):
+        typer.echo(f"  {title}")
+        for field in fields:
+            shape = "[" + ", ".join(str(d) for d in field.shape) + "]" if field.shape else ""
+            typer.echo(f"    {field.name:<28}{field.type + shape:<14}{field.unit}".rstrip())
+    typer.echo("  files")
+    for file in found.files:
+        typer.echo(f"    {file.path:<28}{size(file.size)}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of model.yaml, for editors."""
+    import msgspec
+
+    from limen.packaging.schema import manifest_schema
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(manifest_schema()), indent=2))
+
+
+def _print_step(step: Step) -> None:
+    from limen.cli.words import paint
+
+    mark = paint("ok  ", "32") if step.ok else paint("FAIL", "31;1")
+    typer.echo(f"  {mark}  {step.name:<11}{step.detail}".rstrip())
+    for text in step.problems:
+        typer.echo(f"          - {text}")

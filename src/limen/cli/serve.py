@@ -1,0 +1,139 @@
+"""`limen serve`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from limen.app import Ready
+    from limen.packaging.archive import Package
+
+
+class PlacementChoice(StrEnum):
+    """Where models run."""
+
+    INLINE = "inline"
+    """Inside the gateway worker."""
+    PROCESS = "process"
+    """Each in a process of its own."""
+
+
+class EngineChoice(StrEnum):
+    """What carries gRPC."""
+
+    AUTO = "auto"
+    """Native where it can serve, grpcio elsewhere."""
+    NATIVE = "native"
+    """pygrpc-native."""
+    GRPCIO = "grpcio"
+    """grpcio."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("serve", short_help="Serve packages over REST and gRPC.")(serve)
+
+
+def serve(
+    packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE", help="Package folders or archives.")],
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Address to listen on; only loopback is allowed without authentication.")
+    ] = "127.0.0.1",
+    http_port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="REST port; 0 takes a free one.")
+    ] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="gRPC port; 0 takes a free one.")
+    ] = 8001,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Processes that share the ports.")] = 1,
+    placement: Annotated[
+        PlacementChoice, typer.Option(help="Where models run: inside the worker.")
+    ] = PlacementChoice.INLINE,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")] = False,
+    grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.AUTO,
+    announce: Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")] = "",
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
+    home: Annotated[
+        str, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")
+    ] = ".limen",
+) -> None:
+    """Serve packages over REST and gRPC, each as an endpoint of its own name, until Ctrl-C."""
+    from limen.app import configure_logging
+    from limen.app import serve as run
+    from limen.cli.words import existing_package
+    from limen.gateway.grpc.config import GrpcConfig
+    from limen.settings import ServeSettings
+
+    configure_logging()
+    settings = ServeSettings(
+        packages=tuple(str(existing_package(path)) for path in packages),
+        home=home,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        workers=workers,
+        placement=placement.value,
+        trust_code=trust_code,
+        announce=announce,
+        access_log=access_log,
+        grpc=GrpcConfig(engine=grpc_engine.value),
+    )
+    run(settings, _show)
+
+
+def _show(ready: Ready) -> None:
+    """Print what is served and where, calmly."""
+    import msgspec
+
+    from limen import __version__
+    from limen.cli.words import counted, paint
+    from limen.contracts.contract import Sensitivity
+    from limen.contracts.examples import example_record
+
+    http = f"http://{ready.http}"
+    lines = ["", f"  {paint('Limen', '1')} {__version__} is ready, {counted(ready.workers, 'worker')}", ""]
+    lines += [f"    {line}" for line in _models(ready.packages)]
+    lines += [
+        "",
+        f"  docs   {http}/docs",
+        f"  REST   {http}",
+        f"  gRPC   {ready.grpc}",
+        "",
+    ]
+    first = ready.packages[0].manifest.contract
+    record = example_record(first)
+    body = msgspec.json.encode({"instances": [record]}).decode()
+    is_open = not any(f.sensitivity is Sensitivity.SECRET for f in first.inputs)
+    if len(body) <= 400 and "'" not in body and is_open:
+        lines += [
+            "  Try it:",
+            f"    curl {http}/v1/models/{first.name}:predict -H 'content-type: application/json' \\",
+            f"      -d '{body}'",
+            "",
+        ]
+    lines += ["  Ctrl-C stops it; requests in hand are answered first.", ""]
+    typer.echo("\n".join(lines))
+
+
+def _models(packages: Sequence[Package]) -> list[str]:
+    """Return one line for each model: name, backend, number of fields, title."""
+    from limen.cli.words import counted, paint
+
+    rows = []
+    for package in packages:
+        contract = package.manifest.contract
+        fields = f"{counted(len(contract.inputs), 'input')}, {counted(len(contract.outputs), 'output')}"
+        rows.append((contract.name, package.manifest.backend, fields, contract.title))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return [
+        "  ".join(
+            (paint(name.ljust(widths[0]), "1"), backend.ljust(widths[1]), fields.ljust(widths[2]), title)
+        ).rstrip()
+        for name, backend, fields, title in rows
+    ]

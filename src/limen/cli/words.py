@@ -1,0 +1,90 @@
+"""How the command line speaks: problems on standard error, colours only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from limen.contracts.errors import Reason
+
+
+class CommandError(Exception):
+    """A command cannot go on: what happened, and what to do next."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        """Keep a text for people and a hint about the next step."""
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+def existing_package(path: Path) -> Path:
+    """Return the path of a package, or say what is missing there before anything is loaded."""
+    from limen.packaging.manifest import MANIFEST_NAME
+
+    if not path.exists():
+        raise CommandError(
+            f"there is nothing at {path}", "Give a folder with a model.yaml, or an archive that `limen build` made."
+        )
+    if path.is_dir() and not (path / MANIFEST_NAME).is_file():
+        raise CommandError(
+            f"{path} is not a package: it has no {MANIFEST_NAME}",
+            f"`limen init NAME --from FILE` makes a package from a trained model; `limen schema` says what {MANIFEST_NAME} may hold.",
+        )
+    return path
+
+
+def headline(message: str, mistakes: Sequence[str]) -> str:
+    """Return a message without the mistakes that are going to be listed below it."""
+    if len(mistakes) < 2:
+        return message
+    if message.startswith(mistakes[0]):
+        return f"there are {len(mistakes)} mistakes"
+    return message.partition(f": {mistakes[0]}")[0]
+
+
+def next_step(reason: Reason | None) -> str:
+    """Return what to do about a package that was refused for this reason."""
+    from limen.contracts.errors import Reason
+
+    steps = {
+        Reason.UNSAFE_FORMAT: "Save the model in a format without code: ONNX, skops, XGBoost JSON/UBJ or LightGBM text.",
+        Reason.UNTRUSTED_CODE: "Read the code first: it runs with all your rights.",
+        Reason.INVALID_PACKAGE: "`limen check PACKAGE` shows everything that is wrong with a package.",
+    }
+    return steps.get(reason, "") if reason else ""
+
+
+def problem(what: str, details: Sequence[str] = (), hint: str = "") -> None:
+    """Say what happened, where, and what to do next, on standard error."""
+    lines = [f"{paint('error', '31;1', sys.stderr)}: {what}"]
+    if len(details) > 1 or (details and details[0] not in what):
+        lines += [f"  - {text}" for text in details]
+    if hint:
+        lines += [f"{paint('hint', '36', sys.stderr)}: {hint}"]
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def paint(text: str, code: str, stream: object = None) -> str:
+    """Return text in an ANSI colour when the stream is a terminal that wants colours."""
+    stream = stream or sys.stdout
+    is_terminal = getattr(stream, "isatty", lambda: False)()
+    return f"\x1b[{code}m{text}\x1b[0m" if is_terminal and not os.environ.get("NO_COLOR") else text
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 worker, 2 workers."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,256 @@
+"""The commands that make and judge packages, run as people run them; what they say is part of the product."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limen import __version__
+from tests.services.packages import write_code, write_countdown, write_iris, write_score
+from tests.services.process import LIMEN, limen, refused
+
+
+def said(*arguments: object, cwd: Path | None = None) -> str:
+    """Run a command that must work quietly; return what it printed."""
+    done = limen(*arguments, cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_every_command_has_a_summary_that_is_not_cut():
+    text = said("--help")
+    listed = dict(re.findall(r"^  ([a-z]+) {2,}(.+)$", text.partition("Commands:")[2], re.MULTILINE))
+    assert listed.keys() >= {"init", "check", "build", "inspect", "schema", "serve"}
+    assert all(summary.endswith(".") and "..." not in summary for summary in listed.values())
+    assert said("--version") == f"limen {__version__}\n"
+
+
+def test_wrong_usage_ends_with_status_2():
+    assert "No such command 'bild'" in refused("bild", status=2)
+    assert "Missing argument 'PACKAGE'" in refused("check", status=2)
+    assert "Missing option '--from'" in refused("init", "score", status=2)
+    assert "Commands:" in refused(status=2) + limen().stdout
+
+
+def test_check_shows_what_it_looked_at(tmp_path):
+    write_score(tmp_path / "score")
+    lines = said("check", "score", cwd=tmp_path).splitlines()
+    assert [line.split()[:2] for line in lines[:7]] == [
+        ["ok", name] for name in ("manifest", "files", "artifact", "examples", "batch", "latency", "documents")
+    ]
+    assert lines[0] == "  ok    manifest   score: 2 inputs, 1 output, 1 example"
+    assert re.fullmatch(r"one row p50 \d+\.\d{3} ms, p95 \d+\.\d{3} ms, here", lines[5][19:])
+    assert lines[7:] == ["", "score is fit to serve."]
+
+
+def test_check_names_the_example_whose_answer_differs(tmp_path):
+    write_score(tmp_path / "score", golden=3.0)
+    done = limen("check", "score", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: score is not fit to serve\n")
+    assert "  FAIL  examples   1 of 1 with an answer to compare\n" in done.stdout
+    assert "          - golden: score: expected 3.0, got 2.0 (difference 1)\n" in done.stdout
+
+
+def test_check_lists_every_mistake_of_a_manifest(tmp_path):
+    (tmp_path / "model.yaml").write_text(
+        "name: Bad Name\nbackend: onnx\ncolour: red\ninputs: [{name: a, type: floot}]\n"
+    )
+    done = limen("check", tmp_path)
+    listed = [line.strip().split(":")[0] for line in done.stdout.splitlines() if line.startswith("          - ")]
+    assert sorted(listed) == ["- artifact", "- colour", "- inputs[0].type", "- name", "- outputs"]
+    assert "did you mean 'float64'?" in done.stdout
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path} is not fit to serve\n")
+
+
+def test_check_runs_code_only_when_it_is_trusted(tmp_path):
+    marker = tmp_path / "ran"
+    manifest = "inputs: [{name: a, type: int32}]\noutputs: [{name: a, type: int32}]\n"
+    code = (
+        f"open({str(marker)!r}, 'w').close()\n\n\nclass Model:\n    def predict(self, inputs):\n        return inputs\n"
+    )
+    package = write_code(tmp_path / "code", manifest, code)
+    told = refused("check", package)
+    assert "is not fit to serve\nhint: Read the code first: it runs with all your rights.\n" in told
+    assert not marker.exists()
+    assert "is fit to serve." in said("check", package, "--trust-code")
+    assert marker.exists()
+
+
+def test_check_of_a_streaming_model_passes(tmp_path):
+    assert "is fit to serve." in said("check", write_countdown(tmp_path / "countdown"), "--trust-code")
+
+
+def test_check_finds_outputs_the_contract_does_not_describe(tmp_path):
+    manifest = "inputs: [{name: a, type: int32}]\noutputs: [{name: b, type: float32, maximum: 1}]\n"
+    answers = {
+        "the model gave no output b": "{'c': inputs['a']}",
+        "b": "{'b': ['text'] * len(inputs['a'])}",
+        "b[0]: must be ≤ 1": "{'b': inputs['a'].astype('float32') + 5}",
+        "b[0]: must be a finite number": "{'b': inputs['a'] * np.float32('nan')}",
+        "the model gave 2 rows of b for 1": "{'b': np.zeros(len(inputs['a']) + 1, 'float32')}",
+    }
+    for i, (problem, answer) in enumerate(answers.items()):
+        code = f"import numpy as np\n\n\nclass Model:\n    def predict(self, inputs):\n        return {answer}\n"
+        done = limen("check", write_code(tmp_path / f"m{i}", manifest, code), "--trust-code")
+        assert done.returncode == 1
+        assert problem in done.stdout
+
+
+def test_build_names_the_archive_by_its_content_and_inspect_shows_it(tmp_path):
+    write_score(tmp_path / "score")
+    write_score(tmp_path / "again")
+    path, size, digest = re.fullmatch(
+        r"(dist/score-[0-9a-f]{12}\.limen)  (\S+ \w+)\nsha256 ([0-9a-f]{64})\n", said("build", "score", cwd=tmp_path)
+    ).groups()
+    assert Path(path).stem == f"score-{digest[:12]}"
+    assert size.endswith("KiB")
+    assert digest in said("build", "again", "-o", "elsewhere", cwd=tmp_path)
+    assert (tmp_path / path).read_bytes() == next((tmp_path / "elsewhere").iterdir()).read_bytes()
+
+    folder, archive = (said("inspect", each, cwd=tmp_path) for each in ("score", path))
+    assert folder == archive
+    assert archive.splitlines() == [
+        "score",
+        "  title       Score",
+        "  backend     onnx (model.onnx)",
+        f"  digest      {digest}",
+        "  inputs",
+        "    amount                      float32       USD",
+        "    age                         int32         years",
+        "  outputs",
+        "    score                       float32",
+        "  files",
+        f"    model.onnx                  {(tmp_path / 'score/model.onnx').stat().st_size} B",
+        f"    model.yaml                  {(tmp_path / 'score/model.yaml').stat().st_size} B",
+    ]
+    shown = json.loads(said("inspect", "--json", path, cwd=tmp_path))
+    assert (shown["kind"], shown["digest"]) == ("archive", digest)
+
+
+@pytest.mark.parametrize("command", ["check", "build", "inspect"])
+def test_a_path_without_a_package_is_named(tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    assert refused(command, "nothing", cwd=tmp_path).startswith("error: there is nothing at nothing\nhint: ")
+    assert refused(command, "empty", cwd=tmp_path).startswith(
+        "error: empty is not a package: it has no model.yaml\nhint: "
+    )
+
+
+@pytest.mark.parametrize("command", ["check", "inspect"])
+def test_a_damaged_archive_is_refused(tmp_path, command):
+    write_score(tmp_path / "score")
+    archive = tmp_path / said("build", "score", cwd=tmp_path).split()[0]
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 1
+    archive.write_bytes(content)
+    assert limen(command, archive).returncode == 1
+
+
+@pytest.mark.parametrize("command", ["build", "check"])
+def test_a_pickle_is_refused_and_the_safe_formats_are_named(tmp_path, command):
+    package = write_score(tmp_path / "score")
+    (package / "notes.txt").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    done = limen(command, package)
+    assert done.returncode == 1
+    assert "notes.txt: is a pickle" in done.stdout + done.stderr
+    assert "hint: Save the model in a format without code: ONNX, skops" in done.stderr
+
+
+def test_schema_prints_a_json_schema():
+    schema = json.loads(said("schema"))
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert {"name", "backend", "inputs", "outputs"} <= schema["properties"].keys()
+
+
+def test_init_makes_a_package_that_passes_its_check_as_it_is(tmp_path):
+    iris = write_iris(tmp_path / "source") / "model.onnx"
+    assert said("init", "flower", "--from", iris, cwd=tmp_path).splitlines() == [
+        "flower/",
+        "  model.onnx  onnx, loaded by the onnx backend",
+        "  model.yaml  1 input, 1 output",
+        "",
+        "Next: complete the descriptions, limits and examples in flower/model.yaml, then",
+        "  limen check flower",
+        "  limen serve flower",
+    ]
+    assert "flower is fit to serve." in said("check", "flower", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_init_of_an_estimator_takes_names_and_types_from_a_sample(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+    from skops import io
+
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    model = LogisticRegression().fit(rows, rows[:, 0] > 0)
+    io.dump(model, tmp_path / "model.skops")
+    (tmp_path / "sample.csv").write_text("height,width\n" + "\n".join(f"{a:.3f},{b:.3f}" for a, b in rows) + "\n")
+    said("init", "sizes", "--from", "model.skops", "--sample", "sample.csv", cwd=tmp_path)
+    shown = said("inspect", "sizes", cwd=tmp_path)
+    assert "backend     sklearn (model.skops)" in shown
+    assert re.search(r"^    height +float", shown, re.MULTILINE)
+    assert re.search(r"^    width +float", shown, re.MULTILINE)
+    assert "sizes is fit to serve." in said("check", "sizes", cwd=tmp_path)
+
+
+def test_init_of_a_class_says_that_it_needs_trust(tmp_path):
+    source = write_countdown(tmp_path / "source") / "model.py"
+    text = said("init", "steps", "--from", source, cwd=tmp_path)
+    assert "limen check steps --trust-code" in text
+    assert "backend     python (model.py:Model)" in said("inspect", "steps", cwd=tmp_path)
+
+
+def test_init_refuses_what_it_cannot_package(tmp_path):
+    iris = write_iris(tmp_path / "iris") / "model.onnx"
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    cases = {
+        (
+            "init",
+            "iris",
+            "--from",
+            iris,
+        ): "error: iris is there already and not empty; choose another place with --dir\n",
+        ("init", "Iris", "--from", iris): "error: name: must be 1 to 63 of a-z",
+        ("init", "x", "--from", "no.onnx"): "error: there is no file no.onnx\n",
+        (
+            "init",
+            "x",
+            "--from",
+            "notes.txt",
+        ): "error: notes.txt is text, which no backend loads; Limen takes ONNX, skops",
+        ("init", "x", "--from", "model.pkl"): "error: the artifact is unsafe: model.pkl: is a pickle",
+    }
+    for command, told in cases.items():
+        assert refused(*command, cwd=tmp_path).startswith(told)
+    assert not (tmp_path / "x").exists()
+
+
+def test_output_that_nobody_reads_to_the_end_is_no_error(tmp_path):
+    package = write_score(tmp_path / "score")
+    process = subprocess.Popen([*LIMEN, "inspect", package], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(60), err) == (1, "")
+
+
+def test_a_bug_is_told_in_a_sentence_and_shown_on_request(tmp_path):
+    program = "import limen.packaging.schema as m, limen.cli as c; m.manifest_schema = lambda: 1 / 0; c.main()"
+    command = [sys.executable, "-c", program, "schema"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        (
+            "error: this should not have happened (ZeroDivisionError)\n"
+            "hint: Run it again with LIMEN_DEBUG=1 to see where, and please report it.\n"
+        ),
+    )
+    shown = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={"LIMEN_DEBUG": "1", "PATH": ""}
+    )
+    assert "ZeroDivisionError: division by zero" in shown.stderr

@@ -1,0 +1,200 @@
+"""Small packages for tests that need a real server: each function writes one folder and returns it."""
+
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+
+SCORE_WEIGHTS = np.array([[0.5], [0.25]], np.float32)
+SPECIES = ("setosa", "versicolor", "virginica")
+SPECIES_WEIGHTS = np.array([[0.1, 0.2, -0.3], [0.4, -0.5, 0.6], [-0.7, 0.8, 0.9], [0.2, 0.1, 0.4]], np.float32)
+
+
+def write_score(folder: Path, name: str = "score", *, golden: float = 2.0, examples: str = "") -> Path:
+    """Write an ONNX model that answers `0.5 * amount + 0.25 * age`; its golden answer is 2.0."""
+    manifest = f"""\
+    name: {name}
+    title: Score
+    backend: onnx
+    artifact: model.onnx
+    inputs:
+      - {{name: amount, type: float32, unit: USD, minimum: 0, maximum: 1000}}
+      - {{name: age, type: int32, unit: years, minimum: 0, maximum: 130}}
+    outputs:
+      - {{name: score, type: float32}}
+    bind:
+      inputs: {{x: [amount, age]}}
+      outputs: {{score: {{tensor: y, column: 0}}}}
+    """
+    examples = examples or f"examples: [{{name: golden, inputs: {{amount: 3, age: 2}}, outputs: {{score: {golden}}}}}]"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(dedent(manifest) + examples + "\n")
+    _write_matmul(folder / "model.onnx", SCORE_WEIGHTS, softmax=False)
+    return folder
+
+
+def write_iris(folder: Path) -> Path:
+    """Write an ONNX classifier from four floats to three labelled probabilities."""
+    manifest = """\
+    name: iris
+    backend: onnx
+    artifact: model.onnx
+    inputs:
+      - {name: x, type: float32, shape: [4], minimum: -100, maximum: 100}
+    outputs:
+      - {name: y, type: float32, shape: [3], labels: [setosa, versicolor, virginica]}
+    """
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(dedent(manifest))
+    _write_matmul(folder / "model.onnx", SPECIES_WEIGHTS, softmax=True)
+    return folder
+
+
+def write_code(folder: Path, manifest: str, code: str) -> Path:
+    """Write a package of Python code: `model.py` and the fields of its manifest."""
+    folder.mkdir(parents=True)
+    head = f"name: {folder.name}\nbackend: python\nartifact: model.py:Model\n"
+    (folder / "model.yaml").write_text(head + dedent(manifest))
+    (folder / "model.py").write_text(dedent(code))
+    return folder
+
+
+def write_gate(folder: Path) -> Path:
+    """Write a model that says on a Unix socket that it was asked and answers only when the test closes its end."""
+    manifest = """\
+    inputs:
+      - {name: socket, type: string, examples: [""]}
+    outputs:
+      - {name: answer, type: string}
+    """
+    code = """\
+    import socket
+
+
+    class Model:
+        def predict(self, inputs):
+            for path in inputs["socket"]:
+                if path:
+                    with socket.socket(socket.AF_UNIX) as gate:
+                        gate.connect(path)
+                        gate.recv(1)
+            return {"answer": ["done"] * len(inputs["socket"])}
+    """
+    return write_code(folder, manifest, code)
+
+
+def write_countdown(folder: Path) -> Path:
+    """Write a streaming model: `n` gives the parts n, n-1, … 1, and a negative one breaks off after the first."""
+    manifest = """\
+    inputs: [{name: n, type: int32, minimum: -1, maximum: 1000}]
+    outputs: [{name: value, type: int32}]
+    """
+    code = """\
+    import numpy as np
+
+
+    class Model:
+        def predict(self, inputs):
+            return {"value": inputs["n"]}
+
+        def stream(self, inputs):
+            n = int(inputs["n"][0])
+            if n < 0:
+                yield {"value": np.array([n], np.int32)}
+                raise RuntimeError("the secret of the model")
+            for value in range(n, 0, -1):
+                yield {"value": np.array([value], np.int32)}
+    """
+    return write_code(folder, manifest, code)
+
+
+def write_slow(folder: Path) -> Path:
+    """Write a model that takes as long as it is told."""
+    manifest = """\
+    inputs: [{name: seconds, type: float32, minimum: 0, maximum: 5, examples: [0]}]
+    outputs: [{name: seconds, type: float32}]
+    """
+    code = """\
+    import time
+
+
+    class Model:
+        def predict(self, inputs):
+            time.sleep(float(inputs["seconds"].max()))
+            return inputs
+    """
+    return write_code(folder, manifest, code)
+
+
+def write_echo(folder: Path) -> Path:
+    """Write a model that answers its optional inputs of every type under the same names with `_out`."""
+    types = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+    types += ("float16", "float32", "float64", "string", "bytes")
+    zeros = {"bool": "false", "string": "''", "bytes": "''"}
+    lines = ["inputs:"]
+    lines += [
+        f"  - {{name: {t}_in, type: {t}, shape: [2], default: [{zeros.get(t, '0')}, {zeros.get(t, '0')}]}}"
+        for t in types
+    ]
+    lines += ["outputs:", *(f"  - {{name: {t}_out, type: {t}, shape: [2]}}" for t in types)]
+    code = """\
+    class Model:
+        def predict(self, inputs):
+            return {name.replace("_in", "_out"): value for name, value in inputs.items()}
+    """
+    return write_code(folder, "\n".join(lines) + "\n", code)
+
+
+def write_fields(folder: Path) -> Path:
+    """Write a model whose inputs use every rule a field can have; it answers how many rows it got."""
+    manifest = """\
+    inputs:
+      - {name: grade, type: string, enum: [A, B, C]}
+      - {name: zip, type: string, pattern: "^[0-9]{3}xx$"}
+      - {name: note, type: string, min_length: 2, max_length: 5, default: none}
+      - {name: income, type: float64, minimum: 0, nullable: true, unit: USD, sensitivity: personal}
+      - {name: photo, type: bytes, default: QQ==}
+      - {name: flags, type: bool, shape: [2], default: [true, false]}
+      - {name: steps, type: int8, shape: [2, 2], minimum: -3, maximum: 3, default: [[0, 0], [0, 0]]}
+      - {name: choice, type: uint64, enum: [1, 5], default: 5}
+    outputs:
+      - {name: rows, type: int64}
+      - {name: kind, type: string, enum: [small, large]}
+      - {name: raw, type: bytes}
+      - {name: loose, type: float32, shape: [-1], finite: false}
+    """
+    code = """\
+    import numpy as np
+
+
+    class Model:
+        def predict(self, inputs):
+            rows = len(inputs["grade"])
+            return {
+                "rows": np.full(rows, rows, np.int64),
+                "kind": ["small" if rows < 10 else "large"] * rows,
+                "raw": [b"\\x00raw"] * rows,
+                "loose": np.tile(np.array([1, np.nan, np.inf], np.float32), (rows, 1)),
+            }
+    """
+    return write_code(folder, manifest, code)
+
+
+def _write_matmul(path: Path, weights: np.ndarray, *, softmax: bool) -> None:
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    rows, columns = weights.shape
+    product = "z" if softmax else "y"
+    nodes = [helper.make_node("MatMul", ["x", "w"], [product])]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["z"], ["y"], axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", columns])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    save(model, str(path))

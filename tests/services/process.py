@@ -1,0 +1,117 @@
+"""The real program as its users run it: `limen` commands that end, and `limen serve` processes that answer."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+
+LIMEN = [sys.executable, "-m", "limen"]
+LAST_LINE = "Ctrl-C stops it"
+WAIT_S = 60
+"""Bounds every wait: far above what anything here takes, so that a busy machine does not fail a test."""
+
+
+def limen(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    command = [*LIMEN, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+def refused(*arguments: object, cwd: Path | None = None, status: int = 1) -> str:
+    """Run a command that must fail; return what it told people, which is never a traceback."""
+    done = limen(*arguments, cwd=cwd)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    assert "should not have happened" not in done.stderr, done.stderr
+    return done.stderr
+
+
+class Server:
+    """A `limen serve` process that is ready."""
+
+    def __init__(self, process: subprocess.Popen[str], summary: str, announcement: Path) -> None:
+        self.process = process
+        self.summary = summary
+        self.announced = msgspec.json.decode(announcement.read_bytes())
+        self.http = httpx.Client(base_url=f"http://{self.announced['http']}", timeout=WAIT_S)
+
+    @property
+    def grpc(self) -> str:
+        return str(self.announced["grpc"])
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def children(self) -> list[int]:
+        """Return the process ids of the workers."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def predict(self, model: str, **fields: object) -> object:
+        """Ask for one record over a new connection and return the answer's fields."""
+        answer = httpx.post(
+            f"{self.http.base_url}/v1/models/{model}:predict", json={"instances": [fields]}, timeout=WAIT_S
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()["predictions"][0]
+
+    def worker(self) -> str:
+        """Return the part of a request id that tells which worker answered a new connection."""
+        answer = httpx.get(f"{self.http.base_url}/v2/health/live", timeout=WAIT_S)
+        assert answer.status_code == 200
+        return answer.headers["x-request-id"].partition("-")[0]
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal and return the exit status and everything that was written after the summary."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for the end and return the exit status and what standard error held."""
+        self.http.close()
+        _, err = self.process.communicate(timeout=WAIT_S)
+        return self.process.returncode, err
+
+
+@contextmanager
+def serving(*arguments: object, announcement: Path) -> Iterator[Server]:
+    """Run `limen serve` on free ports until the block ends."""
+    command = [*LIMEN, "serve", *map(str, arguments), "--http-port", "0", "--grpc-port", "0"]
+    command += ["--announce", str(announcement)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield Server(process, _summary(process), announcement)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
+
+
+def wait_gone(pids: list[int]) -> None:
+    """Wait until these processes have ended, whosever children they are."""
+    for pid in pids:
+        try:
+            watched = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            assert select.select([watched], [], [], WAIT_S)[0], f"process {pid} did not end"
+        finally:
+            os.close(watched)
+
+
+def _summary(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if LAST_LINE in line:
+            return text
+    raise AssertionError(f"the server did not start: {process.communicate()[1]}")

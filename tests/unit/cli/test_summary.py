@@ -1,0 +1,47 @@
+"""What `limen serve` prints once it is ready."""
+
+from pathlib import Path
+
+from limen import __version__
+from limen.app import Ready
+from limen.cli.serve import _show
+from limen.contracts.contract import Contract, Field, Sensitivity
+from limen.packaging.archive import Package
+from limen.packaging.manifest import Manifest
+
+
+def package(*inputs: Field, name: str = "m", **changes) -> Package:
+    contract = Contract(name=name, inputs=inputs, outputs=(Field(name="y", type="float32"),), **changes)
+    return Package(Path("p"), Manifest(contract=contract, backend="onnx", artifact="model.onnx"), "d", Path("p"))
+
+
+def shown(capsys, *packages: Package, **changes) -> str:
+    ready = Ready(
+        **{
+            "http": "127.0.0.1:80",
+            "grpc": "127.0.0.1:81",
+            "pid": 1,
+            "packages": packages,
+            "workers": 1,
+            "grpc_engine": "native",
+            **changes,
+        }
+    )
+    _show(ready)
+    return str(capsys.readouterr().out)
+
+
+def test_models_stand_in_columns(capsys):
+    x = Field(name="x", type="float32")
+    text = shown(capsys, package(x, name="a", title="A title"), package(x, x, name="longer"), workers=4)
+    assert f"  Limen {__version__} is ready, 4 workers\n" in text
+    assert "    a       onnx  1 input, 1 output   A title\n    longer  onnx  2 inputs, 1 output\n" in text
+
+
+def test_the_example_call_is_left_out_when_it_would_show_a_secret_or_not_paste(capsys):
+    secret = Field(name="x", type="string", sensitivity=Sensitivity.SECRET)
+    quote = Field(name="x", type="string", enum=("it's",))
+    wide = Field(name="x", type="float32", shape=(500,))
+    for field in (secret, quote, wide):
+        assert "curl" not in shown(capsys, package(field))
+    assert "curl http://127.0.0.1:80/v1/models/m:predict" in shown(capsys, package(Field(name="x", type="bool")))
