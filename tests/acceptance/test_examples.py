@@ -38,6 +38,11 @@ def fixed(output: str) -> list[str]:
     return [line.rstrip() for line in output.splitlines() if line.strip()]
 
 
+def near(text: str) -> Any:
+    """Return a number of a README as what equals any number close to it."""
+    return pytest.approx(float(text), abs=1e-3)
+
+
 def test_the_iris_readme_says_what_happens(tmp_path: Path, repository: Path) -> None:
     """Its commands are run one after the other, and each prints what the README shows."""
     example = repository / "examples" / "iris"
@@ -58,7 +63,8 @@ def test_the_iris_readme_says_what_happens(tmp_path: Path, repository: Path) -> 
         assert fixed(server["log"].read_text()) == fixed(serve_output)
         _, url, *_, body = shlex.split(curl)
         answer = post(url.replace("127.0.0.1:8000", server["http"]), json.loads(body))
-    assert answer == json.loads(curl_output)
+    # Solvers take other steps on other processors; the last digits are theirs.
+    assert json.loads(curl_output, parse_float=near) == answer
 
 
 @pytest.mark.slow

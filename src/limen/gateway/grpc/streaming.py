@@ -20,6 +20,8 @@ from limen.gateway.grpc.status import Context, failure, request_id_of
 from limen.serving.dataplane import DataPlane, StreamPart
 
 ERROR_KEY: Final = "triton_grpc_error"
+LAST_WORD_S: Final = 0.2
+"""How long a stream of a stopping server, with every answer given, waits for the caller to say that nothing more is asked."""
 
 
 class StreamSession:
@@ -35,6 +37,8 @@ class StreamSession:
         self._places = asyncio.Semaphore(max_requests)
         self._writing = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
+        self._answering = 0
+        self._is_draining = False
         self._is_cut_off = False
         self._ends_on_error = any(
             key == ERROR_KEY and value == "true" for key, value in context.invocation_metadata() or ()
@@ -56,20 +60,32 @@ class StreamSession:
             raise Unavailable("the server is stopping")
 
     def drain(self) -> None:
-        """Read no more; `run` ends once what was read is answered."""
-        # A caller who has asked everything gets every answer and a good end.
-        self._is_cut_off = self._reader is None or self._reader.cancel()
+        """Refuse further requests; `run` ends once those before are answered."""
+        self._is_draining = True
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        if self._is_draining and not self._answering:
+            asyncio.get_running_loop().call_later(LAST_WORD_S, self._cut_off)
+
+    def _cut_off(self) -> None:
+        """End a stream that is still open; a caller who has asked everything got every answer and a good end by now."""
+        if not self._answering:
+            self._is_cut_off = self._reader is None or self._reader.cancel()
 
     async def _read(self, requests: AsyncIterator[bytes], group: asyncio.TaskGroup) -> None:
         async for data in requests:
             await self._places.acquire()
-            group.create_task(self._answer(data))
+            self._answering += 1
+            group.create_task(self._answer(data, is_late=self._is_draining))
 
-    async def _answer(self, data: bytes) -> None:
+    async def _answer(self, data: bytes, *, is_late: bool) -> None:
         request_id = ""
         try:
             message = parse(pb.ModelInferRequest, data)
             request_id = message.id
+            if is_late:
+                raise Unavailable("the server is stopping")
             request, options = decode_request(message)
             deadline = deadline_of(self._context, options.timeout_s)
             deadline.check()
@@ -83,6 +99,8 @@ class StreamSession:
             await self._send_error(error, request_id)
         finally:
             self._places.release()
+            self._answering -= 1
+            self._end_soon()
 
     async def _send_part(self, part: StreamPart, options: Options) -> None:
         if part.response.outputs or not part.is_final or options.wants_empty_final:
