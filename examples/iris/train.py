@@ -7,11 +7,12 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 iris = load_iris(as_frame=True)
-flowers = iris.data.astype("float32").rename(columns=lambda name: name.removesuffix(" (cm)").replace(" ", "_"))
+flowers = iris.data.rename(columns=lambda name: name.removesuffix(" (cm)").replace(" ", "_"))
 species = iris.target_names[iris.target]
-model = LogisticRegression(max_iter=1000).fit(flowers.to_numpy(), species)
+# To the end, so that it is the same model on every machine.
+model = LogisticRegression(max_iter=1000, tol=1e-8).fit(flowers.to_numpy(), species)
 
-graph = to_onnx(model, flowers.to_numpy()[:1], options={"zipmap": False})
+graph = to_onnx(model, flowers.to_numpy("float32")[:1], options={"zipmap": False})
 Path("model.onnx").write_bytes(graph.SerializeToString())
 flowers.to_csv("iris.csv", index=False)
 print(

@@ -249,7 +249,7 @@ async def run_worker(
         flusher.cancel()
     finally:
         await versions.close()
-        log.flush()
+        log.close()
 
 
 def placement_of(settings: ServeSettings) -> Placement:

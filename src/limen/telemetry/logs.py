@@ -6,8 +6,11 @@ codes and times.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import IO
 
 import msgspec
@@ -36,33 +39,60 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
 
 
 class RequestLog:
-    """Collects lines and writes them in one go."""
+    """Collects lines and has them written by a thread: a pipe that nobody reads must not hold up a server."""
 
     MAX_BUFFERED = 1000
+    MAX_WAITING = 64
+    """Pieces that may wait for a slow stream; what comes on top is dropped and counted."""
 
     def __init__(self, stream: IO[str] | None = None, *, successes: bool = False) -> None:
         """Write to a text stream (standard error by default); `successes` logs every request and not only failures."""
         self._stream = stream or sys.stderr
         self._encode = msgspec.json.Encoder().encode
         self._lines: list[bytes] = []
+        self._pieces: SimpleQueue[list[bytes] | Event] = SimpleQueue()
+        self._writer: Thread | None = None
         self.successes = successes
+        self.dropped = 0
+        """Lines that were not written because the stream did not take them in time."""
 
     def add(self, line: RequestLine) -> None:
-        """Take one line; it is written at the next flush."""
+        """Take one line; it is written after the next flush."""
         self._lines.append(self._encode(line))
         if len(self._lines) >= self.MAX_BUFFERED:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been collected."""
-        if self._lines:
-            lines, self._lines = self._lines, []
-            try:
-                self._stream.write(b"\n".join(lines).decode() + "\n")
+        """Hand what has been collected to the writer, without waiting for it."""
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        if self._pieces.qsize() >= self.MAX_WAITING:
+            self.dropped += len(lines)
+            return
+        if self._writer is None:
+            self._writer = Thread(target=self._write, name="limen-log", daemon=True)
+            self._writer.start()
+        self._pieces.put(lines)
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Flush, and wait that long until everything is written."""
+        self.flush()
+        if self._writer is not None:
+            written = Event()
+            self._pieces.put(written)
+            written.wait(timeout_s)
+
+    def _write(self) -> None:
+        while True:
+            piece = self._pieces.get()
+            if isinstance(piece, Event):
+                piece.set()
+                continue
+            # A closed or full log must not take the service down.
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(b"\n".join(piece).decode() + "\n")
                 self._stream.flush()
-            except (OSError, ValueError):
-                # A closed or full log must not take the service down.
-                return
 
 
 def now() -> float:

@@ -6,7 +6,6 @@ import gc
 import gzip
 import json
 import os
-import threading
 import time
 import tracemalloc
 import zlib

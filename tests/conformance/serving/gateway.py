@@ -65,7 +65,7 @@ class Gateway:
 
     def log(self) -> list[dict[str, Any]]:
         """Return every line logged so far."""
-        self.do(self.log_to.flush)
+        self.do(self.log_to.close)
         return [json.loads(line) for line in self._stream.getvalue().splitlines()]
 
     def do(self, work: Callable[[], Any]) -> Any:

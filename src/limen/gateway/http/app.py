@@ -158,10 +158,6 @@ class HttpApplication:
             line.cause = type(error.__cause__).__name__
         self._log.add(line)
 
-    def flush(self) -> None:
-        """Write the log lines collected since the last call."""
-        self._log.flush()
-
     def _check_host(self, host: bytes) -> None:
         name = host.lower().strip()
         if not name or any(c in name for c in b", /\\@?#"):

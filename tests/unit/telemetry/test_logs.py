@@ -1,0 +1,48 @@
+"""The request log: nothing it writes to may hold up or end the server."""
+
+import io
+import os
+import threading
+
+from limen.telemetry.logs import RequestLine, RequestLog
+
+
+def line(request_id: str) -> RequestLine:
+    return RequestLine(1.0, request_id, "http", 400)
+
+
+def test_lines_are_written_in_order_when_flushed():
+    stream = io.StringIO()
+    log = RequestLog(stream)
+    for i in range(3):
+        log.add(line(f"r{i}"))
+    log.close()
+    assert [text.split('"request_id":"')[1][:2] for text in stream.getvalue().splitlines()] == ["r0", "r1", "r2"]
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_not_time():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        log = RequestLog(stream)
+        for i in range(100_000):
+            log.add(line(f"request-{i}"))
+        log.close(timeout_s=0.01)
+        assert log.dropped > 0
+        # Let the writer's thread end its write, so that the stream can be closed.
+        threading.Thread(target=_drain, args=(reader,), daemon=True).start()
+        log.close(timeout_s=30)
+
+
+def _drain(reader: int) -> None:
+    while os.read(reader, 1 << 20):
+        pass
+    os.close(reader)
+
+
+def test_a_closed_stream_is_no_error():
+    stream = io.StringIO()
+    stream.close()
+    log = RequestLog(stream)
+    log.add(line("r"))
+    log.close()
+    assert log.dropped == 0
