@@ -35,6 +35,7 @@ from limen.gateway.http.answers import encode_json, encode_mixed
 from limen.gateway.http.message import Response
 from limen.gateway.http.tensors import decode_infer
 from limen.packaging.archive import open_package
+from limen.telemetry.metrics import Metrics
 
 Work = Callable[[], Any]
 FIELDS: Final = 20
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _steps(model: fraud.Fraud, wanted: str) -> Iterator[Step]:
     table = {load.name: load for load in loads(model)}
-    for name, limen, least in (*_tensor_steps(model, table), *_record_steps(), *_answer_steps()):
+    for name, limen, least in (*_tensor_steps(model, table), *_record_steps(), *_answer_steps(), *_count_steps()):
         if wanted in name:
             yield Step(name, _best(limen), _best(least))
     if chosen := [load for load in table.values() if wanted in _whole_name(load)]:
@@ -192,6 +193,22 @@ def _answer_steps() -> Iterator[tuple[str, Work, Work]]:
 
 def _least_answer(array: Array) -> bytes:
     return bare_grpc.encode(array).SerializeToString()
+
+
+# ---- counting ---------------------------------------------------------------------------------------------------------------
+
+
+def _count_steps() -> Iterator[tuple[str, Work, Work]]:
+    metrics = Metrics()
+    series, runtime = metrics.series(fraud.NAME, "1", "rest"), metrics.runtime(fraud.NAME, "1")
+    cells = [0.0, 0.0]
+    yield "count answer", partial(series.answered, 0.002, 1), partial(_least_count, cells, 0.002)
+    yield "count run", partial(runtime.ran, 8, 0.002, 4), partial(_least_count, cells, 0.002)
+
+
+def _least_count(cells: list[float], seconds: float) -> None:
+    cells[0] += 1.0
+    cells[1] += seconds
 
 
 # ---- from bytes to bytes, with the model -----------------------------------------------------------------------------------

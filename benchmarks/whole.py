@@ -29,6 +29,7 @@ from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.dataplane import DataPlane
 from limen.telemetry.logs import RequestLog
+from limen.telemetry.metrics import Metrics
 
 Ask = Callable[[], Coroutine[Any, Any, Any]]
 """Sends one request and returns when it is answered."""
@@ -46,10 +47,11 @@ class Served(msgspec.Struct):
     async def start(cls, model: fraud.Fraud) -> Served:
         """Load the model twice, with the memory settings of a worker."""
         tune_process()
-        versions = VersionManager(InlinePlacement())
+        metrics = Metrics()
+        versions = VersionManager(InlinePlacement(), counts=metrics.runtime)
         versions.set_aspired(fraud.NAME, {"1": open_package(model.package, model.package.parent)})
         await versions.settle()
-        plane = DataPlane(versions)
+        plane = DataPlane(versions, metrics=metrics)
         http = HttpServer(HttpApplication(plane, RequestLog()))
         found = cls(versions, http, InferenceService(plane, Calls(), 1), open_model(model.model))
         freeze_garbage()

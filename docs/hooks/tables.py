@@ -23,7 +23,7 @@ from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.errors import STATUS as HTTP_STATUS
 from limen.packaging import rules
 from limen.packaging.decoder import MANIFEST
-from limen.packaging.manifest import Bind, Manifest, OutputBinding
+from limen.packaging.manifest import Bind, Fallback, Manifest, OutputBinding, Queue, Replicas, Resources
 
 MARK = re.compile(r"^\{\{ ([a-z-]+) \}\}$", re.MULTILINE)
 SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
@@ -33,6 +33,10 @@ SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
     "bind-output": (("bind", "outputs"), OutputBinding),
     "slo": (("slo",), Slo),
     "batching": (("batching",), Batching),
+    "replicas": (("serving", "replicas"), Replicas),
+    "queue": (("serving", "queue"), Queue),
+    "resources": (("serving", "resources"), Resources),
+    "fallback": (("fallback",), Fallback),
     "example": (("examples",), Example),
     "tolerance": (("tolerance",), Tolerance),
 }

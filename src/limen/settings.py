@@ -23,12 +23,16 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """0 lets the system choose."""
     grpc_port: int = 8001
     """0 lets the system choose."""
+    metrics_port: int = 8003
+    """0 lets the system choose."""
     workers: int = 1
     """Gateway processes that share the ports."""
-    placement: Literal["inline", "process"] = "inline"
-    """Where models run: inside the gateway worker, or each in a process of its own."""
+    placement: Literal["inline", "process"] = "process"
+    """Where models run: each version in processes of its own, or inside every gateway."""
     trust_code: bool = False
     """Whether packages that bring Python code may run it."""
+    watch: bool = False
+    """Whether a package that changes on disk is loaded again."""
     announce: str = ""
     """File to write the real addresses to once ready; none when empty."""
     access_log: bool = False

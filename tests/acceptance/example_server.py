@@ -45,7 +45,7 @@ def serving(*arguments: str, folder: Path) -> Iterator[dict[str, Any]]:
     """Run `limen serve` in a folder until the block ends; yield its announcement with all it printed until then as `output`."""
     announcement, log = folder / "announcement.json", folder / "serve.log"
     announcement.unlink(missing_ok=True)
-    ports = ("--http-port", "0", "--grpc-port", "0", "--announce", str(announcement))
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--announce", str(announcement))
     with log.open("wb") as output:
         command = [str(SCRIPTS / "limen"), "serve", *arguments, *ports]
         server = subprocess.Popen(command, cwd=folder, env=environment(), stdout=output, stderr=subprocess.STDOUT)

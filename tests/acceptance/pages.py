@@ -127,7 +127,7 @@ def serving(command: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     log = folder / "page-server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [str(SCRIPTS / program), *arguments, "--http-port", "0", "--grpc-port", "0"],
+            [str(SCRIPTS / program), *arguments, "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"],
             cwd=folder,
             env=environment(),
             stdout=output,

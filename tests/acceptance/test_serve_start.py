@@ -15,6 +15,9 @@ from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceS
 from tests.services.packages import write_code, write_countdown, write_gate, write_iris, write_score
 from tests.services.process import limen, refused, serving
 
+ANY_PORTS = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
+"""Other servers may run on this machine."""
+
 
 def test_folders_and_archives_are_served_side_by_side_over_rest_and_grpc(tmp_path):
     score, iris = write_score(tmp_path / "score"), write_iris(tmp_path / "iris")
@@ -71,10 +74,10 @@ def test_the_announcement_is_exact_and_replaces_an_earlier_one_as_a_whole(tmp_pa
     with announcement.open() as earlier, serving(write_score(tmp_path / "score"), announcement=announcement) as server:
         # Whoever had the old file open still reads the old one: it was replaced, never written into.
         assert "earlier" in earlier.read()
-        assert server.announced.keys() == {"http", "grpc", "pid"}
+        assert server.announced.keys() == {"http", "grpc", "metrics", "pid"}
         assert server.announced["pid"] == server.pid
         assert not [p for p in tmp_path.iterdir() if p.name.startswith(".a.json")]
-        for address in (server.announced["http"], server.announced["grpc"]):
+        for address in (server.announced["http"], server.announced["grpc"], server.announced["metrics"]):
             host, _, port = address.rpartition(":")
             assert host == "127.0.0.1"
             socket.create_connection((host, int(port)), timeout=30).close()
@@ -85,33 +88,32 @@ def test_a_failed_start_leaves_no_announcement_of_an_earlier_server(tmp_path):
     announcement = tmp_path / "a.json"
     announcement.write_text('{"http": "127.0.0.1:1"}')
     wrong = write_score(tmp_path / "score", golden=3.0)
-    refused("serve", wrong, "--http-port", 0, "--grpc-port", 0, "--announce", announcement)
+    refused("serve", wrong, *ANY_PORTS, "--announce", announcement)
     assert not announcement.exists()
 
 
 @pytest.mark.parametrize("where", ["missing/a.json", "folder"])
 def test_an_announcement_that_cannot_be_written_is_told_before_anything_is_loaded(tmp_path, where):
     (tmp_path / "folder").mkdir()
-    told = refused("serve", write_score(tmp_path / "score"), "--announce", tmp_path / where)
+    told = refused("serve", write_score(tmp_path / "score"), *ANY_PORTS, "--announce", tmp_path / where)
     assert f"cannot announce the addresses in {tmp_path / where}: " in told
     assert "hint: --announce takes a file" in told
 
 
 def test_two_packages_of_one_name_are_refused(tmp_path):
     one, other = write_score(tmp_path / "one"), write_score(tmp_path / "other")
-    assert refused("serve", one, other) == (
+    assert refused("serve", one, other, *ANY_PORTS) == (
         f"error: two packages are named score: {one} and {other}\n"
         "hint: Each package is served under its own name; change `name` in one model.yaml, or serve them apart.\n"
     )
 
 
-@pytest.mark.parametrize("option", ["--http-port", "--grpc-port"])
+@pytest.mark.parametrize("option", ["--http-port", "--grpc-port", "--metrics-port"])
 def test_a_port_in_use_is_named_with_a_way_out(tmp_path, option):
     package = write_score(tmp_path / "score")
-    other = "--grpc-port" if option == "--http-port" else "--http-port"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = refused("serve", package, option, port, other, 0)
+        told = refused("serve", package, *ANY_PORTS, option, port)
     assert told == (
         f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
         "hint: Another program listens there; choose another port, or 0 for a free one.\n"
@@ -129,16 +131,18 @@ def test_a_path_without_a_package_is_named(tmp_path):
     nothing, empty, text = tmp_path / "nothing", tmp_path / "empty", tmp_path / "notes.txt"
     empty.mkdir()
     text.write_text("hello")
-    assert f"error: there is nothing at {nothing}\nhint: Give a folder" in refused("serve", nothing)
-    assert f"error: {empty} is not a package: it has no model.yaml\nhint: `limen init" in refused("serve", empty)
-    assert f"error: {text}: the archive is refused: it is not a package" in refused("serve", text)
+    assert f"error: there is nothing at {nothing}\nhint: Give a folder" in refused("serve", nothing, *ANY_PORTS)
+    assert f"error: {empty} is not a package: it has no model.yaml\nhint: `limen init" in refused(
+        "serve", empty, *ANY_PORTS
+    )
+    assert f"error: {text}: the archive is refused: it is not a package" in refused("serve", text, *ANY_PORTS)
 
 
 def test_every_mistake_in_a_manifest_is_listed_at_once(tmp_path):
     (tmp_path / "model.yaml").write_text(
         "name: Bad Name\nbackend: onnx\ncolour: red\ninputs: [{name: a, type: floot}]\n"
     )
-    told = refused("serve", tmp_path)
+    told = refused("serve", tmp_path, *ANY_PORTS)
     assert told.startswith(f"error: {tmp_path}: model.yaml has 5 mistakes\n")
     listed = [line.split(":")[0] for line in told.splitlines() if line.startswith("  - ")]
     assert sorted(listed) == ["  - artifact", "  - colour", "  - inputs[0].type", "  - name", "  - outputs"]
@@ -147,14 +151,14 @@ def test_every_mistake_in_a_manifest_is_listed_at_once(tmp_path):
 def test_a_pickle_is_refused_whatever_it_is_called(tmp_path):
     package = write_score(tmp_path / "score")
     (package / "model.onnx").write_bytes(b"\x80\x04cos\nsystem\n(S'touch /tmp/pwned'\ntR.")
-    told = refused("serve", package)
+    told = refused("serve", package, *ANY_PORTS)
     assert f"error: {package}: the package holds unsafe files: model.onnx: is a pickle" in told
     assert "hint: Save the model in a format without code: ONNX, skops" in told
 
 
 def test_code_runs_only_when_it_is_trusted(tmp_path):
     package = write_countdown(tmp_path / "countdown")
-    assert refused("serve", package) == (
+    assert refused("serve", package, *ANY_PORTS) == (
         f"error: {package}: the package brings code of its own (model.py), which runs only with --trust-code\n"
         "hint: Read the code first: it runs with all your rights.\n"
     )
@@ -166,7 +170,7 @@ def test_code_runs_only_when_it_is_trusted(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_model_that_gives_another_answer_than_its_golden_one_is_not_served(tmp_path, workers):
     wrong = write_score(tmp_path / "score", golden=3.0)
-    told = refused("serve", wrong, "--http-port", 0, "--grpc-port", 0, "--workers", workers)
+    told = refused("serve", wrong, *ANY_PORTS, "--workers", workers)
     assert told == (
         "error: score: the answer to an example is not the recorded one: "
         "golden.score: expected 3.0, got 2.0 (difference 1)\n"
@@ -178,7 +182,7 @@ def test_an_artifact_that_is_cut_short_is_refused_by_its_content(tmp_path):
     package = write_score(tmp_path / "score")
     whole = (package / "model.onnx").read_bytes()
     (package / "model.onnx").write_bytes(whole[: len(whole) // 2])
-    told = refused("serve", package, "--http-port", 0, "--grpc-port", 0)
+    told = refused("serve", package, *ANY_PORTS)
     assert told.startswith("error: score: the artifact cannot be loaded: model.onnx: must be onnx for this backend")
 
 
@@ -186,7 +190,7 @@ def test_a_model_whose_code_fails_is_not_served_and_its_owner_sees_where(tmp_pat
     manifest = "inputs: [{name: a, type: int32}]\noutputs: [{name: b, type: int32}]\n"
     code = "class Model:\n    def predict(self, inputs):\n        raise ValueError('for the owner')\n"
     package = write_code(tmp_path / "failing", manifest, code)
-    done = limen("serve", package, "--trust-code", "--http-port", 0, "--grpc-port", 0)
+    done = limen("serve", package, "--trust-code", *ANY_PORTS)
     assert done.returncode == 1
     # The owner starts the server: the model's own traceback is what helps, once, above the sentence.
     assert done.stderr.count("ValueError: for the owner") == 1

@@ -31,38 +31,40 @@ def workers_seen(server: Server, enough: int, *, but: frozenset[str] = frozenset
 def test_both_workers_answer_and_say_so(server):
     assert "is ready, 2 workers" in server.summary
     assert len(workers_seen(server, 2)) == 2
-    assert len(server.children()) == 2
+    assert len(server.children("gateway")) == 2
+    # One replica answers for both.
+    assert len(server.children("replica")) == 1
     assert server.stop() == (0, "")
 
 
 def test_a_killed_worker_is_missed_by_nobody_and_replaced(server):
     before = workers_seen(server, 2)
-    killed, kept = server.children()
+    killed, kept = server.children("gateway")
     os.kill(killed, signal.SIGKILL)
     # The supervisor has noticed once it says so; from then on every new connection finds the other worker.
     noticed = server.process.stderr.readline()
-    assert "a worker ended with status -9; another starts in" in noticed
+    assert "ended with status -9; another starts in" in noticed
     assert [server.predict("score", **SCORE) for _ in range(20)] == [{"score": 6.0}] * 20
 
     replacement = workers_seen(server, 1, but=frozenset(before))
     assert len(replacement) == 1
-    assert kept in server.children()
-    assert len(server.children()) == 2
+    assert kept in server.children("gateway")
+    assert len(server.children("gateway")) == 2
     assert server.stop()[0] == 0
 
 
-def test_the_workers_end_when_their_supervisor_is_killed(server):
-    workers = server.children()
+def test_everything_ends_when_the_supervisor_is_killed(server):
+    started = server.children()
     assert server.stop(signal.SIGKILL)[0] == -signal.SIGKILL
-    wait_gone(workers)
+    wait_gone(started)
 
 
-def test_a_second_signal_to_the_supervisor_takes_the_workers_along(server):
-    workers = server.children()
+def test_a_second_signal_to_the_supervisor_takes_everything_along(server):
+    started = server.children()
     server.process.send_signal(signal.SIGTERM)
     server.process.send_signal(signal.SIGTERM)
     status, err = server.ended()
     # Signals that come close together may be seen as one, which then is a clean end.
     assert status in (0, 128 + signal.SIGTERM)
     assert err == ""
-    wait_gone(workers)
+    wait_gone(started)

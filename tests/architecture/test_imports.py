@@ -22,6 +22,7 @@ ONLY = {
     "lightgbm": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "onnx": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "onnxruntime": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
+    "prometheus_client": ("limen.telemetry.exposition",),
     "pygrpc_native": ("limen.gateway.grpc",),
     "ray": ("limen.runtime.placement.ray",),
     "rich": ("limen.cli",),
@@ -41,7 +42,10 @@ ONLY = {
     "marshal": (),
 }
 
-PURE = ("limen.contracts", "limen.traffic.rollout", "limen.runtime.policy")
+PURE = (
+    *("limen.contracts", "limen.traffic.rollout", "limen.traffic.admission", "limen.traffic.limit"),
+    *("limen.runtime.policy", "limen.runtime.scaling"),
+)
 """Decide, describe, compute; touch neither the outside nor a framework."""
 
 PURE_MAY_IMPORT = {"limen", "google", "ml_dtypes", "msgspec", "numpy", "orjson", "simdjson", "yaml"}

@@ -198,3 +198,43 @@ def _write_matmul(path: Path, weights: np.ndarray, *, softmax: bool) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     checker.check_model(model)
     save(model, str(path))
+
+
+def write_trouble(folder: Path, factor: float = 1.0, *, serving: str = "", more: str = "") -> Path:
+    """Write a Python model that answers `factor * x`, unless `x` asks for trouble.
+
+    -1 ends its process, -2 never ends, -3 takes a gigabyte, -4 keeps a mebibyte for ever; `work_ms` is how long an answer takes.
+    """
+    manifest = f"""\
+    inputs:
+      - {{name: x, type: float64}}
+      - {{name: work_ms, type: float64, default: 0}}
+    outputs: [{{name: y, type: float64}}]
+    batching: {{max_rows: 8}}
+    {serving}
+    {more}
+    """
+    code = f"""\
+    import os
+    import time
+
+    import numpy as np
+
+    KEPT = []
+
+
+    class Model:
+        def predict(self, inputs):
+            x = inputs["x"]
+            if (x == -1).any():
+                os._exit(3)
+            while (x == -2).any():
+                pass
+            if (x == -3).any():
+                np.ones(1 << 27).sum()
+            if (x == -4).any():
+                KEPT.append(os.urandom(1 << 20))
+            time.sleep(float(inputs["work_ms"].max()) / 1000)
+            return {{"y": x * {factor}}}
+    """
+    return write_code(folder, manifest, code)

@@ -50,9 +50,10 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
-    def children(self) -> list[int]:
-        """Return the process ids of the workers."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+    def children(self, kind: str = "") -> list[int]:
+        """Return the process ids of everything the server has started, or of one kind: control, gateway or replica."""
+        pids = [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return [pid for pid in pids if f"{kind} import main" in _command_line(pid)]
 
     def predict(self, model: str, **fields: object) -> object:
         """Ask for one record over a new connection and return the answer's fields."""
@@ -84,11 +85,15 @@ class Server:
 def serving(*arguments: object, announcement: Path) -> Iterator[Server]:
     """Run `limen serve` on free ports until the block ends."""
     command = [*LIMEN, "serve", *map(str, arguments), "--http-port", "0", "--grpc-port", "0"]
-    command += ["--announce", str(announcement)]
+    command += ["--metrics-port", "0", "--announce", str(announcement)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server: Server | None = None
     try:
-        yield Server(process, _summary(process), announcement)
+        server = Server(process, _summary(process), announcement)
+        yield server
     finally:
+        if server is not None:
+            server.http.close()
         if process.returncode is None:
             process.kill()
             process.communicate()
@@ -105,6 +110,13 @@ def wait_gone(pids: list[int]) -> None:
             assert select.select([watched], [], [], WAIT_S)[0], f"process {pid} did not end"
         finally:
             os.close(watched)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has just ended
+        return ""
 
 
 def _summary(process: subprocess.Popen[str]) -> str:

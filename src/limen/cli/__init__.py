@@ -11,7 +11,7 @@ import sys
 import typer
 
 from limen import __version__
-from limen.cli import package, serve
+from limen.cli import package, serve, status
 
 app = typer.Typer(
     name="limen",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 package.register(app)
 serve.register(app)
+status.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -49,9 +50,9 @@ def main() -> None:
 
 
 def _tell(exc: Exception) -> int:
-    from limen.app import ServeError
     from limen.cli.words import CommandError, headline, next_step, problem
     from limen.contracts.errors import LimenError
+    from limen.serving.startup import ServeError
 
     if isinstance(exc, (CommandError, ServeError)):
         problem(exc.what, hint=exc.hint)

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from limen.app import Ready
-    from limen.packaging.archive import Package
+    from limen.serving.messages import ModelSummary
 
 
 class PlacementChoice(StrEnum):
     """Where models run."""
 
     INLINE = "inline"
-    """Inside the gateway worker."""
+    """Inside every gateway worker."""
     PROCESS = "process"
-    """Each in a process of its own."""
+    """Each in processes of its own, shared by all workers."""
 
 
 class EngineChoice(StrEnum):
@@ -51,11 +51,17 @@ def serve(
     grpc_port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="gRPC port; 0 takes a free one.")
     ] = 8001,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Processes that share the ports.")] = 1,
+    metrics_port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the metrics; 0 takes a free one.")
+    ] = 8003,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=256, help="Gateway processes that share the ports.")
+    ] = 1,
     placement: Annotated[
-        PlacementChoice, typer.Option(help="Where models run: inside the worker.")
-    ] = PlacementChoice.INLINE,
+        PlacementChoice, typer.Option(help="Where models run: in processes of their own, or inside every worker.")
+    ] = PlacementChoice.PROCESS,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Load a package again when its files change.")] = False,
     grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.AUTO,
     announce: Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")] = "",
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
@@ -77,28 +83,26 @@ def serve(
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
+        metrics_port=metrics_port,
         workers=workers,
         placement=placement.value,
         trust_code=trust_code,
+        watch=watch,
         announce=announce,
         access_log=access_log,
         grpc=GrpcConfig(engine=grpc_engine.value),
     )
-    run(settings, _show)
+    run(settings, _show, _note)
 
 
 def _show(ready: Ready) -> None:
     """Print what is served and where, calmly."""
-    import msgspec
-
     from limen import __version__
     from limen.cli.words import counted, paint
-    from limen.contracts.contract import Sensitivity
-    from limen.contracts.examples import example_record
 
     http = f"http://{ready.http}"
     lines = ["", f"  {paint('Limen', '1')} {__version__} is ready, {counted(ready.workers, 'worker')}", ""]
-    lines += [f"    {line}" for line in _models(ready.packages)]
+    lines += [f"    {line}" for line in _models(ready.models)]
     lines += [
         "",
         f"  docs   {http}/docs",
@@ -106,30 +110,30 @@ def _show(ready: Ready) -> None:
         f"  gRPC   {ready.grpc}",
         "",
     ]
-    first = ready.packages[0].manifest.contract
-    record = example_record(first)
-    body = msgspec.json.encode({"instances": [record]}).decode()
-    is_open = not any(f.sensitivity is Sensitivity.SECRET for f in first.inputs)
-    if len(body) <= 400 and "'" not in body and is_open:
+    first = ready.models[0]
+    if first.example:
         lines += [
             "  Try it:",
             f"    curl {http}/v1/models/{first.name}:predict -H 'content-type: application/json' \\",
-            f"      -d '{body}'",
+            f"      -d '{first.example}'",
             "",
         ]
     lines += ["  Ctrl-C stops it; requests in hand are answered first.", ""]
     typer.echo("\n".join(lines))
 
 
-def _models(packages: Sequence[Package]) -> list[str]:
+def _note(text: str) -> None:
+    """Print what happened later."""
+    typer.echo(f"  {text}")
+
+
+def _models(models: Sequence[ModelSummary]) -> list[str]:
     """Return one line for each model: name, backend, number of fields, title."""
     from limen.cli.words import counted, paint
 
-    rows = []
-    for package in packages:
-        contract = package.manifest.contract
-        fields = f"{counted(len(contract.inputs), 'input')}, {counted(len(contract.outputs), 'output')}"
-        rows.append((contract.name, package.manifest.backend, fields, contract.title))
+    rows = [
+        (m.name, m.backend, f"{counted(m.inputs, 'input')}, {counted(m.outputs, 'output')}", m.title) for m in models
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return [
         "  ".join(

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from limen.contracts.errors import Reason
 
+MANIFEST_NAME = "model.yaml"
+"""As in `packaging.manifest`, which costs more to import than the process that supervises a server has all in all."""
+
 
 class CommandError(Exception):
     """A command cannot go on: what happened, and what to do next."""
@@ -24,8 +27,6 @@ class CommandError(Exception):
 
 def existing_package(path: Path) -> Path:
     """Return the path of a package, or say what is missing there before anything is loaded."""
-    from limen.packaging.manifest import MANIFEST_NAME
-
     if not path.exists():
         raise CommandError(
             f"there is nothing at {path}", "Give a folder with a model.yaml, or an archive that `limen build` made."

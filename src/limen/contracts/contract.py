@@ -114,6 +114,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Rows in one run of the model; larger requests are run in parts."""
     max_request_rows: int = 65_536
     """Rows in one request; more are refused."""
+    max_wait_ms: float = 0.0
+    """How long rows may wait for company while the model is idle. 0: never; what arrives while it is busy leaves together anyway."""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

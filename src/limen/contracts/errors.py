@@ -98,6 +98,7 @@ class Reason(StrEnum):
     UNTRUSTED_CODE = "UNTRUSTED_CODE"
     MISSING_DEPENDENCY = "MISSING_DEPENDENCY"
     MODEL_FAILED = "MODEL_FAILED"
+    MODEL_CRASH = "MODEL_CRASH"
     INVALID_OUTPUT = "INVALID_OUTPUT"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     OVERLOADED = "OVERLOADED"
@@ -143,6 +144,8 @@ class LimenError(Exception):
         self.reason = reason or self.default_reason
         self.violations = tuple(violations)
         self.retry_after_s = retry_after_s
+        self.is_counted = False
+        """Whether the metrics know of it."""
 
     def __str__(self) -> str:
         return self.message

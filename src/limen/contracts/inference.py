@@ -77,6 +77,16 @@ class InferenceRequest(msgspec.Struct, gc=False):
     outputs: tuple[RequestedOutput, ...] = ()
     rows: int = 0
     checked: Any = None
+    priority: int = 0
+    """OIP's `priority`: 0 is the default, 1 the highest, larger is lower."""
+    protocol: str = ""
+    """How it came: `rest`, `record`, `grpc`; names the series it is counted in."""
+    started_at: float = 0.0
+    """When its handling began, on `time.perf_counter()`; 0 lets the data plane say."""
+    is_retry: bool = False
+    """Whether the caller says that it has asked before."""
+    is_fallback: bool = False
+    """Whether the declared fallback is answering already."""
     is_finite: bool = False
     """Whether the decoder has already made sure that no number is NaN or infinite."""
 

@@ -27,7 +27,7 @@ for people, a code for programs, and every mistake with its path; values that we
 `infer` also speaks the binary tensor data extension: `Content-Type: application/octet-stream`, the length of the JSON part in
 `Inference-Header-Content-Length`, and raw little-endian tensors after it. Bodies may be `gzip` or `deflate` encoded.
 `X-Request-Timeout-Ms` says how long an answer is worth waiting for; `X-Request-Id` names the request in logs and answers.
-The same models answer over gRPC.
+Models that answer in parts send them as server-sent events, each as soon as it is there. The same models answer over gRPC.
 """
 
 
@@ -83,7 +83,7 @@ def _tag(served: ServedContract) -> dict[str, Any]:
         "Task": contract.task,
         "95 % of answers within": f"{contract.slo.p95_ms:g} ms" if contract.slo.p95_ms else "",
         "Default deadline": f"{contract.slo.deadline_ms:g} ms" if contract.slo.deadline_ms else "",
-        "Streams": "over gRPC (ModelStreamInfer)" if served.can_stream else "",
+        "Streams": "`:stream`, `generate_stream`, and over gRPC ModelStreamInfer" if served.can_stream else "",
     }
     lines = [f"- {name}: {prose(value)}" for name, value in facts.items() if value]
     text = "\n\n".join(filter(None, (prose(contract.title), prose(contract.description), "\n".join(lines))))

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from limen.contracts import openapi_parts as parts
+from limen.contracts import openapi_stream as streams
 from limen.contracts.contract import Contract
 from limen.contracts.examples import contract_document, example_outputs, example_record
 from limen.contracts.jsonschema import Schema, input_record, output_record, value_schema
@@ -32,30 +33,36 @@ class ServedContract(msgspec.Struct, frozen=True):
     platform: str
     """What OIP calls the platform, e.g. `onnx_onnxv1`."""
     can_stream: bool = False
-    """Whether the model gives its answer in parts over gRPC."""
+    """Whether the model gives its answer in parts."""
 
 
 def model_schemas(served: ServedContract) -> dict[str, Schema]:
     """Return the schemas of one version, each under a name of its own."""
     contract = served.contract
-    records = {
-        _name(served, "Input"): input_record(contract),
-        _name(served, "Output"): output_record(contract),
+    schemas = {
+        "Input": input_record(contract),
+        "Output": output_record(contract),
+        "PredictRequest": _predict_request(served),
     }
     if served.can_stream:
-        return records
-    return records | {
-        _name(served, "PredictRequest"): _predict_request(served),
-        _name(served, "PredictResponse"): _predict_response(served),
-        _name(served, "InferRequest"): infer_request(contract),
-        _name(served, "InferResponse"): infer_response(contract),
-    }
+        schemas |= {
+            "StreamPart": streams.record_part(parts.ref(_name(served, "Output"))),
+            "GenerateRequest": streams.generate_request(contract),
+            "GenerateAnswer": streams.generate_answer(contract),
+        }
+    else:
+        schemas |= {
+            "PredictResponse": _predict_response(served),
+            "InferRequest": infer_request(contract),
+            "InferResponse": infer_response(contract),
+        }
+    return {_name(served, suffix): schema for suffix, schema in schemas.items()}
 
 
 def model_paths(served: ServedContract, *, versioned: bool) -> dict[str, Any]:
     """Return the paths of one version: under its number, or as the model's default.
 
-    A model that answers in a stream has no calls here: its answers travel over gRPC.
+    A model that answers in a stream has its streaming calls here, and no others: those would be refused.
     """
     name = served.contract.name
     part = f"/versions/{served.version}" if versioned else ""
@@ -65,9 +72,12 @@ def model_paths(served: ServedContract, *, versioned: bool) -> dict[str, Any]:
     tensors = parts.answer("ModelMetadata", "Names, datatypes and shapes.")
     ready = page.get("ready", "Is it ready?", parts.answer("ModelReady", "It is."))
     ready["get"]["responses"]["503"] = parts.answer("ModelReady", "Not now.", parts.ERROR_REF)
-    calls = {f"{v1}:predict": {"post": page.predict()}, f"{v2}/infer": {"post": page.infer()}}
+    if served.can_stream:
+        calls = {f"{v1}:stream": {"post": page.stream()}, f"{v2}/generate_stream": {"post": page.generate_stream()}}
+    else:
+        calls = {f"{v1}:predict": {"post": page.predict()}, f"{v2}/infer": {"post": page.infer()}}
     paths = {
-        **({} if served.can_stream else calls),
+        **calls,
         v1: page.get("status", "State", status),
         f"{v1}/metadata": page.get("metadata", "Tensors, as OIP describes them", tensors),
         v2: page.get("tensors", "Tensors", tensors),
@@ -122,18 +132,37 @@ class _Operations:
             operation["requestBody"]["content"] = {"application/octet-stream": {"schema": body}}
         return operation
 
+    def stream(self) -> dict[str, Any]:
+        """Describe the record call that answers in parts."""
+        contract = self._contract
+        example = streams.events(streams.record_part_example(contract, self._served.version), is_ended=True)
+        answer = streams.record_events(parts.ref(_name(self._served, "StreamPart")), example)
+        request = {"instances": [example_record(contract)]}
+        return self._post("stream", "Predict in parts, from rows of named fields", "PredictRequest", request, answer)
+
+    def generate_stream(self) -> dict[str, Any]:
+        """Describe Triton's call that answers in parts."""
+        contract = self._contract
+        example = streams.events(streams.generate_answer_example(contract, self._served.version), is_ended=False)
+        answer = streams.generate_events(parts.ref(_name(self._served, "GenerateAnswer")), example)
+        request = streams.generate_example(contract)
+        return self._post("generateStream", "Generate in parts, from named inputs", "GenerateRequest", request, answer)
+
     def _call(
         self, verb: str, summary: str, kind: Literal["Predict", "Infer"], request: Any, answer: Any
     ) -> dict[str, Any]:
-        example = self._contract.examples[0].name if self._contract.examples else ""
         ok = {
             "description": "The answer.",
             "content": {
                 "application/json": {"schema": parts.ref(_name(self._served, f"{kind}Response")), "example": answer}
             },
         }
+        return self._post(verb, summary, f"{kind}Request", request, ok)
+
+    def _post(self, verb: str, summary: str, schema: str, request: Any, ok: dict[str, Any]) -> dict[str, Any]:
+        example = self._contract.examples[0].name if self._contract.examples else ""
         body = {
-            "schema": parts.ref(_name(self._served, f"{kind}Request")),
+            "schema": parts.ref(_name(self._served, schema)),
             "examples": {"example": {"summary": example or "One row", "value": request}},
         }
         operation = self._operation(verb, summary, {"200": ok, **parts.errors(*_CALL_ERRORS)})

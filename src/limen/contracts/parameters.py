@@ -45,6 +45,12 @@ def model_parameters(
     return rest, deadline
 
 
+def priority_of(parameters: Mapping[str, Parameter]) -> int:
+    """Return the request's `priority`, 0 when it names none; whether it is one is judged by `model_parameters`."""
+    value = parameters.get("priority", 0)
+    return value if type(value) is int else 0
+
+
 def _reserved(key: str, value: Parameter, deadline: Deadline) -> Deadline:
     path = f"parameters.{key}" if key in RESERVED else "parameters.triton_*"
     if key in ("priority", "timeout"):

@@ -16,7 +16,7 @@ from limen.contracts.contract import Contract, Json
 from limen.contracts.errors import Violation
 from limen.contracts.names import MODEL_NAME, MODEL_NAME_RULE
 from limen.packaging.binding import BIND, check_bind, plain_bind
-from limen.packaging.fields import FIELD_NAME_TEXT, FIELDS, Fields, check_fields, record_problems
+from limen.packaging.fields import FIELD_NAME_TEXT, FIELDS, Fields, check_fields, record_mistakes
 from limen.packaging.manifest import MANIFEST_NAME, Bind, Manifest
 from limen.packaging.paths import ensure_inside, invalid, path_problem
 from limen.packaging.rules import (
@@ -32,8 +32,15 @@ from limen.packaging.rules import (
     Report,
     Text,
     at,
-    did_you_mean,
     shown,
+)
+from limen.packaging.serving import (
+    FALLBACK,
+    SERVING,
+    build_fallback,
+    build_serving,
+    check_fallback,
+    check_serving,
 )
 from limen.packaging.strict_yaml import MAX_BYTES, read_yaml
 
@@ -94,10 +101,17 @@ MANIFEST: Final = Keys(
                 (
                     Key("max_rows", _ROWS, "rows in one run of the model"),
                     Key("max_request_rows", _ROWS, "rows in one request"),
+                    Key(
+                        "max_wait_ms",
+                        Number(low=0, high=60_000),
+                        "how long rows wait for company while the model is idle",
+                    ),
                 )
             ),
             "how many rows may travel together",
         ),
+        Key("serving", SERVING, "how the model wants to be run: replicas, queue and resources"),
+        Key("fallback", FALLBACK, "the answer when the model gives none in time or fails; such answers are marked"),
         Key(
             "examples",
             ByKind("a list of examples or the path of a file that holds it", text=_PATH, items=EXAMPLES),
@@ -195,6 +209,9 @@ def _check(found: dict[str, Any], report: Report, files: PackageFiles | None) ->
     if "p95_ms" in slo and "deadline_ms" in slo and slo["p95_ms"] > slo["deadline_ms"]:
         text = f"must not be above deadline_ms ({shown(slo['deadline_ms'])}), not {shown(slo['p95_ms'])}"
         report.add("slo.p95_ms", text)
+    check_serving(found.get("serving", {}), report)
+    if "fallback" in found:
+        check_fallback(found["fallback"], outputs, report)
     _check_files(found, report, files)
     examples, source = _examples(found, report, files)
     if inputs and outputs:
@@ -249,20 +266,10 @@ def _examples(found: dict[str, Any], report: Report, files: PackageFiles | None)
 def _check_example(example: dict[str, Any], path: str, inputs: Fields, outputs: Fields, report: Report) -> None:
     given = example.get("outputs", {})
     if "inputs" in example:
-        _check_record(example["inputs"], f"{path}.inputs", inputs, inputs, report)
+        record_mistakes(example["inputs"], f"{path}.inputs", inputs, inputs, report)
     # An example may leave outputs out; those that are there must be right.
     wanted = {name: field for name, field in outputs.items() if name in given}
-    _check_record(given, f"{path}.outputs", wanted, outputs, report)
-
-
-def _check_record(record: dict[str, Json], path: str, fields: Fields, known: Fields, report: Report) -> None:
-    for name in record:
-        if name not in known:
-            report.add(at(path, name), f"is not one of the fields{did_you_mean(name, known)}")
-    usable = [f for f in fields.values() if f is not None]
-    names = {f.name for f in usable}
-    for problem in record_problems(usable, {k: v for k, v in record.items() if k in names}):
-        report.add(f"{path}.{problem.path}", problem.reason)
+    record_mistakes(given, f"{path}.outputs", wanted, outputs, report)
 
 
 def _build(found: dict[str, Any], examples: list[Json]) -> Manifest:
@@ -273,5 +280,7 @@ def _build(found: dict[str, Any], examples: list[Json]) -> Manifest:
         backend=found["backend"],
         artifact=found["artifact"],
         bind=msgspec.convert(plain_bind(found.get("bind", {})), Bind),
+        serving=build_serving(found),
+        fallback=build_fallback(found),
         reference=found.get("reference", ""),
     )

@@ -276,6 +276,25 @@ def _as_field(values: Values) -> Field:
     return msgspec.convert({"name": _VALUE} | known, Field)
 
 
+def record_mistakes(record: dict[str, Json], path: str, fields: Fields, known: Fields, report: Report) -> None:
+    """Report what is wrong with one record that stands in the manifest.
+
+    Args:
+        record: the values by name.
+        path: where the record stands.
+        fields: what it must hold, as far as it could be read.
+        known: what it may name.
+        report: where the mistakes go.
+    """
+    for name in record:
+        if name not in known:
+            report.add(at(path, name), f"is not one of the fields{did_you_mean(name, known)}")
+    usable = [f for f in fields.values() if f is not None]
+    names = {f.name for f in usable}
+    for problem in record_problems(usable, {k: v for k, v in record.items() if k in names}):
+        report.add(f"{path}.{problem.path}", problem.reason)
+
+
 def record_problems(fields: list[Field], record: dict[str, Json]) -> list[Violation]:
     """Return what a server with these inputs would say about a record, and the values it would not show."""
     found: list[Violation] = []

@@ -39,3 +39,17 @@ class VersionStatus(msgspec.Struct, frozen=True):
     """Why it failed; empty otherwise."""
     digest: str = ""
     leases: int = 0
+
+
+class VersionLoad(msgspec.Struct, frozen=True):
+    """How busy a ready version is in one process at one moment."""
+
+    model: str
+    version: str
+    waiting: int
+    """Requests that no batch has taken yet."""
+    in_flight: int
+    """Requests in a batch."""
+    waiting_rows: int
+    wait_s: float
+    """What a request that comes now is expected to wait."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Self
+from typing import Any, Self
 
 from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Contract
@@ -17,11 +18,14 @@ from limen.contracts.errors import LimenError, NotFound, Reason, Unavailable
 from limen.contracts.names import parse_model_name, parse_version
 from limen.contracts.records import RecordCodec
 from limen.packaging.archive import Package
-from limen.runtime.lifecycle import State, VersionStatus
+from limen.runtime.batching import Batcher
+from limen.runtime.fallback import compile_fallback
+from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.runtime.placement import Placement
 from limen.runtime.policy import Verb, next_action
-from limen.runtime.predictor import Predictor
+from limen.runtime.predictor import Predictor, Sink
 from limen.runtime.warmup import warm_up
+from limen.telemetry.metrics import RuntimeSeries
 
 LOG = logging.getLogger("limen.runtime")
 DRAIN_TIMEOUT_S = 30.0
@@ -39,18 +43,24 @@ class VersionHandle:
     __slots__ = (
         "check",
         "contract",
+        "counts",
         "deadline_s",
+        "fallback",
         "idle",
+        "lane",
         "leases",
         "model",
         "package",
         "predictor",
         "records",
+        "series",
         "version",
     )
 
-    def __init__(self, model: str, version: str, package: Package, predictor: Predictor) -> None:
-        """Compile the contract's validators for this version."""
+    def __init__(
+        self, model: str, version: str, package: Package, predictor: Predictor, counts: RuntimeSeries | None = None
+    ) -> None:
+        """Compile the contract's validators and the declared fallback for this version; what happens to it goes to `counts`."""
         self.model = model
         self.version = version
         self.package = package
@@ -58,8 +68,14 @@ class VersionHandle:
         self.check = ContractCheck(self.contract)
         self.records = RecordCodec(self.contract)
         self.predictor = predictor
+        self.counts = counts
         declared = self.contract.slo.deadline_ms
         self.deadline_s = None if declared is None else declared / 1000
+        self.fallback = compile_fallback(package.manifest)
+        self.series: dict[str, Any] = {}
+        """Where its requests are counted, by protocol; filled and used by the data plane."""
+        self.lane: Any = None
+        """Its endpoint's lane; filled and used by the data plane."""
         self.leases = 0
         self.idle: asyncio.Event | None = None
 
@@ -103,6 +119,7 @@ class VersionManager:
         *,
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
         on_change: Callable[[], None] | None = None,
+        counts: Callable[[str, str], RuntimeSeries] | None = None,
     ) -> None:
         """Start with nothing loaded.
 
@@ -110,13 +127,17 @@ class VersionManager:
             placement: starts a predictor for a package.
             drain_timeout_s: seconds an unloading version waits for its leases.
             on_change: called after every change of what may be acquired.
+            counts: gives what counts the runs and requests of a model's version.
         """
         self._placement = placement
         self._drain_timeout_s = drain_timeout_s
         self._on_change = on_change or (lambda: None)
+        self._counts = counts
         self._aspired: dict[str, dict[str, Package]] = {}
         self._entries: dict[str, dict[str, _Entry]] = {}
         self._ready: dict[str, dict[str, VersionHandle]] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._drains: set[asyncio.Task[None]] = set()
         self.overdue_drains = 0
         """Versions unloaded while still held because the drain deadline passed."""
 
@@ -159,23 +180,31 @@ class VersionManager:
         self._aspired[model] = dict(versions)
         self._entries.setdefault(model, {})
 
+    def set_failed(self, model: str, version: str, package: Package, reason: str) -> None:
+        """Record a version that could not be loaded elsewhere, so that callers and readers of states are told."""
+        entry = _Entry(version, package)
+        entry.state, entry.reason = State.FAILED, reason
+        self._entries.setdefault(model, {})[version] = entry
+        self._aspired.setdefault(model, {})[version] = package
+        self._on_change()
+
+    def loads(self) -> list[VersionLoad]:
+        """Return how busy every ready version is."""
+        return [
+            VersionLoad(model, version, p.waiting, p.in_flight, p.waiting_rows, p.expected_wait_s())
+            for model, ready in self._ready.items()
+            for version, p in ((v, handle.predictor) for v, handle in ready.items() if v)
+        ]
+
     async def step(self) -> bool:
-        """Do one thing towards what is wanted and return whether there was anything to do."""
-        for model, wanted in self._aspired.items():
-            action = next_action(self.statuses(model), wanted)
-            if action is None:
-                continue
-            if action.verb is Verb.LOAD:
-                await self._load(model, action.version, wanted[action.version])
-            else:
-                await self._unload(model, self._entries[model][action.version])
-            return True
-        return False
+        """Do one thing for each model towards what is wanted and return whether there was anything to do."""
+        return any(await asyncio.gather(*(self._step(model) for model in list(self._aspired))))
 
     async def settle(self) -> None:
-        """Step until nothing is left to do."""
-        while await self.step():
-            pass
+        """Step until nothing is left to do; models do not wait for each other, nor loads for drains."""
+        await asyncio.gather(*(self._settle(model) for model in list(self._aspired)))
+        while self._drains:
+            await asyncio.wait(self._drains)
 
     async def close(self) -> None:
         """Unload everything."""
@@ -183,13 +212,31 @@ class VersionManager:
             self._aspired[model] = {}
         await self.settle()
 
+    async def _settle(self, model: str) -> None:
+        while await self._step(model):
+            pass
+
+    async def _step(self, model: str) -> bool:
+        async with self._locks[model]:
+            wanted = self._aspired[model]
+            action = next_action(self.statuses(model), wanted)
+            if action is None:
+                return False
+            if action.verb is Verb.LOAD:
+                await self._load(model, action.version, wanted[action.version])
+            else:
+                self._unload(model, self._entries[model][action.version])
+            return True
+
     async def _load(self, model: str, version: str, package: Package) -> None:
         entry = self._entries[model].setdefault(version, _Entry(version, package))
         predictor: Predictor | None = None
         try:
             entry.state = State.LOADING
-            predictor = await self._placement.start(package, version)
-            handle = VersionHandle(model, version, package, predictor)
+            sink = await self._placement.start(package, version)
+            counts = self._counts(model, version) if self._counts is not None else None
+            predictor = _composed(sink, package, counts)
+            handle = VersionHandle(model, version, package, predictor, counts)
             entry.state = State.WARMING
             await warm_up(handle.contract, handle.check, handle.records, predictor, version)
         except Exception as exc:  # a failed load is a state, whatever the reason
@@ -216,11 +263,19 @@ class VersionManager:
         entry.state = State.READY
         self._on_change()
 
-    async def _unload(self, model: str, entry: _Entry) -> None:
+    def _unload(self, model: str, entry: _Entry) -> None:
+        """Stop handing a version out, and let it go once nobody holds it."""
         entry.state = State.DRAINING
-        self._ready.get(model, {}).pop(entry.version, None)
+        ready = self._ready.get(model, {})
+        if ready.get(entry.version) is entry.handle:
+            ready.pop(entry.version, None)
         self._set_default(model)
         self._on_change()
+        drain = asyncio.get_running_loop().create_task(self._drain(model, entry))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+
+    async def _drain(self, model: str, entry: _Entry) -> None:
         handle = entry.handle
         if handle is not None:
             if handle.leases:
@@ -234,9 +289,11 @@ class VersionManager:
                     )
             await _quietly(handle.predictor.close)
         entry.state = State.UNLOADED
-        del self._entries[model][entry.version]
-        if not self._entries[model] and not self._aspired[model]:
-            del self._entries[model]
+        if self._entries.get(model, {}).get(entry.version) is entry:
+            del self._entries[model][entry.version]
+            if not self._entries[model] and not self._aspired.get(model):
+                del self._entries[model]
+        self._on_change()
 
     def _set_default(self, model: str) -> None:
         """Point the empty version at the newest ready one; a loading version is nobody's default."""
@@ -263,6 +320,13 @@ class VersionManager:
         if any(e.state is State.FAILED for e in entries.values()):
             return Unavailable("the model failed to load; its owner's log says why", reason=Reason.NOT_READY)
         return NotFound("the model is being unloaded")
+
+
+def _composed(sink: Sink, package: Package, counts: RuntimeSeries | None) -> Predictor:
+    """Put the queue in front of a placement."""
+    contract = package.manifest.contract
+    is_uniform = not any(d < 0 for field in contract.inputs for d in field.shape)
+    return Batcher(sink, contract.batching, is_uniform=is_uniform, observe=counts)
 
 
 async def _quietly(close: Callable[[], Awaitable[None]]) -> None:

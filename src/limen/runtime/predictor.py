@@ -1,11 +1,11 @@
-"""The two seams of the runtime: `Predictor`, which answers batches, and `Backend`, which loads one kind of package.
+"""The seams of the runtime: `Predictor` answers requests, `Sink` takes merged batches, `Backend` loads one kind of package.
 
-Called by `serving.dataplane` (predictors) and by the placements (backends).
+Called by `serving.dataplane` (predictors), by `runtime.batching` (sinks) and by the placements (backends).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -15,23 +15,83 @@ from limen.contracts.inference import Deadline, InferenceRequest, InferenceRespo
 from limen.contracts.tensors import Array, TensorSpec
 from limen.packaging.manifest import Manifest
 
+Done = Callable[[Outcome], None]
+"""Takes the answer of one request; called exactly once, unless the request was cancelled before."""
+Cancel = Callable[[], None]
+"""Says that nobody waits any more; harmless when the answer has been given."""
+
+
+class Sink(Protocol):
+    """A placement as the batcher sees it: takes merged batches, one run each. Used from one event loop."""
+
+    can_stream: bool
+    """Whether one request may have several answers."""
+    free: int
+    """How many further batches it would start to work on at once."""
+    on_free: Callable[[], None]
+    """Set by the batcher; called whenever `free` rises from 0."""
+
+    def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:
+        """Answer one request if that costs next to nothing, else None."""
+        ...
+
+    def send(
+        self, batch: Sequence[InferenceRequest], deadline: Deadline, done: Callable[[Sequence[Outcome]], None]
+    ) -> Cancel:
+        """Answer requests whose tensors agree in everything but their rows, in one run if it can.
+
+        Never raises. `done` is called exactly once with one outcome each, in order; never before `send` has returned. A request
+        that breaks the run fails alone. Work is not begun after `deadline` (the latest of the batch).
+        """
+        ...
+
+    def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:
+        """Yield the parts of one answer; raise `LimenError` when it breaks off. Closing it early ends the model's work."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what it holds; idempotent."""
+        ...
+
 
 class Predictor(Protocol):
-    """Something that answers batches: a batcher, a placement or a loaded model.
+    """Something that answers requests: a batcher in front of a placement.
 
-    Outcomes keep the order and length of the batch; each is a response or an error, so one bad row cannot fail its
-    neighbours. Cancelling a caller must not affect other members of its batch.
+    One bad request cannot fail its neighbours, and cancelling a caller does not affect the others of its batch.
     """
 
     can_stream: bool
     """Whether one request may have several answers."""
 
-    def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:
-        """Answer one request if that costs next to nothing, else None: the caller then awaits `predict`."""
+    @property
+    def waiting(self) -> int:
+        """Requests that no batch has taken yet."""
         ...
 
-    async def predict(self, batch: Sequence[InferenceRequest], deadline: Deadline) -> Sequence[Outcome]:
-        """Answer every request of the batch by `deadline`."""
+    @property
+    def waiting_rows(self) -> int:
+        """Their rows."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in a batch."""
+        ...
+
+    def expected_wait_s(self) -> float:
+        """Return what a request that comes now is expected to wait, in seconds."""
+        ...
+
+    def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:
+        """Answer one request if that costs next to nothing, else None: the caller then submits it."""
+        ...
+
+    def submit(self, request: InferenceRequest, deadline: Deadline, done: Done) -> Cancel:
+        """Have a request answered by `deadline`; `done` gets the answer or the error. Never raises."""
+        ...
+
+    async def predict(self, request: InferenceRequest, deadline: Deadline) -> Outcome:
+        """Submit a request and return its answer or error; cancelling this cancels the request."""
         ...
 
     def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:

@@ -18,15 +18,17 @@ from limen.contracts.comparison import differences
 from limen.contracts.contract import Example, Json
 from limen.contracts.errors import LimenError, Reason
 from limen.contracts.examples import example_record
-from limen.contracts.inference import Deadline, InferenceRequest
+from limen.contracts.inference import InferenceRequest
 from limen.contracts.openapi import openapi
 from limen.contracts.openapi_model import ServedContract
 from limen.contracts.proto import proto_text
 from limen.contracts.records import RecordCodec
 from limen.packaging.archive import Package, open_package
 from limen.packaging.sniff import scan_folder
-from limen.runtime.placement.inline import InlinePlacement, InlinePredictor
-from limen.runtime.warmup import MADE_UP, WARM_UP_TIMEOUT_S, answer_example
+from limen.runtime.batching import Batcher
+from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.predictor import Predictor
+from limen.runtime.warmup import MADE_UP, answer_example, outcome_of
 
 T = TypeVar("T")
 _TIMED_RUNS = 200
@@ -82,7 +84,7 @@ async def check_package(path: Path, home: Path, *, trust_code: bool) -> Report:
         is None
     ):
         return Report(tuple(steps), package)
-    predictor: InlinePredictor | None = None
+    predictor: Predictor | None = None
     try:
         predictor = await _load(package, trust_code=trust_code)
     except LimenError as exc:
@@ -99,11 +101,12 @@ async def check_package(path: Path, home: Path, *, trust_code: bool) -> Report:
     return Report(tuple(steps), package)
 
 
-async def _load(package: Package, *, trust_code: bool) -> InlinePredictor:
-    return await InlinePlacement(trust_code=trust_code).start(package, "1")
+async def _load(package: Package, *, trust_code: bool) -> Predictor:
+    sink = await InlinePlacement(trust_code=trust_code).start(package, "1")
+    return Batcher(sink, package.manifest.contract.batching)
 
 
-async def _probe(package: Package, predictor: InlinePredictor, steps: list[Step]) -> None:
+async def _probe(package: Package, predictor: Predictor, steps: list[Step]) -> None:
     contract = package.manifest.contract
     if predictor.can_stream:
         steps.append(Step("examples", ok=True, detail="a streaming model: its examples are not replayed"))
@@ -136,7 +139,7 @@ async def _check_batch(
     answers: Sequence[dict[str, Json]],
     check: ContractCheck,
     records: RecordCodec,
-    predictor: InlinePredictor,
+    predictor: Predictor,
 ) -> None:
     """All examples in one request must give what each gave alone."""
     contract = check.contract
@@ -147,7 +150,7 @@ async def _check_batch(
     try:
         inputs = records.tensors([e.inputs for e in examples])
         request = InferenceRequest(contract.name, inputs, "1", rows=len(examples), checked=check)
-        outcome = (await predictor.predict((request,), Deadline.after(WARM_UP_TIMEOUT_S)))[0]
+        outcome = await outcome_of(predictor, request)
         if isinstance(outcome, LimenError):
             raise outcome
         rows = records.encode(check.check_outputs(outcome.outputs, len(examples)))
@@ -169,7 +172,7 @@ async def _time(
     name: str,
     check: ContractCheck,
     records: RecordCodec,
-    predictor: InlinePredictor,
+    predictor: Predictor,
     p95_ms: float | None,
 ) -> None:
     """Time one row. Told, not judged: this machine is not the one that will serve."""
@@ -178,7 +181,7 @@ async def _time(
     end = time.perf_counter() + _TIMED_S
     while len(times) < _TIMED_RUNS and time.perf_counter() < end:
         started = time.perf_counter()
-        await predictor.predict((request,), Deadline.after(WARM_UP_TIMEOUT_S))
+        await outcome_of(predictor, request)
         times.append(time.perf_counter() - started)
     times.sort()
     p50, p95 = times[len(times) // 2] * 1e3, times[int(len(times) * 0.95)] * 1e3

@@ -8,60 +8,41 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from time import perf_counter
+from typing import Any
 
 import msgspec
 
 from limen import __version__
-from limen.contracts.classification import classify
 from limen.contracts.contract import Contract
-from limen.contracts.errors import Internal, InvalidArgument, LimenError, NotFound, Reason, Unavailable, Unsupported
-from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, RequestedOutput
+from limen.contracts.errors import (
+    ErrorCode,
+    Internal,
+    LimenError,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.contracts.names import parse_version
 from limen.contracts.openapi_model import ServedContract
-from limen.contracts.tensors import Array
+from limen.contracts.statistics import ModelStatistics
+from limen.runtime.fallback import MARK
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.runtime.manager import VersionHandle, VersionManager
+from limen.serving.call import Call, Started
+from limen.serving.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, model_metadata, platform_of
+from limen.serving.selection import check_requested, select_outputs
+from limen.telemetry.metrics import Metrics
+from limen.traffic.admission import Admission, Ended, Lane
 
 LOG = logging.getLogger("limen.serving")
-EXTENSIONS = ("classification", "parameters", "binary_tensor_data")
-"""The protocol extensions this server implements, by Triton's names."""
-MAX_REQUESTED_OUTPUTS = 64
-_PLATFORMS = {
-    "onnx": "onnx_onnxv1",
-    "sklearn": "sklearn_skops",
-    "xgboost": "xgboost_ubj",
-    "lightgbm": "lightgbm_text",
-    "python": "python",
-}
-
-
-class TensorMetadata(msgspec.Struct, frozen=True):
-    """One input or output as OIP shows it; -1 is variable and the first axis is the batch."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-
-
-class ModelMetadata(msgspec.Struct, frozen=True):
-    """What OIP's model metadata call answers."""
-
-    name: str
-    versions: tuple[str, ...]
-    platform: str
-    inputs: tuple[TensorMetadata, ...]
-    outputs: tuple[TensorMetadata, ...]
-    properties: dict[str, str] = {}
-
-
-class ServerMetadata(msgspec.Struct, frozen=True):
-    """What OIP's server metadata call answers."""
-
-    name: str
-    version: str
-    extensions: tuple[str, ...]
+_FALLBACK = frozenset(
+    {ErrorCode.DEADLINE_EXCEEDED, ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED}
+)
+"""What a declared fallback stands in for: no answer in time, a broken or wrong one, no room. Never for a caller's mistake."""
 
 
 class StreamPart(msgspec.Struct, frozen=True):
@@ -74,29 +55,54 @@ class StreamPart(msgspec.Struct, frozen=True):
 class DataPlane:
     """Answers inference requests with the versions that a `VersionManager` holds."""
 
-    def __init__(self, versions: VersionManager) -> None:
-        """Serve from `versions`."""
+    def __init__(
+        self, versions: VersionManager, admission: Admission | None = None, metrics: Metrics | None = None
+    ) -> None:
+        """Serve from `versions`, within what `admission` lets in, counting in `metrics`."""
         self.versions = versions
+        self.admission = admission or Admission()
+        self._metrics = metrics
+        self._count = metrics is not None
+        self.statistics: Callable[[str, str], list[ModelStatistics]] | None = None
+        """Gives the statistics of a model and version, each empty for all; the extension is not offered when None."""
         self.is_draining = False
         """Set when the server is about to stop: readiness goes first."""
 
-    def infer_now(self, request: InferenceRequest, deadline: Deadline) -> InferenceResponse | None:
-        """Return the answer if it can be given without waiting, else None: the caller then awaits `infer`.
+    def start(self, request: InferenceRequest, deadline: Deadline) -> Started:
+        """Return the answer if it can be given without waiting, else the call that will have it.
 
-        Most models answer in microseconds, and a request that never waits needs no task.
+        Most models answer in microseconds, and a request that never waits needs nothing that could wait.
 
         Raises:
             LimenError: for every failure; unexpected ones are `Internal` and their text stays in the log.
         """
-        handle = self.versions.acquire(request.model_name, request.model_version)
+        if not request.started_at:
+            request.started_at = perf_counter()
+        try:
+            handle = self.versions.acquire(request.model_name, request.model_version)
+        except LimenError as exc:
+            self.failed(request.model_name, "", request, exc)
+            raise
         try:
             self._check(handle, request)
             if handle.deadline_s is not None and deadline.at == math.inf:
                 deadline = Deadline.after(handle.deadline_s)
+            begun = perf_counter()
             answer = handle.predictor.predict_now(request, deadline)
-            return None if answer is None else self._finish(handle, request, answer)
-        except LimenError:
-            raise
+            if answer is None:
+                call = self._enter(handle, request, deadline)
+                # Its lease is its own.
+                handle.leases += 1
+                call.submit()
+                return call
+            if handle.counts is not None:
+                handle.counts.ran(request.rows, perf_counter() - begun)
+            return self.finish(handle, request, answer)
+        except LimenError as exc:
+            result = self.fall_back(handle, request, deadline, exc)
+            if isinstance(result, LimenError):
+                raise
+            return result
         except Exception as exc:  # a bug of ours must not become a caller's stack trace
             LOG.exception("unexpected failure in the data plane")
             raise Internal from exc
@@ -106,21 +112,40 @@ class DataPlane:
                 handle.wake()
 
     async def infer(self, request: InferenceRequest, deadline: Deadline) -> InferenceResponse:
-        """Return the model's answer to one request.
+        """Return the model's answer to one request; cancelling this tells the model's queue.
 
         Raises:
-            LimenError: for every failure; unexpected ones are `Internal` and their text stays in the log.
+            LimenError: as `start`.
         """
-        with self.versions.acquire(request.model_name, request.model_version) as handle:
-            try:
-                self._check(handle, request)
-                batch = await handle.predictor.predict((request,), default_deadline(handle, deadline))
-                return self._finish(handle, request, batch[0])
-            except LimenError:
-                raise
-            except Exception as exc:  # as above
-                LOG.exception("unexpected failure in the data plane")
-                raise Internal from exc
+        started = self.start(request, deadline)
+        return await started.answer() if isinstance(started, Call) else started
+
+    def refuse_early(self, model: str, *, is_retry: bool) -> None:
+        """Refuse a request of which only the head is known when its endpoint has no room, before its body is read.
+
+        Raises:
+            ResourceExhausted: with the seconds after which a retry is worth it.
+        """
+        lane = self.admission.lanes.get(model)
+        if lane is not None and lane.is_full(is_retry):
+            error = lane.refuse(is_retry)
+            if self._metrics is not None:
+                self._metrics.runtime(model, "").shed(lane.refused_for.value)
+            raise error
+
+    def _enter(self, handle: VersionHandle, request: InferenceRequest, deadline: Deadline) -> Call:
+        """Let a request into its endpoint's lane, or refuse it."""
+        lane = self.lane(handle)
+        lane.acquire(deadline.at, None, handle.predictor.expected_wait_s(), request.priority, is_retry=request.is_retry)
+        return Call(self, handle, lane, request, deadline)
+
+    def lane(self, handle: VersionHandle) -> Lane:
+        """Return the lane of a version's endpoint."""
+        lane: Lane | None = handle.lane
+        if lane is None:
+            queue, at_once = handle.package.manifest.serving.queue, handle.contract.batching.max_rows
+            lane = handle.lane = self.admission.lane(handle.model, queue, at_once)
+        return lane
 
     def _check(self, handle: VersionHandle, request: InferenceRequest) -> None:
         """Hold a request against the contract, once."""
@@ -130,16 +155,68 @@ class DataPlane:
             request.rows = handle.check.check_inputs(request.inputs, is_finite=request.is_finite)
             request.checked = handle.check
         if request.outputs:
-            _check_requested(handle, request.outputs)
+            check_requested(handle, request.outputs)
 
-    def _finish(self, handle: VersionHandle, request: InferenceRequest, outcome: Outcome) -> InferenceResponse:
-        """Hold an answer against the contract and give the caller what it asked for."""
+    def finish(self, handle: VersionHandle, request: InferenceRequest, outcome: Outcome) -> InferenceResponse:
+        """Hold an answer against the contract, give the caller what it asked for, and count it.
+
+        Raises:
+            LimenError: the outcome is one, or the answer breaks the contract.
+        """
         if isinstance(outcome, LimenError):
             raise outcome
         outcome.outputs = handle.check.check_outputs(outcome.outputs, request.rows)
         if request.outputs:
-            outcome.outputs = _select(handle, outcome.outputs, request.outputs)
+            outcome.outputs = select_outputs(handle, outcome.outputs, request.outputs)
+        if request.is_fallback and not outcome.parameters:
+            outcome.parameters = {MARK: "version"}
+        if self._count:
+            series = handle.series.get(request.protocol) or self._series(handle, request.protocol)
+            series.answered(perf_counter() - request.started_at, request.rows)
         return outcome
+
+    def fall_back(
+        self, handle: VersionHandle, request: InferenceRequest, deadline: Deadline, error: LimenError
+    ) -> Started | LimenError:
+        """Return the declared fallback of a version for a request it did not answer, or the error, counted."""
+        declared = handle.fallback
+        if declared is None or request.is_fallback or error.code not in _FALLBACK:
+            self.failed(handle.model, handle.version, request, error)
+            return error
+        request.is_fallback = True
+        try:
+            constant = declared.answer(request, handle.version)
+            if constant is not None:
+                result: Started = self.finish(handle, request, constant)
+            else:
+                request.model_version = declared.version
+                result = self.start(request, deadline)
+        except LimenError as exc:
+            return exc
+        if handle.counts is not None:
+            handle.counts.fallback()
+        return result
+
+    def failed(self, model: str, version: str, request: InferenceRequest, error: LimenError) -> None:
+        """Count a request that gets no answer."""
+        if self._metrics is not None:
+            error.is_counted = True
+            known = model if version or model in self.versions.models() else ""
+            series = self._metrics.series(known, version, request.protocol)
+            series.failed(error.code.value, perf_counter() - request.started_at)
+
+    def refused(self, model: str, version: str, protocol: str, error: LimenError) -> None:
+        """Count a request that a gateway could not read, so that the spine has not seen it."""
+        if self._metrics is not None and not error.is_counted:
+            known = model if model in self.versions.models() else ""
+            self._metrics.series(known, version, protocol).failed(error.code.value, 0.0)
+
+    def _series(self, handle: VersionHandle, protocol: str) -> Any:
+        """Return where a version's answers over a protocol are counted."""
+        if self._metrics is None:
+            raise Internal
+        series = handle.series[protocol] = self._metrics.series(handle.model, handle.version, protocol)
+        return series
 
     async def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncIterator[StreamPart]:
         """Yield the parts of one answer; a unary model gives exactly one.
@@ -147,30 +224,41 @@ class DataPlane:
         Raises:
             LimenError: also in the middle of the stream, for every failure.
         """
+        request.started_at = request.started_at or perf_counter()
         handle = self.versions.acquire(request.model_name, request.model_version)
+        lane: Lane | None = None
         try:
             if not handle.predictor.can_stream:
                 # Its lease is its own; taking a second one here keeps the version in memory meanwhile.
                 yield StreamPart(await self.infer(request, deadline), is_final=True)
                 return
             request.rows = handle.check.check_inputs(request.inputs)
-            _check_requested(handle, request.outputs)
-            parts = handle.predictor.stream(request, default_deadline(handle, deadline))
+            check_requested(handle, request.outputs)
+            deadline = default_deadline(handle, deadline)
+            lane = self.lane(handle)
+            lane.acquire(deadline.at, None, 0.0, request.priority, is_retry=request.is_retry)
+            parts = handle.predictor.stream(request, deadline)
             # Closed before the lease is given back, however this one ends.
             async with aclosing(parts):
                 async for response in parts:
                     response.outputs = handle.check.check_outputs(response.outputs, request.rows)
                     if request.outputs:
-                        response.outputs = _select(handle, response.outputs, request.outputs)
+                        response.outputs = select_outputs(handle, response.outputs, request.outputs)
                     yield StreamPart(response, is_final=False)
             end = InferenceResponse(request.model_name, handle.version, {}, request.id)
             yield StreamPart(end, is_final=True)
-        except LimenError:
+            if self._count:
+                self._series(handle, request.protocol).answered(perf_counter() - request.started_at, request.rows)
+        except LimenError as exc:
+            if not exc.is_counted:
+                self.failed(handle.model, handle.version, request, exc)
             raise
         except Exception as exc:
             LOG.exception("unexpected failure in a stream")
             raise Internal from exc
         finally:
+            if lane is not None:
+                lane.release(Ended.IGNORED, perf_counter() - request.started_at)
             handle.release()
 
     def contract(self, name: str, version: str = "") -> Contract:
@@ -244,64 +332,16 @@ class DataPlane:
 
     def server_metadata(self) -> ServerMetadata:
         """Return the server's name, version and extensions."""
-        return ServerMetadata("limen", __version__, EXTENSIONS)
+        counted = ("statistics",) if self.statistics is not None else ()
+        return ServerMetadata("limen", __version__, (*EXTENSIONS, *counted))
 
     def model_metadata(self, name: str, version: str = "") -> ModelMetadata:
         """Return a model's tensors as the protocol describes them."""
         with self.versions.acquire(name, version) as handle:
-            contract = handle.contract
-        shown = (
-            ("title", contract.title),
-            ("owner", contract.owner),
-            ("licence", contract.licence),
-            ("task", contract.task),
-        )
-        return ModelMetadata(
-            name=name,
-            versions=self.versions.versions(name),
-            platform=platform_of(handle.package.manifest.backend),
-            inputs=tuple(TensorMetadata(f.name, f.wire, f.batched_shape) for f in contract.inputs),
-            outputs=tuple(TensorMetadata(f.name, f.wire, f.batched_shape) for f in contract.outputs),
-            properties={key: value for key, value in shown if value} | {"digest": handle.package.digest},
-        )
-
-
-def platform_of(backend: str) -> str:
-    """Return OIP's platform name of a backend, `<project>_<format>`."""
-    return _PLATFORMS.get(backend, backend)
+            return model_metadata(handle, self.versions.versions(name))
 
 
 def default_deadline(handle: VersionHandle, deadline: Deadline) -> Deadline:
     """Return the caller's deadline, or the contract's when the caller names none."""
     declared = handle.deadline_s
     return deadline if deadline.is_set or declared is None else Deadline.after(declared)
-
-
-def _check_requested(handle: VersionHandle, requested: tuple[RequestedOutput, ...]) -> None:
-    """Refuse outputs that do not exist, twice the same one, and too many, before the model is asked."""
-    if len(requested) > MAX_REQUESTED_OUTPUTS:
-        raise InvalidArgument(f"at most {MAX_REQUESTED_OUTPUTS} outputs may be requested", reason=Reason.OUTPUT_SET)
-    seen: set[str] = set()
-    for i, wanted in enumerate(requested):
-        if wanted.name not in handle.check.outputs:
-            raise InvalidArgument.at(f"outputs[{i}].name", "is not an output of this model", Reason.OUTPUT_SET)
-        if wanted.name in seen:
-            raise InvalidArgument.at(f"outputs[{i}].name", "is requested twice", Reason.OUTPUT_SET)
-        if wanted.classification < 0:
-            raise InvalidArgument.at(
-                f"outputs[{i}].parameters.classification", "must be 1 or more", Reason.INVALID_PARAMETER
-            )
-        seen.add(wanted.name)
-
-
-def _select(
-    handle: VersionHandle, outputs: dict[str, Array], requested: tuple[RequestedOutput, ...]
-) -> dict[str, Array]:
-    """Return the requested outputs in the order asked for, classified where asked."""
-    chosen: dict[str, Array] = {}
-    for wanted in requested:
-        array = outputs[wanted.name]
-        if wanted.classification:
-            array = classify(array, wanted.classification, handle.check.outputs[wanted.name])
-        chosen[wanted.name] = array
-    return chosen

@@ -1,7 +1,8 @@
-"""Keeping several worker processes alive on the same ports, and stopping them in order.
+"""The supervisor: keeps a wanted set of processes, and one process that says what is wanted.
 
-Used by `limen.app` when more than one worker is wanted. The supervisor serves nothing itself: a worker that dies is replaced,
-with a growing pause when it keeps dying. A worker ends itself when the supervisor is gone, because its standard input closes.
+Used by `limen.app`. It knows nothing of models and packages; the control process tells it the set and gets every change. When
+control dies it is started again and handed the last set and what became of it; nothing else is touched. When the supervisor dies,
+however it dies, the standard input of every child closes, and they end.
 """
 
 from __future__ import annotations
@@ -9,136 +10,179 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from limen.serving.keeper import Keeper
+from limen.serving.messages import Changed, ProcessPhase, ProcessSpec, Resume, Tell, ToSupervisor, Want, line
 
 LOG = logging.getLogger("limen.supervisor")
-READY = b"ready\n"
-MIN_PAUSE_S = 0.2
-MAX_PAUSE_S = 30.0
-STEADY_S = 60.0
-"""A worker that lived this long is forgiven its earlier deaths."""
-STOP_S = 20.0
-"""How long a worker may take to stop before it is killed; above its own drain time."""
+STOP_ORDER = ("gateway", "replica", "control")
+"""Who accepts work ends before who does it, and who decides ends last."""
+ROLL_S = 120.0
+"""How long a replacement may take to be ready before a rolling restart is given up."""
 
 
-class WorkerFailedError(Exception):
-    """A worker could not start."""
-
-    def __init__(self, said: bytes) -> None:
-        """Keep the line it wrote instead of `READY`; empty when it died without a word."""
-        super().__init__("a worker could not start")
-        self.said = said
+class ControlFailedError(Exception):
+    """Control ended before it had anything to tell."""
 
 
 class Supervisor:
-    """Starts workers and replaces those that die."""
+    """Runs control and what it wants."""
 
-    def __init__(self, command: Sequence[str], hello: bytes, count: int) -> None:
-        """Prepare to run `count` workers.
+    def __init__(self, control: ProcessSpec, on_told: Callable[[bytes], None]) -> None:
+        """Prepare to run; `run` starts control first.
 
         Args:
-            command: the worker's command line.
-            hello: what each worker reads from its standard input first.
-            count: how many workers to keep.
+            control: the process that says what is wanted.
+            on_told: takes what control has to tell whoever started the server.
         """
-        self._command = command
-        self._hello = hello
-        self._count = count
-        self._processes: set[Process] = set()
+        self._on_told = on_told
+        self._specs: dict[str, ProcessSpec] = {}
+        self._keepers: dict[str, Keeper] = {}
+        self._leaving: set[Keeper] = set()
+        """Dismissed and not gone yet."""
+        self._tasks: dict[Keeper, asyncio.Task[None]] = {}
+        self._has_told = False
+        self._has_failed = False
         self._stopping = asyncio.Event()
+        self._roll_asked = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._control = Keeper(control, self._changed, greet=self._resume, on_line=self._take)
 
-    async def run(self, on_ready: Callable[[], None]) -> None:
-        """Run until `stop` is called.
-
-        Args:
-            on_ready: called once, when every worker has said that it is ready.
+    async def run(self) -> None:
+        """Keep everything running until `stop`; return when all of it is gone.
 
         Raises:
-            WorkerFailedError: a worker died before it was ready for the first time.
+            ControlFailedError: control ended before it had anything to tell, so that another one would do no better.
         """
         try:
-            workers = [await self._start() for _ in range(self._count)]
-            for process in workers:
-                said = await self._first_line(process)
-                if said is None:
-                    return
-                if said != READY:
-                    raise WorkerFailedError(said)
-            on_ready()
             async with asyncio.TaskGroup() as group:
-                for process in workers:
-                    group.create_task(self._keep(process))
+                self._group = group
+                self._begin(self._control)
+                rolling = group.create_task(self._roll_when_asked())
+                await self._stopping.wait()
+                rolling.cancel()
+                for kind in STOP_ORDER:
+                    await self._end(k for k in self._all() if k.spec.kind == kind)
+                await self._end(self._all())
         finally:
-            await self._end_all()
+            self.kill()
+        if self._has_failed:
+            raise ControlFailedError
 
     def stop(self) -> None:
-        """End all workers; `run` returns when they are gone."""
+        """End everything in order; `run` returns when it is gone."""
         self._stopping.set()
 
-    async def _keep(self, process: Process) -> None:
-        """Watch one worker and replace it whenever it dies."""
-        loop = asyncio.get_running_loop()
-        stopping = loop.create_task(self._stopping.wait())
-        pause = 0.0
-        try:
-            while not self._stopping.is_set():
-                started = loop.time()
-                ended = loop.create_task(process.wait())
-                await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if self._stopping.is_set():
-                    ended.cancel()
-                    return
-                self._processes.discard(process)
-                pause = next_pause(pause, loop.time() - started)
-                LOG.warning("a worker ended with status %s; another starts in %.1f s", process.returncode, pause)
-                await asyncio.wait({stopping}, timeout=pause)
-                if self._stopping.is_set():
-                    return
-                process = await self._start()
-                await self._first_line(process)
-        finally:
-            stopping.cancel()
+    def kill(self) -> None:
+        """End everything on the spot."""
+        for keeper in self._all():
+            keeper.kill()
 
-    async def _start(self) -> Process:
-        # Its own session: a Ctrl-C on the terminal reaches the supervisor alone, which then stops the workers in order.
-        process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE, start_new_session=True)
-        self._processes.add(process)
-        if process.stdin is not None:
-            # One that is dead already is noticed by whoever waits for its first line.
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(self._hello)
-                await process.stdin.drain()
-        return process
+    def roll(self) -> None:
+        """Replace the gateways one after another; each replacement is ready before its predecessor is asked to end."""
+        self._roll_asked.set()
 
-    async def _first_line(self, process: Process) -> bytes | None:
-        """Return what a worker says first, empty when it dies in silence, or None when we are to stop before that."""
-        if process.stdout is None:
-            return b""
-        reading = asyncio.ensure_future(process.stdout.readline())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return None if self._stopping.is_set() else reading.result()
-        finally:
-            reading.cancel()
-            stopping.cancel()
-
-    async def _end_all(self) -> None:
-        alive = [p for p in self._processes if p.returncode is None]
-        for process in alive:
-            process.send_signal(signal.SIGTERM)
-        if not alive:
+    def want(self, specs: Sequence[ProcessSpec]) -> None:
+        """Make the set of processes this one: what is new starts, what is missing ends, what is there goes on."""
+        if self._stopping.is_set():
             return
-        waits = [asyncio.ensure_future(p.wait()) for p in alive]
-        _, late = await asyncio.wait(waits, timeout=STOP_S)
-        for process in alive:
-            if process.returncode is None and late:
-                process.kill()
-                await process.wait()
+        self._specs = {spec.name: spec for spec in specs}
+        for name in self._keepers.keys() - self._specs.keys():
+            self._dismiss(self._keepers.pop(name))
+        for name, spec in self._specs.items():
+            kept = self._keepers.get(name)
+            if kept is not None:
+                kept.spec = spec
+            else:
+                self._keepers[name] = Keeper(spec, self._changed)
+                self._begin(self._keepers[name])
 
+    def keepers(self) -> tuple[Keeper, ...]:
+        """Return everything that is kept, without control and without what is leaving."""
+        return tuple(self._keepers.values())
 
-def next_pause(last_s: float, lived_s: float) -> float:
-    """Return how long to wait before a worker is replaced: at first hardly, then twice as long each time it dies young."""
-    return MIN_PAUSE_S if lived_s > STEADY_S or not last_s else min(last_s * 2, MAX_PAUSE_S)
+    def _all(self) -> list[Keeper]:
+        return [*self._keepers.values(), *self._leaving, self._control]
+
+    def _begin(self, keeper: Keeper) -> None:
+        if self._group is not None:
+            self._tasks[keeper] = self._group.create_task(keeper.run(), name=keeper.spec.name)
+
+    def _dismiss(self, keeper: Keeper) -> None:
+        self._leaving.add(keeper)
+        keeper.dismiss()
+
+    async def _end(self, keepers: Iterable[Keeper]) -> None:
+        ending = [self._tasks[keeper] for keeper in keepers if keeper in self._tasks]
+        for keeper in [k for k, task in self._tasks.items() if task in ending]:
+            keeper.dismiss()
+        if ending:
+            # Bounded by the keepers, which kill what does not stop.
+            await asyncio.wait(ending)
+
+    def _changed(self, keeper: Keeper) -> None:
+        if keeper.state.phase is ProcessPhase.ENDED:
+            self._leaving.discard(keeper)
+            self._tasks.pop(keeper, None)
+        if keeper is self._control and keeper.state.phase is ProcessPhase.PAUSED and not self._has_told:
+            self._has_failed = True
+            self.stop()
+        # Control hears of its own death, too: it shows how often it was restarted.
+        self._control.write(line(Changed(keeper.state)))
+
+    def _resume(self) -> bytes:
+        return line(Resume(tuple(self._specs.values()), tuple(keeper.state for keeper in self._all())))
+
+    def _take(self, said: bytes) -> None:
+        """Follow what control says; a line that makes no sense is a fault of its own and changes nothing."""
+        try:
+            message = msgspec.json.decode(said, type=ToSupervisor)
+        except msgspec.DecodeError as exc:
+            LOG.warning("control said something that is not understood: %s", exc)
+            return
+        if isinstance(message, Want):
+            self.want(message.specs)
+        elif isinstance(message, Tell):
+            self._has_told = True
+            self._on_told(bytes(message.payload))
+
+    async def _roll_when_asked(self) -> None:
+        while True:
+            await self._roll_asked.wait()
+            self._roll_asked.clear()
+            for name in [k.spec.name for k in self.keepers() if k.spec.kind == "gateway"]:
+                if not await self._replace(name):
+                    break
+
+    async def _replace(self, name: str) -> bool:
+        """Start a second process of one name and end the first once that is ready; return whether it became so."""
+        spec = self._specs.get(name)
+        if spec is None:
+            return True
+        # Until it is ready it has one attempt; then it is kept like its predecessor.
+        replacement = Keeper(msgspec.structs.replace(spec, is_restarted=False), self._changed)
+        # Beside the wanted set until it is ready, so that stopping finds it.
+        self._leaving.add(replacement)
+        self._begin(replacement)
+        word = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ROLL_S):
+                word = await replacement.until_heard()
+        if word is None or word.ready is None:
+            LOG.warning("the replacement of %s did not become ready; the one before goes on", name)
+            replacement.dismiss()
+            return False
+        old = self._keepers.get(name)
+        if old is None:  # not wanted any more
+            replacement.dismiss()
+            return True
+        self._leaving.discard(replacement)
+        self._keepers[name] = replacement
+        replacement.spec = spec
+        self._dismiss(old)
+        if old in self._tasks:
+            await asyncio.wait((self._tasks[old],))
+        return True

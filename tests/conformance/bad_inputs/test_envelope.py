@@ -151,8 +151,8 @@ def test_b38_shared_memory_is_not_looked_up(gateway: Gateway):
 
 def ask(gateway: Gateway, path: str) -> Answer:
     """Ask for a path as its own method would."""
-    if path.endswith(("/infer", ":predict")):
-        return gateway.call("POST", path, PREDICT.value if path.endswith(":predict") else GOOD)
+    if path.endswith(("/infer", ":predict", ":stream", "/generate", "/generate_stream")):
+        return gateway.call("POST", path, PREDICT.value if path.endswith((":predict", ":stream")) else GOOD)
     return gateway.call("GET", path)
 
 

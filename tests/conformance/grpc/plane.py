@@ -14,7 +14,9 @@ from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from limen.serving.dataplane import DataPlane, ModelMetadata, ServerMetadata, StreamPart, TensorMetadata
+from limen.serving.call import Call
+from limen.serving.dataplane import DataPlane, StreamPart
+from limen.serving.metadata import ModelMetadata, ServerMetadata, TensorMetadata
 
 MODELS = ("broken", "countdown", "echo", "failing", "gated")
 ERRORS: dict[str, type[LimenError]] = {
@@ -26,10 +28,24 @@ ERRORS: dict[str, type[LimenError]] = {
 SECRET = "/home/someone/secret.txt is missing"
 
 
+class ScriptedCall(Call):
+    """An answer that the scripted plane gives when it is awaited."""
+
+    __slots__ = ("_script",)
+
+    def __init__(self, plane: "ScriptedPlane", request: InferenceRequest, deadline: Deadline) -> None:
+        self._script = (plane, request, deadline)
+
+    async def answer(self) -> InferenceResponse:
+        plane, request, deadline = self._script
+        return await plane.infer(request, deadline)
+
+
 class ScriptedPlane(DataPlane):
     """Five models: echo, failing (with the error asked for), broken (by a bug), gated (until told) and countdown (a stream)."""
 
     def __init__(self) -> None:
+        self.statistics = None
         self.requests: list[InferenceRequest] = []
         self.deadlines: list[Deadline] = []
         self.gate = asyncio.Event()
@@ -40,8 +56,9 @@ class ScriptedPlane(DataPlane):
         self.ready = True
         self.unready: set[str] = set()
 
-    def infer_now(self, request: InferenceRequest, deadline: Deadline) -> None:
+    def start(self, request: InferenceRequest, deadline: Deadline) -> Call:
         """Say that every answer has to be waited for."""
+        return ScriptedCall(self, request, deadline)
 
     async def infer(self, request: InferenceRequest, deadline: Deadline) -> InferenceResponse:
         self.requests.append(request)

@@ -42,7 +42,10 @@ def outputs(answer: Answer) -> dict[str, Any]:
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_the_server_says_what_it_is(gateway: Gateway, slash: str):
     answer = gateway.call("GET", f"/v2{slash}").json()
-    assert (answer["name"], answer["extensions"]) == ("limen", ["classification", "parameters", "binary_tensor_data"])
+    assert (answer["name"], answer["extensions"]) == (
+        "limen",
+        ["classification", "schedule_policy", "parameters", "binary_tensor_data"],
+    )
     assert gateway.call("GET", f"/v2/health/live{slash}").json() == {"live": True}
     assert gateway.call("GET", f"/v2/health/ready{slash}").json() == {"ready": True, "live": True}
     assert "pair" in gateway.call("GET", f"/v2/models{slash}").json()["models"]

@@ -1,23 +1,21 @@
 """What every placement owes its callers: the same suite over inline and process."""
 
 import asyncio
-import fcntl
 import math
-import os
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from limen.contracts.errors import DeadlineExceeded, InvalidPackage, LimenError, ModelFailed, Reason, Unavailable
+from limen.contracts.errors import DeadlineExceeded, InvalidPackage, LimenError, ModelFailed, Reason
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest
 from limen.packaging.archive import open_package
 from limen.runtime.placement.inline import InlinePlacement
-from limen.runtime.placement.process import ProcessPlacement
+from limen.runtime.placement.process import OwnReplicas
+from tests.conformance.placements.asking import ask, ask_all, send
+from tests.conformance.placements.faults import closed_gate
 
-PLACEMENTS = {"inline": InlinePlacement, "process": ProcessPlacement}
+PLACEMENTS = {"inline": InlinePlacement, "process": OwnReplicas}
 TYPES = ("bool", "int8", "int64", "uint64", "float16", "bfloat16", "float32", "float64", "string", "bytes")
 MANIFEST = """
 name: probe
@@ -40,11 +38,12 @@ class Probe:
             raise RuntimeError("marker-7f3a")
 
     def predict(self, inputs, parameters):
-        if parameters.get("raise"):
+        if 13.0 in inputs["v_float64"]:
             raise RuntimeError("marker-7f3a")
         if parameters.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         if gate := parameters.get("gate"):
+            open(gate + ".entered", "w").close()
             with open(gate, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
         return {**inputs, "rows": np.full(len(inputs["v_float32"]), len(inputs["v_float32"]), np.int64),
@@ -123,75 +122,68 @@ def placement(request):
 
 
 @pytest.fixture
-async def predictor(placement, tmp_path):
+async def sink(placement, tmp_path):
     """A loaded probe that gives a right answer again when the test is over."""
     found = await placement.start(open_package(probe(tmp_path / "probe"), tmp_path / "home"), "1")
     yield found
-    outcome = await answered(found)
+    outcome = await ask(found, request())
     assert outcome.outputs["rows"].tolist() == [1]
     await found.close()
 
 
-@contextmanager
-def closed_gate(folder):
-    """Hold a file that the probe waits for; whoever waits goes on when the block ends."""
-    gate = folder / "gate"
-    with gate.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield str(gate)
-
-
-async def answered(predictor):
-    """Return the next answer, waiting for a replica that is being replaced."""
-    for _ in range(200):
-        (outcome,) = await predictor.predict([request()], NO_DEADLINE)
-        if not isinstance(outcome, Unavailable):
-            return outcome
-        await asyncio.sleep(0.05)
-    raise AssertionError("never available again")
-
-
-async def test_every_type_comes_back_as_it_went(predictor):
+async def test_every_type_comes_back_as_it_went(sink):
     sent = tensors(3)
-    (outcome,) = await predictor.predict([InferenceRequest("probe", dict(sent), "1", "r-1", rows=3)], NO_DEADLINE)
+    outcome = await ask(sink, InferenceRequest("probe", dict(sent), "1", "r-1", rows=3))
     assert (outcome.model_name, outcome.model_version, outcome.id) == ("probe", "1", "r-1")
     for name, array in sent.items():
         assert outcome.outputs[name].dtype == array.dtype
         np.testing.assert_array_equal(outcome.outputs[name], array)
 
 
-async def test_more_rows_than_the_model_takes_are_run_in_parts_and_keep_their_order(predictor):
-    (outcome,) = await predictor.predict([request(10)], NO_DEADLINE)
+async def test_more_rows_than_the_model_takes_are_run_in_parts_and_keep_their_order(sink):
+    outcome = await ask(sink, request(10))
     assert outcome.outputs["v_float32"].tolist() == list(range(10))
     assert outcome.outputs["rows"].tolist() == [4] * 8 + [2] * 2
 
 
-async def test_one_failing_request_fails_alone_and_its_text_stays_here(predictor):
-    outcomes = await predictor.predict([request(), request(**{"raise": True}), request()], NO_DEADLINE)
+async def test_requests_of_several_rows_are_one_run_and_each_gets_its_own(sink):
+    batch = [request(rows) for rows in (1, 2, 1)]
+    outcomes = await ask_all(sink, batch)
+    assert [outcome.outputs["v_float32"].tolist() for outcome in outcomes] == [[0], [0, 1], [0]]
+    assert [outcome.outputs["rows"].tolist() for outcome in outcomes] == [[4], [4, 4], [4]]
+
+
+async def test_one_failing_request_fails_alone_and_its_text_stays_here(sink):
+    bad = request()
+    bad.inputs["v_float64"] = np.array([13.0])
+    outcomes = await ask_all(sink, [request(), bad, request()])
     assert [type(outcome).__name__ for outcome in outcomes] == ["InferenceResponse", "ModelFailed", "InferenceResponse"]
     assert "marker-7f3a" not in str(outcomes[1])
 
 
-async def test_a_deadline_ends_the_wait_and_not_the_model(predictor, tmp_path):
-    with closed_gate(tmp_path) as gate:
-        (outcome,) = await predictor.predict([request(gate=gate)], Deadline.after(0.05))
-        assert isinstance(outcome, DeadlineExceeded)
-
-
-async def test_expired_work_is_not_begun(predictor):
-    (outcome,) = await predictor.predict([request(die=True)], Deadline.after(-1))
+async def test_expired_work_is_not_begun(sink):
+    outcome = await ask(sink, request(die=True), Deadline.after(-1))
     assert isinstance(outcome, DeadlineExceeded)
 
 
-async def test_a_cancelled_caller_leaves_the_others_answered(predictor, tmp_path):
+async def test_it_is_free_again_once_it_has_answered_and_says_so(sink):
+    freed = asyncio.Event()
+    sink.on_free = freed.set
+    assert sink.free == 1
+    answer = send(sink, [request()])
+    await asyncio.wait_for(answer, 10)
+    await asyncio.wait_for(freed.wait(), 10)
+    assert sink.free == 1
+
+
+async def test_a_cancelled_batch_leaves_the_next_one_answered(sink, tmp_path):
     with closed_gate(tmp_path) as gate:
-        first = asyncio.create_task(predictor.predict([request(gate=gate)], NO_DEADLINE))
-        others = [asyncio.create_task(predictor.predict([request()], NO_DEADLINE)) for _ in range(4)]
-        await asyncio.sleep(0)
-        first.cancel()
-        assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], asyncio.CancelledError)
-    for (outcome,) in await asyncio.gather(*others):
-        assert outcome.outputs["rows"].tolist() == [1]
+        cancel = sink.send([request(gate=gate.path)], NO_DEADLINE, lambda outcomes: None)
+        await gate.entered()
+        cancel()
+        cancel()
+    outcome = await ask(sink, request())
+    assert outcome.outputs["rows"].tolist() == [1]
 
 
 async def test_code_needs_trust(tmp_path):
@@ -232,10 +224,10 @@ async def counter(placement, tmp_path):
     await found.close()
 
 
-async def parts(predictor, upto):
+async def parts(sink, upto):
     """Return what a stream gives."""
     inputs = {"upto": np.array([upto], np.int64)}
-    stream = predictor.stream(InferenceRequest("counter", inputs, "1", rows=1), NO_DEADLINE)
+    stream = sink.stream(InferenceRequest("counter", inputs, "1", rows=1), NO_DEADLINE)
     return [int(part.outputs["n"][0]) async for part in stream]
 
 
@@ -257,25 +249,3 @@ async def test_leaving_a_stream_stops_it(counter):
     await stream.aclose()
     assert await asyncio.wait_for(parts(counter, 1), 10) == [0]
     assert (counter.folder / "stopped").exists()
-
-
-async def test_f01_a_killed_replica_is_replaced_and_its_callers_are_told(tmp_path):
-    package = open_package(probe(tmp_path / "probe"), tmp_path / "home")
-    predictor = await ProcessPlacement(trust_code=True).start(package, "1")
-    before = predictor.pid
-    assert before != os.getpid()
-    (outcome,) = await predictor.predict([request(die=True)], NO_DEADLINE)
-    assert isinstance(outcome, ModelFailed)
-    outcome = await answered(predictor)
-    assert outcome.outputs["pid"].tolist() == [predictor.pid] != [before]
-    assert predictor.restarts == 1
-    await predictor.close()
-
-
-async def test_closing_ends_the_replica_process(tmp_path):
-    package = open_package(probe(tmp_path / "probe"), tmp_path / "home")
-    predictor = await ProcessPlacement(trust_code=True).start(package, "1")
-    pid = predictor.pid
-    await predictor.close()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, signal.SIG_DFL)

@@ -137,6 +137,93 @@ def countdown(folder: Path) -> Path:
     return write_code(folder, "inputs: [{name: n, type: int32}]\noutputs: [{name: y, type: int32}]\n", code)
 
 
+def steps(folder: Path) -> Path:
+    """Answer in n parts, each but the first only when the test lets it; a negative n breaks off after as many."""
+    code = f"""
+    import numpy as np
+
+    from tests.conformance.serving.gates import CLOSED, MADE, STEP
+
+    class Model:
+        def predict(self, inputs):
+            return {{"y": inputs["n"]}}
+
+        def stream(self, inputs):
+            n = int(inputs["n"][0])
+            try:
+                for value in range(abs(n)):
+                    if value:
+                        STEP.acquire(timeout=30)
+                    MADE.release()
+                    yield {{"y": inputs["n"] * 0 + value}}
+                if n < 0:
+                    raise RuntimeError("cannot read {LEAK}")
+            finally:
+                CLOSED.release()
+    """
+    return write_code(folder, "inputs: [{name: n, type: int32}]\noutputs: [{name: y, type: int32}]\n", code)
+
+
+def flood(folder: Path) -> Path:
+    """Answer without end, in parts of so many characters."""
+    code = """
+    import numpy as np
+
+    from tests.conformance.serving.gates import CLOSED, MADE, NEVER
+
+    class Model:
+        def predict(self, inputs):
+            return {"y": np.array(["x" * n for n in inputs["size"]], object)}
+
+        def stream(self, inputs):
+            part = self.predict(inputs)
+            try:
+                while True:
+                    NEVER.wait(0.002)
+                    MADE.release()
+                    yield part
+            finally:
+                CLOSED.release()
+    """
+    return write_code(folder, "inputs: [{name: size, type: int32}]\noutputs: [{name: y, type: string}]\n", code)
+
+
+def teller(folder: Path) -> Path:
+    """Tell a text word by word, with what else was said; `word_count` says after how many to stop."""
+    manifest = """
+    inputs:
+      - {name: text_input, type: string}
+      - {name: grid, type: int32, shape: [2, 2], default: [[0, 0], [0, 0]]}
+      - {name: weights, type: float32, shape: [-1], default: [1]}
+      - {name: last, type: bool, shape: [1], default: [true]}
+      - {name: mood, type: string, nullable: true}
+    outputs:
+      - {name: text_output, type: string}
+      - {name: scores, type: float32, shape: [2]}
+      - {name: grid, type: int32, shape: [2, 2]}
+      - {name: said, type: string}
+    """
+    code = """
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs, parameters):
+            return next(self.stream(inputs, parameters))
+
+        def stream(self, inputs, parameters):
+            words = inputs["text_input"][0].split()[: parameters.get("word_count", 99)]
+            said = " ".join(f"{k}={v}" for k, v in sorted(parameters.items()))
+            for word in words:
+                yield {
+                    "text_output": np.array([word], object),
+                    "scores": np.array([[len(word), inputs["weights"].sum()]], np.float32),
+                    "grid": inputs["grid"],
+                    "said": np.array([f"{inputs['mood'][0]} {inputs['last'][0][0]} {said}"], object),
+                }
+    """
+    return write_code(folder, manifest, code)
+
+
 def labelled(folder: Path) -> Path:
     """Give four labelled scores, and a word."""
     manifest = """
@@ -161,5 +248,6 @@ def write_all(folder: Path) -> list[Path]:
     made = [echo(folder / f"echo-{t.name}", t.name) for t in TYPES]
     made.append(echo(folder / "echo-anything", "float32", ", finite: false"))
     made.append(echo(folder / "echo-maybe", "string", ", nullable: true"))
-    made += [make(folder / make.__name__) for make in (pair, typed, greedy, moody, patient, countdown, labelled)]
+    makers = (pair, typed, greedy, moody, patient, countdown, steps, flood, teller, labelled)
+    made += [make(folder / make.__name__) for make in makers]
     return [*made, write_score(folder / "score")]

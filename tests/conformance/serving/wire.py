@@ -72,6 +72,32 @@ class Wire:
         return self
 
     def answer(self, *, has_body: bool = True) -> Answer:
+        """Read one whole response; the pieces of one that comes in chunks are joined."""
+        answer = self.head()
+        if has_body and answer.headers.get("transfer-encoding") == "chunked":
+            while piece := self.chunk():
+                answer.body += piece
+        elif has_body:
+            size = int(answer.headers.get("content-length", 0))
+            while len(self._buffer) < size:
+                self._receive()
+            answer.body, self._buffer = self._buffer[:size], self._buffer[size:]
+        return answer
+
+    def chunk(self) -> bytes:
+        """Read one chunk of a body; nothing when it was the last."""
+        while b"\r\n" not in self._buffer:
+            self._receive()
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        size = int(line, 16)
+        while len(self._buffer) < size + 2:
+            self._receive()
+        piece, end, self._buffer = self._buffer[:size], self._buffer[size : size + 2], self._buffer[size + 2 :]
+        assert end == b"\r\n"
+        return piece
+
+    def head(self) -> Answer:
+        """Read the head of a response."""
         while b"\r\n\r\n" not in self._buffer:
             self._receive()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -81,11 +107,7 @@ class Wire:
             name, _, value = line.partition(": ")
             assert name not in headers, f"{name} is there twice"
             headers[name] = value
-        size = int(headers.get("content-length", 0)) if has_body else 0
-        while len(self._buffer) < size:
-            self._receive()
-        body, self._buffer = self._buffer[:size], self._buffer[size:]
-        return Answer(int(first.split(" ", 2)[1]), headers, body)
+        return Answer(int(first.split(" ", 2)[1]), headers, b"")
 
     def has_answer(self, patience_s: float) -> bool:
         """Return whether something has come."""

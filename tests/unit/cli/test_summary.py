@@ -1,27 +1,28 @@
 """What `limen serve` prints once it is ready."""
 
-from pathlib import Path
-
 from limen import __version__
 from limen.app import Ready
+from limen.cli import words
 from limen.cli.serve import _show
 from limen.contracts.contract import Contract, Field, Sensitivity
-from limen.packaging.archive import Package
+from limen.packaging import manifest
 from limen.packaging.manifest import Manifest
+from limen.serving.messages import ModelSummary
+from limen.serving.opening import summary_of
 
 
-def package(*inputs: Field, name: str = "m", **changes) -> Package:
+def package(*inputs: Field, name: str = "m", **changes) -> ModelSummary:
     contract = Contract(name=name, inputs=inputs, outputs=(Field(name="y", type="float32"),), **changes)
-    return Package(Path("p"), Manifest(contract=contract, backend="onnx", artifact="model.onnx"), "d", Path("p"))
+    return summary_of(Manifest(contract=contract, backend="onnx", artifact="model.onnx"))
 
 
-def shown(capsys, *packages: Package, **changes) -> str:
+def shown(capsys, *models: ModelSummary, **changes) -> str:
     ready = Ready(
         **{
             "http": "127.0.0.1:80",
             "grpc": "127.0.0.1:81",
             "pid": 1,
-            "packages": packages,
+            "models": models,
             "workers": 1,
             "grpc_engine": "native",
             **changes,
@@ -45,3 +46,7 @@ def test_the_example_call_is_left_out_when_it_would_show_a_secret_or_not_paste(c
     for field in (secret, quote, wide):
         assert "curl" not in shown(capsys, package(field))
     assert "curl http://127.0.0.1:80/v1/models/m:predict" in shown(capsys, package(Field(name="x", type="bool")))
+
+
+def test_the_command_line_knows_the_name_of_the_manifest():
+    assert words.MANIFEST_NAME == manifest.MANIFEST_NAME

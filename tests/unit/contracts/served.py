@@ -86,8 +86,30 @@ HALVES = Contract(
     outputs=(Field(name="sum", type="float32"),),
 )
 
+TELLER = Contract(
+    name="teller",
+    title="Teller",
+    inputs=(
+        Field(name="text_input", type="string", max_length=50, examples=("once upon a time",)),
+        Field(name="grid", type="int32", shape=(2, 2), minimum=0, default=[[0, 0], [0, 0]]),
+        Field(name="weights", type="float32", shape=(-1,), default=[1]),
+        Field(name="pairs", type="int8", shape=(-1, 2), default=[[1, 2]]),
+        Field(name="loose", type="int8", shape=(-1, -1), default=[[1]]),
+        Field(name="last", type="bool", shape=(1,), default=[True]),
+        Field(name="mood", type="string", nullable=True, enum=("calm", "wild")),
+    ),
+    outputs=(
+        Field(name="text_output", type="string"),
+        Field(name="scores", type="float32", shape=(2,), finite=False),
+        Field(name="grid", type="int32", shape=(2, 2)),
+        Field(name="chances", type="float64", shape=(-1,), nullable=True),
+    ),
+)
+
 CREDIT_1 = ServedContract(contract=CREDIT, version="1", platform="onnx_onnxv1")
 DIGITS_3 = ServedContract(contract=DIGITS, version="3", platform="limen_python")
 EVERYTHING_1 = ServedContract(contract=EVERYTHING, version="1", platform="limen_python")
 HALVES_1 = ServedContract(contract=HALVES, version="1", platform="onnx_onnxv1")
+TELLER_1 = ServedContract(contract=TELLER, version="1", platform="python", can_stream=True)
+"""A model that answers in parts; not in ALL, whose models are all asked in the same ways."""
 ALL = (CREDIT_1, DIGITS_3, EVERYTHING_1, HALVES_1)

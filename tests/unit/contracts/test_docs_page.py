@@ -15,9 +15,9 @@ from limen.contracts.contract import Contract, Example, Field, Slo
 from limen.contracts.openapi import ServedContract, openapi
 from limen.contracts.records import RecordCodec
 from limen.gateway.http.docs_page import docs_page
-from limen.gateway.http.docs_snippets import curl_records, curl_tensors, grpcurl, python
+from limen.gateway.http.docs_snippets import curl_generate, curl_records, curl_stream, curl_tensors, grpcurl, python
 from limen.gateway.http.tensors import decode_infer
-from tests.unit.contracts.served import ALL, CREDIT, CREDIT_1, DIGITS_3, EVERYTHING_1, HALVES_1
+from tests.unit.contracts.served import ALL, CREDIT, CREDIT_1, DIGITS_3, EVERYTHING_1, HALVES_1, TELLER_1
 
 EVIL = """</pre></code></style><script>alert(1)</script><img src=x onerror="alert(1)"> ' " & \\ ${HOME} `id` javascript:alert(1)"""
 PAGE = docs_page(ALL, "0.1.0")
@@ -128,13 +128,26 @@ def test_everything_about_a_model_is_on_the_page():
         assert wanted in text, wanted
 
 
-def test_a_streaming_model_shows_the_one_call_that_answers():
-    text = Reader(docs_page([msgspec.structs.replace(EVERYTHING_1, can_stream=True)], "0.1.0")).text
-    assert "Answers in a stream of parts, which only gRPC carries: ModelStreamInfer." in text
-    assert "inference.GRPCInferenceService/ModelStreamInfer" in text
-    assert "curl http" not in text
-    assert "/v1/models/everything:predict" not in text
-    assert "/v2/models/everything/infer" not in text
+def test_a_streaming_model_shows_the_calls_that_answer():
+    text = Reader(docs_page([TELLER_1], "0.1.0")).text
+    for wanted in (
+        "/v1/models/teller:stream",
+        "/v2/models/teller/generate_stream",
+        "inference.GRPCInferenceService/ModelStreamInfer",
+        "curl -N http://127.0.0.1:8000/v1/models/teller:stream",
+        "curl -N http://127.0.0.1:8000/v2/models/teller/generate_stream",
+        "event: end",
+    ):
+        assert wanted in text, wanted
+    assert "/v1/models/teller:predict" not in text
+    assert "/v2/models/teller/infer" not in text
+
+
+def test_the_streaming_commands_carry_bodies_the_server_accepts():
+    body = command_body(curl_stream(TELLER_1, "http://127.0.0.1:8000", "/v1/models/m:stream"))
+    assert RecordCodec(TELLER_1.contract).decode(body).rows == 1
+    generate = msgspec.json.decode(command_body(curl_generate(TELLER_1, "http://127.0.0.1:8000", "/g")))
+    assert (generate["text_input"], generate["grid"], generate["last"]) == ("once upon a time", [1, 1, 1, 1], True)
 
 
 def test_every_endpoint_of_the_openapi_document_is_listed():

@@ -10,8 +10,10 @@ from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidArgument
 from limen.contracts.openapi import ServedContract, default_versions, openapi
 from limen.contracts.records import RecordCodec
+from limen.gateway.http.message import Head, Request
+from limen.gateway.http.streams import _asked
 from limen.gateway.http.tensors import decode_infer
-from tests.unit.contracts.served import ALL, CREDIT, CREDIT_1, EVERYTHING_1, HALVES_1
+from tests.unit.contracts.served import ALL, CREDIT, CREDIT_1, EVERYTHING_1, HALVES_1, TELLER_1
 
 DOCUMENT = openapi(ALL, server_version="0.1.0", title="Limen")
 OPERATIONS = [(p, m, op) for p, item in DOCUMENT["paths"].items() for m, op in item.items()]
@@ -240,9 +242,95 @@ def test_models_with_similar_names_do_not_share_operations_or_schemas():
     assert sum(name.endswith(".Input") for name in document["components"]["schemas"]) == len(names)
 
 
-def test_a_streaming_model_has_no_calls_over_rest():
-    document = openapi([msgspec.structs.replace(EVERYTHING_1, can_stream=True)], server_version="0", title="Limen")
-    assert not [path for path, item in document["paths"].items() if "post" in item]
-    assert "/v2/models/everything" in document["paths"]
-    assert "Streams: over gRPC (ModelStreamInfer)" in document["tags"][0]["description"]
-    assert not [name for name in document["components"]["schemas"] if name.endswith(("Request", "Response"))]
+STREAMS = openapi([TELLER_1], server_version="0", title="Limen")
+
+
+def stream_validator(schema):
+    jsonschema_rs = pytest.importorskip("jsonschema_rs")
+    return jsonschema_rs.Draft202012Validator({**schema, "components": STREAMS["components"]})
+
+
+def generate_rows(body):
+    """Return how many rows the server reads in a generate body for the teller."""
+    request = Request(Head(b"POST", b"/", {}, keep_alive=True), msgspec.json.encode(body))
+    asked = _asked(request, TELLER_1.contract)
+    return RecordCodec(TELLER_1.contract).decode(msgspec.json.encode({"instances": [asked.record]})).rows
+
+
+def test_a_streaming_model_has_its_streaming_calls_and_no_others():
+    calls = [path for path, item in STREAMS["paths"].items() if "post" in item]
+    assert calls == [
+        "/v1/models/teller/versions/1:stream",
+        "/v1/models/teller:stream",
+        "/v2/models/teller/generate_stream",
+        "/v2/models/teller/versions/1/generate_stream",
+    ]
+    assert "/v2/models/teller" in STREAMS["paths"]
+    assert "Streams: `:stream`, `generate_stream`, and over gRPC" in STREAMS["tags"][0]["description"]
+    names = {name.rpartition(".")[2] for name in STREAMS["components"]["schemas"] if name.startswith("teller.")}
+    assert names == {"Input", "Output", "PredictRequest", "StreamPart", "GenerateRequest", "GenerateAnswer"}
+
+
+@pytest.mark.parametrize("path", ["/v1/models/teller:stream", "/v2/models/teller/generate_stream"])
+def test_the_examples_of_a_streaming_call_are_what_it_takes_and_gives(path):
+    operation = STREAMS["paths"][path]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    example = content["examples"]["example"]["value"]
+    assert stream_validator(content["schema"]).is_valid(example)
+    if path.endswith(":stream"):
+        assert RecordCodec(TELLER_1.contract).decode(msgspec.json.encode(example)).rows == 1
+    else:
+        assert generate_rows(example) == 1
+    answer = operation["responses"]["200"]["content"]["text/event-stream"]
+    first, *rest = answer["example"].split("\n\n")
+    part = json.loads(first.removeprefix("data: "))
+    event = answer["schema"]["anyOf"][0] if path.endswith(":stream") else answer["schema"]
+    data = event["properties"]["data"]["contentSchema"]
+    assert stream_validator(data).is_valid(part)
+    assert not stream_validator(data).is_valid({"other": 1})
+    assert rest == (["event: end\ndata: {}", ""] if path.endswith(":stream") else [""])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text_input": "hi"},
+        {"text_input": "hi", "id": "a-1", "parameters": {"n": 1, "tone": "low", "loud": False}},
+        {"text_input": "hi", "grid": [1, 2, 3, 4], "weights": [], "last": [False], "mood": None},
+        {"text_input": "hi", "weights": 2.5, "last": False, "mood": "calm", "pairs": [[1, 2], [3, 4], [5, 6]]},
+        {"text_input": "hi", "loose": [[1, 2], [3, 4]], "weights": [1, 2, 3]},
+    ],
+)
+def test_the_generate_schema_accepts_what_the_server_accepts(body):
+    assert generate_rows(body) == 1
+    assert stream_validator({"$ref": "#/components/schemas/teller.v1.GenerateRequest"}).is_valid(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"text_input": 5},
+        {"text_input": None},
+        {"text_input": "hi", "id": "a b"},
+        {"text_input": "hi", "parameters": 1},
+        {"text_input": "hi", "parameters": {"n": None}},
+        {"text_input": "hi", "parameters": {"text_input": "ho"}},
+        {"text_input": "hi", "other": [1]},
+        {"text_input": "hi", "grid": [1, 2, 3]},
+        {"text_input": "hi", "grid": [1, 2, 3, -4]},
+        {"text_input": "hi", "last": [True, True]},
+        {"text_input": "hi", "mood": "sad"},
+        {"text_input": "hi", "pairs": [1]},
+        {"text_input": "hi", "loose": [1]},
+    ],
+)
+def test_the_generate_schema_refuses_what_the_server_refuses(body):
+    with pytest.raises(InvalidArgument):
+        generate_rows(body)
+    assert not stream_validator({"$ref": "#/components/schemas/teller.v1.GenerateRequest"}).is_valid(body)
+
+
+def test_a_flat_list_is_enough_where_one_size_is_variable():
+    """The schema cannot say this one."""
+    assert generate_rows({"text_input": "hi", "pairs": [1, 2, 3, 4]}) == 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from limen.contracts.contract import Sensitivity
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.packaging.decoder import decode_manifest, read_manifest
-from limen.packaging.manifest import OutputBinding
+from limen.packaging.manifest import Fallback, OutputBinding, Queue, Replicas, Resources, Serving
 
 TESTDATA = Path(__file__).parent / "testdata"
 GOOD = sorted(TESTDATA.glob("*.good.yaml"))
@@ -23,6 +23,13 @@ artifact: m.onnx
 inputs: [{name: x, type: float32}]
 outputs: [{name: y, type: float32}]
 """
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @dataclasses.dataclass
@@ -88,6 +95,40 @@ def test_every_part_arrives_in_the_manifest():
     assert (contract.tolerance.absolute, contract.tolerance.relative) == (1e-6, 0.0)
     assert [e.name for e in contract.examples] == ["a safe one", ""]
     assert manifest.reference == "data/reference.parquet"
+
+
+def test_what_is_said_about_serving_arrives_in_the_manifest():
+    manifest = decode_manifest((TESTDATA / "serving.good.yaml").read_text())
+    assert manifest.serving == Serving(
+        replicas=Replicas(min=0, max=256, concurrency=0.5, idle_s=1),
+        queue=Queue(max_requests=1_000_000, max_wait_ms=0),
+        resources=Resources(memory_mb=64, cpus=1024),
+    )
+    assert manifest.contract.batching.max_wait_ms == 2.5
+    assert manifest.fallback == Fallback(outputs={"y": 0.5, "word": "refer", "scores": None, "raw": "AP8="})
+
+
+@pytest.mark.parametrize(("name", "version"), [("fallback_version", "7"), ("fallback_version_text", "12")])
+def test_a_fallback_may_be_another_version_written_as_number_or_text(name, version):
+    assert decode_manifest((TESTDATA / f"{name}.good.yaml").read_text()).fallback == Fallback(version=version)
+
+
+def test_a_manifest_that_says_nothing_about_serving_is_as_it_was():
+    manifest = decode_manifest(MINIMAL)
+    assert (manifest.serving, manifest.fallback) == (Serving(), None)
+    assert set(msgspec.to_builtins(manifest.contract)) == {"name", "inputs", "outputs"}
+
+
+@given(st.sampled_from(["serving", "fallback", "batching"]), JSON_VALUES)
+def test_any_values_of_the_serving_keys_are_read_or_refused(key, value):
+    """Whatever they hold, the answer is a manifest or InvalidPackage."""
+    document = msgspec.yaml.decode(MINIMAL) | {key: value}
+    violations = None
+    try:
+        decode_manifest(msgspec.json.encode(document))
+    except InvalidPackage as exc:
+        violations = exc.violations
+    assert violations is None or violations
 
 
 def test_a_python_artifact_is_a_file_and_a_class():
@@ -268,11 +309,6 @@ def test_any_yaml_is_read_or_refused(text):
         decode_manifest(text)
 
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
 KEYS = [
     "minimum",
     "maximum",

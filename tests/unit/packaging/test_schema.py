@@ -10,8 +10,10 @@ import pytest
 from limen.contracts.contract import Field
 from limen.packaging.decoder import MANIFEST, decode_manifest
 from limen.packaging.fields import FIELD
+from limen.packaging.manifest import Fallback, Queue, Replicas, Resources, Serving
 from limen.packaging.rules import Report
 from limen.packaging.schema import manifest_schema
+from limen.packaging.serving import FALLBACK, QUEUE, REPLICAS, RESOURCES, SERVING
 from limen.packaging.strict_yaml import read_yaml
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -107,6 +109,13 @@ def test_the_schema_accepts_what_the_decoder_accepts(path):
         "batching",
         "tolerance",
         "slo",
+        "serving",
+        "serving_kinds",
+        "serving_sizes",
+        "serving_not_a_mapping",
+        "fallback_version",
+        "fallback_version_zero",
+        "fallback_not_a_record",
         "backend",
         "model_name",
     ],
@@ -127,13 +136,25 @@ def test_the_schema_is_json_and_explains_every_key():
     assert all(p["description"] for p in schema["properties"].values())
 
 
-def test_every_part_of_a_field_has_a_key():
-    """A field added to the contract cannot be forgotten here."""
-    assert {f.name for f in msgspec.structs.fields(Field)} == set(FIELD.names)
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        (Field, FIELD),
+        (Serving, SERVING),
+        (Replicas, REPLICAS),
+        (Queue, QUEUE),
+        (Resources, RESOURCES),
+        (Fallback, FALLBACK),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_every_part_of_a_value_has_a_key(kind, keys):
+    """A part added to what a manifest holds cannot be forgotten here."""
+    assert {f.name for f in msgspec.structs.fields(kind)} == set(keys.names)
 
 
 def test_the_keys_of_the_manifest_are_those_of_the_issue():
     assert set(MANIFEST.names) == {
         *("name", "title", "description", "owner", "licence", "tags", "task", "backend", "artifact", "inputs"),
-        *("outputs", "bind", "slo", "batching", "examples", "tolerance", "reference"),
+        *("outputs", "bind", "slo", "batching", "serving", "fallback", "examples", "tolerance", "reference"),
     }

@@ -1,4 +1,4 @@
-"""A placement whose predictors do what a test asks: it loads without a model and answers by script."""
+"""A placement whose sinks do what a test asks: it loads without a model and answers by script."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -9,8 +9,9 @@ import numpy as np
 from limen.contracts.contract import Contract, Example, Field
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.packaging.archive import Package
-from limen.packaging.manifest import Manifest
-from limen.runtime.predictor import Predictor
+from limen.packaging.manifest import Fallback, Manifest
+from limen.runtime.batching import Batcher
+from limen.runtime.predictor import Sink
 
 GOLDEN = Example(name="golden", inputs={"x": 2.0}, outputs={"y": 4.0})
 
@@ -21,31 +22,51 @@ def contract(name: str = "double", **changes) -> Contract:
     return Contract(**{"name": name, "examples": (GOLDEN,), **fields, **changes})
 
 
-def package(name: str = "double", digest: str = "d1", **changes) -> Package:
+def package(name: str = "double", digest: str = "d1", fallback: Fallback | None = None, **changes) -> Package:
     """Return a package that exists only as a value."""
-    manifest = Manifest(contract=contract(name, **changes), backend="python", artifact="model.py:Model")
+    promised = contract(name, **changes)
+    manifest = Manifest(contract=promised, backend="python", artifact="model.py:Model", fallback=fallback)
     return Package(root=Path("/nowhere"), manifest=manifest, digest=digest, origin=Path("/nowhere"))
 
 
-class FakePredictor:
-    """Doubles `x`, or whatever `answer` says; records what it was asked."""
+class FakeSink:
+    """Doubles `x`, or whatever `answer` says; records what it was asked. Set `gate` to hold answers back."""
 
     def __init__(self, answer: Callable[[InferenceRequest], Outcome] | None = None) -> None:
         self.answer = answer or double
         self.can_stream = False
+        self.free = 1
+        self.on_free: Callable[[], None] = lambda: None
         self.now: Outcome | None = None
         self.requests: list[InferenceRequest] = []
         self.deadlines: list[Deadline] = []
+        self.held: list[Callable[[], None]] = []
+        self.is_holding = False
+        self.asked = asyncio.Event()
+        self.cancelled = 0
         self.closed = 0
         self.stream_closed = False
 
     def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:
+        if isinstance(self.now, Exception):
+            raise self.now
         return self.now
 
-    async def predict(self, batch: Sequence[InferenceRequest], deadline: Deadline) -> Sequence[Outcome]:
+    def send(
+        self, batch: Sequence[InferenceRequest], deadline: Deadline, done: Callable[[Sequence[Outcome]], None]
+    ) -> Callable[[], None]:
         self.requests.extend(batch)
+        self.asked.set()
         self.deadlines.append(deadline)
-        return [self.answer(request) for request in batch]
+        outcomes = [self.answer(request) for request in batch]
+        if self.is_holding:
+            self.held.append(lambda: done(outcomes))
+        else:
+            asyncio.get_running_loop().call_soon(done, outcomes)
+        return self._cancel
+
+    def _cancel(self) -> None:
+        self.cancelled += 1
 
     async def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:
         self.requests.append(request)
@@ -64,17 +85,17 @@ class FakePredictor:
 
 
 class FakePlacement:
-    """Starts predictors when `gate` is open, and fails where the test says so."""
+    """Starts sinks when `gate` is open, and fails where the test says so."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
         self.entered = asyncio.Event()
         self.failure: Exception | None = None
-        self.make: Callable[[], FakePredictor] = FakePredictor
-        self.started: dict[str, FakePredictor] = {}
+        self.make: Callable[[], FakeSink] = FakeSink
+        self.started: dict[str, FakeSink] = {}
 
-    async def start(self, package: Package, version: str) -> Predictor:
+    async def start(self, package: Package, version: str) -> Sink:
         self.entered.set()
         await self.gate.wait()
         if self.failure is not None:
@@ -87,3 +108,8 @@ def double(request: InferenceRequest) -> InferenceResponse:
     """Return twice `x` as `y`."""
     outputs = {"y": request.inputs["x"] * np.float32(2)}
     return InferenceResponse(request.model_name, "1", outputs, request.id)
+
+
+def predictor(sink: FakeSink) -> Batcher:
+    """Return a sink with its queue in front, as callers know it."""
+    return Batcher(sink, contract().batching)

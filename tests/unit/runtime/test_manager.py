@@ -9,7 +9,7 @@ from limen.contracts.errors import InvalidArgument, InvalidPackage, NotFound, Re
 from limen.contracts.inference import InferenceResponse
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
-from tests.unit.runtime.fakes import FakePlacement, FakePredictor, package
+from tests.unit.runtime.fakes import FakePlacement, FakeSink, package
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ async def manager(placement):
 async def ready(manager: VersionManager, *versions: str, model: str = "double") -> None:
     manager.set_aspired(model, {v: package(model, digest=f"d{v}") for v in versions})
     await manager.settle()
+
+
+async def turns() -> None:
+    """Let everything that is ready to run do so."""
+    for _ in range(8):
+        await asyncio.sleep(0)
 
 
 def states(manager: VersionManager, model: str = "double") -> dict[str, State]:
@@ -76,12 +82,12 @@ async def test_it_is_ready_only_after_a_right_answer(manager, placement):
     """While the version answers its examples it is WARMING, and nobody gets it."""
     seen: list[dict[str, State]] = []
 
-    class Watching(FakePredictor):
-        async def predict(self, batch, deadline):
+    class Watching(FakeSink):
+        def send(self, batch, deadline, done):
             seen.append(states(manager))
             with pytest.raises(Unavailable):
                 manager.acquire("double")
-            return await super().predict(batch, deadline)
+            return super().send(batch, deadline, done)
 
     placement.make = Watching
     await ready(manager, "1")
@@ -94,7 +100,7 @@ async def test_b46_a_wrong_answer_in_the_warm_up_is_a_failed_state_with_its_reas
     def five(request):
         return InferenceResponse("double", "1", {"y": np.array([5], np.float32)})
 
-    placement.make = lambda: FakePredictor(five)
+    placement.make = lambda: FakeSink(five)
     await ready(manager, "1")
     (status,) = manager.statuses("double")
     assert status.state is State.FAILED
@@ -144,12 +150,12 @@ async def test_unloading_waits_for_the_last_lease(manager, placement):
     first, second = manager.acquire("double"), manager.acquire("double", "1")
     manager.set_aspired("double", {})
     unloading = asyncio.create_task(manager.settle())
-    await asyncio.sleep(0)
+    await turns()
     assert states(manager) == {"1": State.DRAINING}
     with pytest.raises(NotFound, match="is being unloaded"):
         manager.acquire("double")
     first.release()
-    await asyncio.sleep(0)
+    await turns()
     assert placement.started["1"].closed == 0
     second.release()
     await unloading
@@ -208,7 +214,8 @@ async def test_readers_hear_of_a_change_after_it_is_true(placement):
     await ready(manager, "1")
     await ready(manager, "2")
     await manager.close()
-    assert heard == [("1",), ("1", "2"), ("2",), ()]
+    # Also when a version that was no longer handed out is gone.
+    assert heard == [("1",), ("1", "2"), ("2",), ("2",), (), ()]
 
 
 @pytest.mark.parametrize(
@@ -235,3 +242,45 @@ async def test_b44_what_is_not_there_is_told_apart_from_what_is_not_a_version(ma
 async def test_nothing_is_left_to_do_once_settled(manager):
     await ready(manager, "1", "2")
     assert await manager.step() is False
+
+
+async def test_a_long_drain_does_not_keep_the_next_version_from_loading(manager):
+    await ready(manager, "1")
+    held = manager.acquire("double")
+    manager.set_aspired("double", {"2": package(digest="d2")})
+    while await manager.step():
+        pass
+    assert states(manager) == {"1": State.DRAINING, "2": State.READY}
+    manager.set_aspired("double", {"3": package(digest="d3")})
+    while await manager.step():
+        pass
+    assert manager.acquire("double").version == "3"
+    assert states(manager)["1"] is State.DRAINING
+    held.release()
+
+
+async def test_a_slow_model_does_not_keep_another_from_loading(manager, placement):
+    placement.gate.clear()
+    manager.set_aspired("slow", {"1": package("slow")})
+    slow = asyncio.create_task(manager.settle())
+    await placement.entered.wait()
+    placement.gate.set()
+    manager.set_aspired("good", {"1": package("good")})
+    await manager.settle()
+    assert states(manager, "good") == {"1": State.READY}
+    await slow
+
+
+async def test_a_version_that_failed_elsewhere_is_told_and_not_loaded(manager, placement):
+    await ready(manager, "1")
+    manager.set_failed("double", "2", package(digest="d2"), "the artifact is empty")
+    await manager.settle()
+    assert states(manager) == {"1": State.READY, "2": State.FAILED}
+    assert list(placement.started) == ["1"]
+    assert manager.acquire("double").version == "1"
+
+
+async def test_how_busy_a_version_is_can_be_read(manager):
+    await ready(manager, "1")
+    (load,) = manager.loads()
+    assert (load.model, load.version, load.waiting, load.in_flight, load.waiting_rows) == ("double", "1", 0, 0, 0)

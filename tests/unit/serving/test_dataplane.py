@@ -1,6 +1,7 @@
 """The spine of a request: what is checked, in which order, and what callers hear of it."""
 
 import asyncio
+import contextlib
 import math
 
 import numpy as np
@@ -13,17 +14,24 @@ from limen.contracts.errors import (
     Internal,
     InvalidArgument,
     InvalidOutput,
+    LimenError,
     ModelFailed,
     NotFound,
     Reason,
+    ResourceExhausted,
     Unavailable,
     Unsupported,
 )
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, RequestedOutput
+from limen.packaging.manifest import Fallback
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
-from limen.serving.dataplane import MAX_REQUESTED_OUTPUTS, DataPlane
-from tests.unit.runtime.fakes import FakePlacement, FakePredictor, package
+from limen.serving.call import Call
+from limen.serving.dataplane import DataPlane
+from limen.serving.selection import MAX_REQUESTED_OUTPUTS
+from limen.telemetry.metrics import Metrics
+from limen.telemetry.totals import read_folder, summaries
+from tests.unit.runtime.fakes import FakePlacement, FakeSink, package
 
 LABELS = ("no", "yes", "maybe")
 OUTPUTS = (
@@ -47,7 +55,7 @@ def three_outputs(request: InferenceRequest) -> InferenceResponse:
 @pytest.fixture
 def placement() -> FakePlacement:
     placement = FakePlacement()
-    placement.make = lambda: FakePredictor(three_outputs)
+    placement.make = lambda: FakeSink(three_outputs)
     return placement
 
 
@@ -57,22 +65,29 @@ async def plane(placement) -> DataPlane:
 
 
 @pytest.fixture
-def predictor(plane, placement) -> FakePredictor:
+def sink(plane, placement) -> FakeSink:
     placement.started["1"].requests.clear()
     placement.started["1"].deadlines.clear()
     return placement.started["1"]
 
 
-async def serve(placement: FakePlacement, **contract) -> DataPlane:
+async def serve(placement: FakePlacement, metrics: Metrics | None = None, **contract) -> DataPlane:
     versions = VersionManager(placement)
     versions.set_aspired("double", {"1": package(**{"outputs": OUTPUTS, "examples": (), **contract})})
     await versions.settle()
-    return DataPlane(versions)
+    return DataPlane(versions, metrics=metrics)
 
 
 def request(*values: float, outputs: tuple[RequestedOutput, ...] = (), **changes) -> InferenceRequest:
     inputs = {"x": np.array(values or (1.0,), np.float32)}
     return InferenceRequest(**{"model_name": "double", "inputs": inputs, "outputs": outputs, "id": "r1", **changes})
+
+
+def stream_from(plane: DataPlane, sink: FakeSink) -> None:
+    """Let the model answer in parts."""
+    sink.can_stream = True
+    with plane.versions.acquire("double") as handle:
+        handle.predictor.can_stream = True
 
 
 def leases(plane: DataPlane) -> int:
@@ -108,13 +123,11 @@ async def test_requested_outputs_come_in_the_order_asked_for(plane):
         ),
     ],
 )
-async def test_b24_b25_bad_output_lists_are_refused_before_the_model_is_asked(
-    plane, predictor, outputs, message, reason
-):
+async def test_b24_b25_bad_output_lists_are_refused_before_the_model_is_asked(plane, sink, outputs, message, reason):
     with pytest.raises(InvalidArgument) as refused:
         await plane.infer(request(outputs=tuple(outputs)), NO_DEADLINE)
     assert (refused.value.message, refused.value.reason) == (message, reason)
-    assert predictor.requests == []
+    assert sink.requests == []
     assert leases(plane) == 0
 
 
@@ -148,21 +161,21 @@ async def test_text_cannot_be_classified(plane):
         ({"x": np.zeros(0, np.float32)}, Reason.BATCH_LIMIT),
     ],
 )
-async def test_b23_b32_inputs_that_break_the_contract_never_reach_the_model(plane, predictor, inputs, reason):
+async def test_b23_b32_inputs_that_break_the_contract_never_reach_the_model(plane, sink, inputs, reason):
     with pytest.raises(InvalidArgument) as refused:
         await plane.infer(request(inputs=inputs), NO_DEADLINE)
     assert refused.value.reason is reason
-    assert predictor.requests == []
+    assert sink.requests == []
     assert leases(plane) == 0
 
 
-async def test_inputs_that_were_checked_while_they_were_decoded_are_not_checked_again(plane, predictor):
+async def test_inputs_that_were_checked_while_they_were_decoded_are_not_checked_again(plane, sink):
     handle = plane.versions.acquire("double")
     handle.release()
     unchecked = {"x": np.array([math.nan], np.float32)}
-    predictor.answer = lambda _: three_outputs(request(1))
+    sink.answer = lambda _: three_outputs(request(1))
     await plane.infer(request(inputs=unchecked, checked=handle.check, rows=1), NO_DEADLINE)
-    assert len(predictor.requests) == 1
+    assert len(sink.requests) == 1
     # Checked against another contract means not checked.
     with pytest.raises(InvalidArgument):
         await plane.infer(request(inputs=unchecked, checked=object(), rows=1), NO_DEADLINE)
@@ -177,16 +190,16 @@ async def test_b43_more_rows_than_the_contract_lets_in_are_refused(placement):
 
 async def test_a_request_without_a_deadline_gets_the_contracts(placement):
     plane = await serve(placement, slo=Slo(deadline_ms=5000))
-    predictor = placement.started["1"]
+    sink = placement.started["1"]
     await plane.infer(request(), NO_DEADLINE)
-    assert 4 < predictor.deadlines[-1].remaining_s() <= 5
+    assert 4 < sink.deadlines[-1].remaining_s() <= 5
     await plane.infer(request(), Deadline.after(1000))
-    assert predictor.deadlines[-1].remaining_s() > 900
+    assert sink.deadlines[-1].remaining_s() > 900
 
 
-async def test_a_contract_without_a_deadline_adds_none(plane, predictor):
+async def test_a_contract_without_a_deadline_adds_none(plane, sink):
     await plane.infer(request(), NO_DEADLINE)
-    assert not predictor.deadlines[-1].is_set
+    assert not sink.deadlines[-1].is_set
 
 
 @pytest.mark.parametrize(
@@ -203,8 +216,8 @@ async def test_a_contract_without_a_deadline_adds_none(plane, predictor):
         ),
     ],
 )
-async def test_d3_an_answer_that_breaks_the_contract_is_the_models_fault(plane, predictor, outputs, message):
-    predictor.answer = lambda _: InferenceResponse("double", "1", outputs)
+async def test_d3_an_answer_that_breaks_the_contract_is_the_models_fault(plane, sink, outputs, message):
+    sink.answer = lambda _: InferenceResponse("double", "1", outputs)
     with pytest.raises(InvalidOutput) as failed:
         await plane.infer(request(), NO_DEADLINE)
     assert failed.value.message == message
@@ -212,68 +225,136 @@ async def test_d3_an_answer_that_breaks_the_contract_is_the_models_fault(plane, 
 
 
 @pytest.mark.parametrize("error", [ModelFailed(), DeadlineExceeded()], ids=["failed", "late"])
-async def test_what_the_predictor_fails_with_reaches_the_caller_unchanged(plane, predictor, error):
-    predictor.answer = lambda _: error
+async def test_what_the_predictor_fails_with_reaches_the_caller_unchanged(plane, sink, error):
+    sink.answer = lambda _: error
     with pytest.raises(type(error)) as failed:
         await plane.infer(request(), NO_DEADLINE)
     assert failed.value is error
     assert leases(plane) == 0
 
 
-async def test_an_unexpected_exception_is_internal_and_its_text_stays_in_the_log(plane, predictor, caplog):
+async def test_an_unexpected_exception_is_internal_and_its_text_stays_in_the_log(plane, sink, caplog):
     def broken(_: InferenceRequest) -> InferenceResponse:
         raise ZeroDivisionError("/home/someone/secret")
 
-    predictor.answer = broken
+    sink.answer = broken
     with pytest.raises(Internal) as failed:
         await plane.infer(request(), NO_DEADLINE)
     assert failed.value.message == "An unexpected fault inside the server."
-    assert isinstance(failed.value.__cause__, ZeroDivisionError)
     assert "/home/someone/secret" in caplog.text
     assert leases(plane) == 0
 
 
-async def test_a_cancelled_caller_gives_its_lease_back(plane, predictor):
-    entered = asyncio.Event()
-
-    async def waiting(batch, deadline):
-        entered.set()
-        await asyncio.Event().wait()
-
-    predictor.predict = waiting
+async def test_a_cancelled_caller_gives_its_lease_back(plane, sink):
+    sink.is_holding = True
+    sink.asked.clear()
     asking = asyncio.create_task(plane.infer(request(), NO_DEADLINE))
-    await entered.wait()
+    await sink.asked.wait()
     assert leases(plane) == 1
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert leases(plane) == 0
+    assert sink.cancelled == 1
 
 
-async def test_an_answer_given_at_once_is_checked_and_chosen_like_any_other(plane, predictor):
-    assert plane.infer_now(request(), NO_DEADLINE) is None
-    predictor.now = three_outputs(request(3))
-    answer = plane.infer_now(request(3, outputs=(RequestedOutput("y"),)), NO_DEADLINE)
-    assert answer is not None
+async def test_a_call_holds_its_lease_and_its_place_until_it_is_answered(plane, sink):
+    sink.is_holding = True
+    sink.asked.clear()
+    call = plane.start(request(), NO_DEADLINE)
+    assert isinstance(call, Call)
+    answers: list[object] = []
+    call.done = answers.append
+    await sink.asked.wait()
+    with plane.versions.acquire("double") as handle:
+        lane = plane.lane(handle)
+    assert (leases(plane), lane.in_hand) == (1, 1)
+    sink.held.pop()()
+    assert [type(answer) for answer in answers] == [InferenceResponse]
+    assert (leases(plane), lane.in_hand) == (0, 0)
+    call.cancel()
+    assert (leases(plane), lane.in_hand) == (0, 0)
+
+
+async def test_an_answer_given_at_once_is_checked_and_chosen_like_any_other(plane, sink):
+    sink.now = three_outputs(request(3))
+    answer = plane.start(request(3, outputs=(RequestedOutput("y"),)), NO_DEADLINE)
+    assert isinstance(answer, InferenceResponse)
     assert {name: array.tolist() for name, array in answer.outputs.items()} == {"y": [6]}
-    predictor.now = InferenceResponse("double", "1", {})
+    sink.now = InferenceResponse("double", "1", {})
     with pytest.raises(InvalidOutput):
-        plane.infer_now(request(), NO_DEADLINE)
-    predictor.now = ModelFailed()
+        plane.start(request(), NO_DEADLINE)
+    sink.now = ModelFailed()
     with pytest.raises(ModelFailed):
-        plane.infer_now(request(), NO_DEADLINE)
-    predictor.predict_now = None
+        plane.start(request(), NO_DEADLINE)
+    sink.predict_now = None
     with pytest.raises(Internal):
-        plane.infer_now(request(), NO_DEADLINE)
+        plane.start(request(), NO_DEADLINE)
     assert leases(plane) == 0
 
 
-async def test_a_streaming_model_refuses_the_unary_call(plane, predictor):
-    predictor.can_stream = True
-    for call in (plane.infer_now, plane.infer):
-        with pytest.raises(Unsupported, match="answers in a stream"):
-            await call(request(), NO_DEADLINE)
-    assert predictor.requests == []
+CONSTANT = Fallback(outputs={"y": 0.5, "scores": [0.1, 0.2, 0.7], "text": "fallback"})
+
+
+@pytest.mark.parametrize(
+    "error", [ModelFailed(), DeadlineExceeded(), Unavailable("gone"), ResourceExhausted(), InvalidOutput("wrong")]
+)
+async def test_a_declared_constant_answers_where_the_model_does_not_and_says_so(placement, error):
+    plane = await serve(placement, fallback=CONSTANT)
+    placement.started["1"].answer = lambda _: error
+    answer = await plane.infer(request(1, 2), NO_DEADLINE)
+    assert answer.parameters == {"limen_fallback": "constant"}
+    assert answer.outputs["y"].tolist() == [0.5, 0.5]
+    assert answer.outputs["text"].tolist() == ["fallback"] * 2
+    assert answer.model_version == "1"
+    assert leases(plane) == 0
+
+
+async def test_a_caller_at_fault_gets_its_error_and_no_fallback(placement):
+    plane = await serve(placement, fallback=CONSTANT)
+    placement.started["1"].answer = lambda _: InvalidArgument("x: the model knows better")
+    for bad in (request(), request(inputs={})):
+        with pytest.raises(InvalidArgument):
+            await plane.infer(bad, NO_DEADLINE)
+
+
+async def test_another_version_answers_where_the_model_does_not_and_says_so(placement):
+    versions = VersionManager(placement)
+    parts = {"outputs": OUTPUTS, "examples": ()}
+    both = {"1": package(**parts), "2": package(digest="d2", fallback=Fallback(version="1"), **parts)}
+    versions.set_aspired("double", both)
+    await versions.settle()
+    plane = DataPlane(versions)
+    placement.started["2"].answer = lambda _: ModelFailed()
+    answer = await plane.infer(request(3), NO_DEADLINE)
+    assert (answer.outputs["y"].tolist(), answer.parameters) == ([6], {"limen_fallback": "version"})
+    placement.started["1"].answer = lambda _: ModelFailed()
+    with pytest.raises(ModelFailed):
+        await plane.infer(request(3), NO_DEADLINE)
+    assert {s.leases for s in versions.statuses("double")} == {0}
+
+
+async def test_requests_and_errors_are_counted_once_by_protocol(placement, tmp_path):
+    metrics = Metrics(tmp_path / "gateway-0.metrics")
+    plane = await serve(placement, metrics)
+    for bad in ({}, {"inputs": {}}, {"model_name": "none"}):
+        with contextlib.suppress(LimenError):
+            await plane.infer(request(1, protocol="rest", **bad), NO_DEADLINE)
+    plane.refused("double", "", "record", InvalidArgument("cannot be read"))
+    found = {(s.endpoint, s.version, s.protocol): (s.count, dict(s.errors)) for s in summaries(read_folder(tmp_path))}
+    assert found == {
+        ("double", "1", "rest"): (1, {"INVALID_ARGUMENT": 1}),
+        ("", "", "rest"): (0, {"NOT_FOUND": 1}),
+        ("double", "", "record"): (0, {"INVALID_ARGUMENT": 1}),
+    }
+    metrics.close()
+
+
+async def test_a_streaming_model_refuses_the_unary_call(plane, sink):
+    stream_from(plane, sink)
+    with pytest.raises(Unsupported, match="answers in a stream"):
+        plane.start(request(), NO_DEADLINE)
+    assert sink.requests == []
     assert plane.can_stream("double")
 
 
@@ -283,8 +364,8 @@ async def test_the_stream_of_a_unary_model_is_its_one_answer(plane):
     assert leases(plane) == 0
 
 
-async def test_a_stream_ends_with_an_empty_final_part(plane, predictor):
-    predictor.can_stream = True
+async def test_a_stream_ends_with_an_empty_final_part(plane, sink):
+    stream_from(plane, sink)
     wanted = request(2, outputs=(RequestedOutput("y"),))
     parts = [part async for part in plane.stream(wanted, NO_DEADLINE)]
     assert [(list(p.response.outputs), p.is_final) for p in parts] == [(["y"], False), (["y"], False), ([], True)]
@@ -292,48 +373,48 @@ async def test_a_stream_ends_with_an_empty_final_part(plane, predictor):
     assert leases(plane) == 0
 
 
-async def test_a_stream_is_refused_for_what_its_request_breaks(plane, predictor):
-    predictor.can_stream = True
+async def test_a_stream_is_refused_for_what_its_request_breaks(plane, sink):
+    stream_from(plane, sink)
     for bad in (request(inputs={}), request(outputs=(RequestedOutput("z"),))):
         with pytest.raises(InvalidArgument):
             await anext(plane.stream(bad, NO_DEADLINE))
-    assert predictor.requests == []
+    assert sink.requests == []
     assert leases(plane) == 0
 
 
-async def test_every_part_of_a_stream_is_checked(plane, predictor):
-    predictor.can_stream = True
-    predictor.answer = lambda _: InferenceResponse("double", "1", {"y": np.zeros(1, np.float32)})
+async def test_every_part_of_a_stream_is_checked(plane, sink):
+    stream_from(plane, sink)
+    sink.answer = lambda _: InferenceResponse("double", "1", {"y": np.zeros(1, np.float32)})
     with pytest.raises(InvalidOutput, match="no output scores"):
         await anext(plane.stream(request(2), NO_DEADLINE))
     assert leases(plane) == 0
 
 
-async def test_a_stream_that_breaks_off_tells_its_error_without_its_text(plane, predictor):
-    predictor.can_stream = True
-    predictor.answer = lambda _: RuntimeError("/home/someone/secret")
+async def test_a_stream_that_breaks_off_tells_its_error_without_its_text(plane, sink):
+    stream_from(plane, sink)
+    sink.answer = lambda _: RuntimeError("/home/someone/secret")
     with pytest.raises(Internal) as failed:
         await anext(plane.stream(request(2), NO_DEADLINE))
     assert failed.value.message == "An unexpected fault inside the server."
     assert leases(plane) == 0
 
 
-async def test_a_stream_that_is_left_gives_its_lease_back_and_is_closed(plane, predictor):
-    predictor.can_stream = True
+async def test_a_stream_that_is_left_gives_its_lease_back_and_is_closed(plane, sink):
+    stream_from(plane, sink)
     stream = plane.stream(request(1000), NO_DEADLINE)
     await anext(stream)
     assert leases(plane) == 1
     await stream.aclose()
     assert leases(plane) == 0
-    assert predictor.stream_closed
+    assert sink.stream_closed
 
 
 async def test_a_stream_without_a_deadline_gets_the_contracts(placement):
     plane = await serve(placement, slo=Slo(deadline_ms=5000))
-    predictor = placement.started["1"]
-    predictor.can_stream = True
+    sink = placement.started["1"]
+    stream_from(plane, sink)
     await anext(plane.stream(request(2), NO_DEADLINE))
-    assert 4 < predictor.deadlines[-1].remaining_s() <= 5
+    assert 4 < sink.deadlines[-1].remaining_s() <= 5
 
 
 async def test_readiness_goes_before_the_server_does(plane):
@@ -343,7 +424,7 @@ async def test_readiness_goes_before_the_server_does(plane):
 
 
 async def test_a_failed_model_makes_the_server_unready(placement):
-    placement.make = lambda: FakePredictor(lambda _: ModelFailed())
+    placement.make = lambda: FakeSink(lambda _: ModelFailed())
     plane = await serve(placement)
     assert not plane.is_ready()
     assert not plane.is_model_ready("double")
@@ -368,7 +449,7 @@ async def test_what_is_not_there_is_not_found(plane):
 async def test_metadata_describes_the_contract(plane):
     server = plane.server_metadata()
     assert (server.name, server.version) == ("limen", __version__)
-    assert set(server.extensions) == {"classification", "parameters", "binary_tensor_data"}
+    assert set(server.extensions) == {"classification", "schedule_policy", "parameters", "binary_tensor_data"}
     model = plane.model_metadata("double")
     assert [(t.name, t.datatype, t.shape) for t in (*model.inputs, *model.outputs)] == [
         ("x", "FP32", (-1,)),

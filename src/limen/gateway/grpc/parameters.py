@@ -29,6 +29,8 @@ class Options(msgspec.Struct, frozen=True):
     """Values came as typed contents, so the answer goes back that way."""
     timeout_s: float = math.inf
     """The request's own time limit, beside the call's deadline."""
+    priority: int = 0
+    """The request's place in the queue: 1 is the highest, larger is lower, 0 the default."""
     wants_empty_final: bool = False
     """On a stream: send a last message even if it holds nothing."""
 
@@ -49,6 +51,7 @@ def read_parameters(
         raise InvalidArgument.at("parameters", f"at most {MAX_PARAMETERS} are allowed", Reason.INVALID_PARAMETER)
     passed: dict[str, Parameter] = {}
     timeout_s = math.inf
+    priority = 0
     wants_empty_final = False
     for key in parameters:
         value = _value(parameters[key])
@@ -57,7 +60,7 @@ def read_parameters(
         elif key == EMPTY_FINAL:
             wants_empty_final = _flag(value, key)
         elif key == "priority":
-            _whole(value, key)
+            priority = _whole(value, key)
         elif key == "binary_data_output":
             _flag(
                 value, key
@@ -70,7 +73,7 @@ def read_parameters(
             )
         else:
             passed[key] = value
-    return passed, Options(is_typed, timeout_s, wants_empty_final)
+    return passed, Options(is_typed, timeout_s, priority, wants_empty_final)
 
 
 def classification_of(parameters: Mapping[str, pb.InferParameter], path: str) -> int:

@@ -7,7 +7,7 @@ cannot be parsed is our error too. Called by the engine that `server` builds.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -16,9 +16,15 @@ from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.codec import decode_request, encode_response
 from limen.gateway.grpc.messages import deadline_of, parse
 from limen.gateway.grpc.outlines import Outlines
+from limen.gateway.grpc.statistics import statistics_call
 from limen.gateway.grpc.status import Context, Unary, guarded, refuse
 from limen.gateway.grpc.streaming import StreamSession
-from limen.serving.dataplane import DataPlane, TensorMetadata
+from limen.serving.call import Call
+from limen.serving.dataplane import DataPlane
+from limen.serving.metadata import TensorMetadata
+
+PROTOCOL: Final = "grpc"
+"""What requests of this gateway are counted as."""
 
 
 class InferenceService:
@@ -42,6 +48,8 @@ class InferenceService:
             "ModelMetadata": guarded(self._model_metadata),
             "ModelInfer": self.model_infer,
         }
+        if self._data.statistics is not None:
+            unary["ModelStatistics"] = guarded(statistics_call(self._data.statistics))
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(method) for name, method in unary.items()
         }
@@ -64,10 +72,12 @@ class InferenceService:
                 known = decode_request(message)
                 self._outlines.remember(data, message, *known)
             request, options = known
+            request.protocol, request.priority = PROTOCOL, options.priority
             self._calls.check_open()
             deadline = deadline_of(context, options.timeout_s)
             deadline.check()
-            response = self._data.infer_now(request, deadline) or await self._data.infer(request, deadline)
+            started = self._data.start(request, deadline)
+            response = await started.answer() if isinstance(started, Call) else started
             return encode_response(response, is_typed=options.is_typed)
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
             await refuse(context, error, request_id)

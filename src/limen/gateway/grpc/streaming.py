@@ -87,6 +87,7 @@ class StreamSession:
             if is_late:
                 raise Unavailable("the server is stopping")
             request, options = decode_request(message)
+            request.protocol, request.priority = "grpc", options.priority
             deadline = deadline_of(self._context, options.timeout_s)
             deadline.check()
             parts = cast("AsyncGenerator[StreamPart, None]", self._data.stream(request, deadline))

@@ -15,10 +15,12 @@ from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.documents import Documents
 from limen.gateway.http.encoding import choose, deflate, inflate
 from limen.gateway.http.errors import Refused, error_response, status_of, too_large
-from limen.gateway.http.message import Answer, Head, Request, Response
+from limen.gateway.http.message import Answer, Head, Pending, Request, Response, Streaming
 from limen.gateway.http.oip import OipApi
 from limen.gateway.http.record_api import RecordApi
 from limen.gateway.http.routes import Route, Router, not_found
+from limen.gateway.http.statistics import StatisticsApi
+from limen.gateway.http.streams import StreamApi
 from limen.serving.dataplane import DataPlane
 from limen.telemetry.logs import RequestLine, RequestLog, now
 
@@ -51,10 +53,17 @@ class HttpApplication:
         self._log = log
         self._hosts = None if hosts is None else {h.encode().lower() for h in hosts}
         self._known_hosts: set[bytes] = set()
-        oip, records, documents = OipApi(plane), RecordApi(plane), Documents(plane, grpc_target)
+        oip, records, streams = OipApi(plane), RecordApi(plane), StreamApi(plane)
+        documents, counted = Documents(plane, grpc_target), StatisticsApi(plane.statistics)
         self._router = Router(
-            {**oip.fixed_routes(), **records.fixed_routes(), **documents.fixed_routes()},
-            {**oip.model_routes(), **records.model_routes(), **documents.model_routes()},
+            {**oip.fixed_routes(), **records.fixed_routes(), **documents.fixed_routes(), **counted.fixed_routes()},
+            {
+                **oip.model_routes(),
+                **records.model_routes(),
+                **streams.model_routes(),
+                **documents.model_routes(),
+                **counted.model_routes(),
+            },
             lambda name: name in plane.models(),
         )
         # Unique over workers and restarts, so that an id in a log means one request.
@@ -105,7 +114,10 @@ class HttpApplication:
             return not_found()
 
     def handle(self, request: Request) -> Answer:
-        """Return the response to a whole request, or the promise of it. Raises nothing."""
+        """Return the response to a whole request, or what is to become one. Raises nothing.
+
+        What comes of a `Pending` or a `Streaming` is handed to `settle` or `told`.
+        """
         head = request.head
         request.id = head.given_id or self.next_id()
         try:
@@ -124,7 +136,27 @@ class HttpApplication:
             return self._failed(request, exc)
         if type(answer) is Response:
             return self._finished(request, answer)
-        return self._wait(request, answer)
+        return answer if isinstance(answer, (Pending, Streaming)) else self._wait(request, answer)
+
+    def settle(self, request: Request, outcome: Response | Exception) -> Response:
+        """Return the response to what came of a request that had to wait. Raises nothing."""
+        return self._failed(request, outcome) if isinstance(outcome, Exception) else self._finished(request, outcome)
+
+    def told(self, request: Request, exc: Exception) -> LimenError | Refused:
+        """Note a failure, and return what the caller is told of it."""
+        if isinstance(exc, (Refused, LimenError)):
+            error: Refused | LimenError = exc
+        else:  # a bug of ours must not become a caller's stack trace
+            LOG.error("unexpected failure in the HTTP gateway", exc_info=exc)
+            error = Internal()
+            error.__cause__ = exc
+        self.note(request, error)
+        return error
+
+    def note_success(self, request: Request, status: int) -> None:
+        """Log a request that was answered, if such are logged."""
+        if self._log.successes:
+            self._log.add(_line(request, status))
 
     async def _wait(self, request: Request, answer: Any) -> Response:
         try:
@@ -141,14 +173,7 @@ class HttpApplication:
         return response
 
     def _failed(self, request: Request, exc: Exception) -> Response:
-        if isinstance(exc, (Refused, LimenError)):
-            error: Refused | LimenError = exc
-        else:  # a bug of ours must not become a caller's stack trace
-            LOG.error("unexpected failure in the HTTP gateway", exc_info=exc)
-            error = Internal()
-            error.__cause__ = exc
-        self.note(request, error)
-        return error_response(error, request.id)
+        return error_response(self.told(request, exc), request.id)
 
     def note(self, request: Request, error: LimenError | Refused) -> None:
         """Log a request that failed."""

@@ -1,6 +1,7 @@
-"""One HTTP/1.1 connection: parsing, limits, pipelining, writing and ending it.
+"""One HTTP/1.1 connection: pipelining, answering, writing and ending it.
 
-Not here: what a path means (`gateway.http.app`) and timers (`gateway.http.server` sweeps all connections once a second).
+Not here: parsing (`gateway.http.receiving`), the inside of an answer in pieces (`gateway.http.sending`), what a path means
+(`gateway.http.app`) and timers (`gateway.http.server` sweeps all connections once a second).
 Requests of one connection are answered in order, one at a time. A request that is refused while it is still arriving is
 answered at once and the connection is closed, because what follows cannot be trusted to be a request.
 """
@@ -8,57 +9,46 @@ answered at once and the connection is closed, because what follows cannot be tr
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import httptools
-
 from limen.contracts.errors import Cancelled, Internal
-from limen.gateway.http.errors import Refused, error_response, not_http, too_large
+from limen.gateway.http.errors import Refused, error_response
 from limen.gateway.http.heads import head_of
-from limen.gateway.http.message import STATUS_LINES, Head, Request, Response
+from limen.gateway.http.message import STATUS_LINES, Head, Pending, Request, Response, Streaming
 from limen.gateway.http.phase import Phase
+from limen.gateway.http.receiving import Receiver
+from limen.gateway.http.sending import Sender
 
 if TYPE_CHECKING:
     from limen.gateway.http.server import HttpServer
 
 # Looking a member up on its class costs more than the comparison it is for.
 _IDLE, _REFUSED = Phase.IDLE, Phase.REFUSED
-_METHOD_AND_TARGET = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ([!-~]+) HTTP/1\.[01]\r\n")
 
 
-class Connection(asyncio.Protocol):
+class Connection(Receiver, asyncio.Protocol):
     """The protocol object of one connection."""
 
     __slots__ = (
-        "_body", "_body_left", "_body_wire", "_busy", "_chunks", "_feeding", "_head_bytes", "_head_ended",
-        "_head_lines", "_headers", "_limits", "_out", "_parser", "_paused_bytes", "_queue", "_raw_head", "_refused", "_request",
-        "_server", "_target", "_task", "_transport", "body_bytes", "body_since", "paused_at", "phase", "since",
+        "_busy", "_feeding", "_in_hand", "_out", "_paused_bytes", "_pending", "_queue", "_sender", "_task", "_transport",
+        "paused_at",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
         """Belong to a server, which owns the limits, the clock and the application."""
-        self._server = server
-        self._limits = server.limits
-        self._parser: Any = httptools.HttpRequestParser(self)
+        super().__init__(server)
         self._transport: Any = None
         self._queue: deque[Request | Refused] = deque()
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._sender: Sender | None = None
+        self._pending: Pending | None = None
+        self._in_hand: Any = None
         self._busy = False
         self._feeding = False
-        self._refused: Refused | None = None
         self._out: list[bytes] = []
-        self._target = b""
-        self._raw_head = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = self._head_lines = 0
-        self._head_ended = True
-        self._request: Request | None = None
-        self._body: list[bytes] = []
-        self.body_bytes = self._body_wire = self._body_left = self._chunks = self._paused_bytes = 0
-        self.phase = Phase.IDLE
-        self.since = self.body_since = self.paused_at = 0.0
+        self._paused_bytes = 0
+        self.paused_at = 0.0
 
     # ---- asyncio.Protocol -------------------------------------------------------------------------------------------
 
@@ -79,17 +69,26 @@ class Connection(asyncio.Protocol):
         self._parser, self._request, self._body = None, None, []
         if self._task is not None:
             self._task.cancel()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._server.application.note(self._in_hand, Cancelled())
+            if pending.cancel is not None:
+                pending.cancel()
 
     def pause_writing(self) -> None:
         """Note since when the peer does not read its answers."""
         self.paused_at = self._server.clock
         self._paused_bytes = self._transport.get_write_buffer_size()
         self._transport.pause_reading()
+        if self._sender is not None:
+            self._sender.pause()
 
     def resume_writing(self) -> None:
         """Go on once the peer has read enough."""
         self.paused_at = 0.0
         self._transport.resume_reading()
+        if self._sender is not None:
+            self._sender.resume()
         self._next()
 
     def data_received(self, data: bytes) -> None:
@@ -102,157 +101,24 @@ class Connection(asyncio.Protocol):
             request = self._server.known_heads.recall(data)
             if request is not None:
                 self.since = self._server.clock
-                self._answer_or_queue(request)
+                self._take(request)
                 self._feeding = False
                 self._flush()
                 return
         # Only a head that begins with this piece and is whole in it can be remembered.
         self._raw_head = head_of(data) if phase == _IDLE else b""
-        try:
-            while data:
-                data = self._take_body(data) if self._body_left else self._parse(data)
-        except Refused as refused:
+        refused = self._read(data)
+        if refused is not None:
             self._refuse(refused)
-        except httptools.HttpParserError as exc:
-            # The parser wraps what our own callbacks raise.
-            self._refuse(self._refused or self._invalid(exc))
         self._feeding = False
         self._flush()
 
-    def _parse(self, data: bytes) -> bytes:
-        """Parse what came and return what is left of it when an offer to switch protocols interrupts."""
-        arriving = self._request
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            # The offer is declined by saying nothing of it (RFC 9110, 7.8): what follows is HTTP/1.1 as before.
-            return data[offer.args[0] :] if self.phase < _REFUSED else b""
-        limits = self._limits
-        if not self._head_ended:
-            self._head_bytes += len(data)
-            if self._head_bytes > limits.max_header_bytes * 2:
-                raise Refused(431, "HEADERS_TOO_LARGE", "the request's head is too large")
-        elif arriving is not None and arriving is self._request:
-            # All of it belongs to one body. Chunk extensions and trailers are not in the body and could be endless.
-            self._body_wire += len(data)
-            if self._body_wire - self.body_bytes > 16 * limits.max_chunks + 2 * limits.max_header_bytes:
-                raise Refused(413, "TOO_MANY_CHUNKS", "the body's chunks have too much around them")
-        return b""
+    def _invite(self) -> None:
+        """Tell a caller who asks first that the body may come, unless an answer has to go out before."""
+        if not self._busy and not self._queue:
+            self._out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _take_body(self, data: bytes) -> bytes:
-        """Take the body that the parser leaves to us, and return what comes after it.
-
-        After a head with an offer to switch protocols the parser takes no body, although there is one when the offer is declined.
-        """
-        piece = data[: self._body_left]
-        self._body_left -= len(piece)
-        self.on_body(piece)
-        if not self._body_left:
-            self.on_message_complete()
-        return data[len(piece) :]
-
-    def _invalid(self, exc: httptools.HttpParserError) -> Refused:
-        is_method = isinstance(exc, httptools.HttpParserInvalidMethodError)
-        found = _METHOD_AND_TARGET.match(self._raw_head) if is_method else None
-        return self._server.application.unknown_method(found[1]) if found else not_http()
-
-    # ---- httptools callbacks ----------------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """Start a request, unless the last answer said that there will be no other."""
-        if self.phase is Phase.CLOSING:
-            self._stop(Refused(400, "BAD_REQUEST", "this connection is closing"))
-        self._target = b""
-        self._headers = {}
-        self._head_bytes = self._head_lines = 0
-        self._head_ended = False
-        self.phase = Phase.HEAD
-        self.since = self._server.clock
-
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header line."""
-        headers = self._headers
-        name = name.lower()
-        self._head_bytes += len(name) + len(value)
-        self._head_lines += 1
-        if self._head_bytes > self._limits.max_header_bytes or self._head_lines > self._limits.max_headers:
-            self._stop(Refused(431, "HEADERS_TOO_LARGE", "the request has too many or too large headers"))
-        if self._head_ended:
-            return  # a trailer: nothing that was decided by the headers may change after them
-        headers[name] = value if name not in headers else headers[name] + b", " + value
-
-    def on_headers_complete(self) -> None:
-        """Refuse what can be refused before the body is read."""
-        self._head_ended = True
-        parser = self._parser
-        head = Head(parser.get_method(), self._target, self._headers, keep_alive=parser.should_keep_alive())
-        self._request = Request(head)
-        self._body = []
-        self.body_bytes = self._body_wire = self._chunks = 0
-        self.phase = Phase.BODY
-        self.body_since = self._server.clock
-        try:
-            self._server.application.admit(head)
-        except Refused as refused:
-            self._stop(refused)
-        version = parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
-            self._stop(not_http())
-        if b"transfer-encoding" in self._headers or parser.should_upgrade():
-            self._check_framing(head, version)
-        if b"expect" in self._headers and version == "1.1":
-            if self._headers[b"expect"].lower() != b"100-continue":
-                self._stop(Refused(417, "BAD_REQUEST", "this expectation is not supported"))
-            if not self._busy and not self._queue:
-                self._out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _check_framing(self, head: Head, version: str) -> None:
-        """Look at a head whose body does not simply have a length."""
-        coding = head.headers.get(b"transfer-encoding")
-        if coding is not None and (coding.lower() != b"chunked" or version != "1.1"):
-            self._stop(Refused(400, "BAD_REQUEST", "the only transfer coding is chunked, in HTTP/1.1"))
-        if self._parser.should_upgrade():
-            if coding is not None:
-                self._stop(Refused(400, "BAD_REQUEST", "this server does not switch protocols"))
-            if head.method == b"CONNECT":
-                head.keep_alive = False
-            else:
-                self._body_left = int(head.headers.get(b"content-length", 0))
-
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        self.body_bytes += len(body)
-        self.since = self._server.clock
-        if self.body_bytes > self._limits.max_body_bytes:
-            self._stop(too_large(self._limits.max_body_bytes))
-        self._body.append(body)
-
-    def on_chunk_header(self) -> None:
-        """Count the chunks of a chunked body."""
-        self._chunks += 1
-        if self._chunks > self._limits.max_chunks:
-            self._stop(Refused(413, "TOO_MANY_CHUNKS", f"a body may have at most {self._limits.max_chunks} chunks"))
-
-    def on_message_complete(self) -> None:
-        """Answer the request, or queue it behind the one in hand."""
-        request = self._request
-        if request is None or self._refused is not None or self._body_left:
-            return
-        self._request = None
-        pieces, self._body = self._body, []
-        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self.phase = Phase.IDLE
-        self.since = self._server.clock
-        if self._raw_head:
-            self._server.known_heads.remember(self._raw_head, request.head)
-            self._raw_head = b""
-        self._answer_or_queue(request)
-
-    def _answer_or_queue(self, request: Request) -> None:
+    def _take(self, request: Request) -> None:
         if self._busy or self._queue or self.paused_at:
             self._queue.append(request)
             if len(self._queue) >= self._limits.max_pipelined:
@@ -263,35 +129,61 @@ class Connection(asyncio.Protocol):
     # ---- answering --------------------------------------------------------------------------------------------------
 
     def _start(self, request: Request) -> None:
-        """Run the application on a request: at once if it does not wait, in a task otherwise."""
+        """Run the application on a request; only what has to wait by itself gets a task."""
         self._busy = True
-        answer = self._server.application.handle(request)
+        application = self._server.application
+        answer: Any = application.handle(request)
         if type(answer) is Response:
             self._finish(request, answer)
+        elif isinstance(answer, Pending):
+            if answer.early is not None:
+                self._finish(request, application.settle(request, answer.early))
+                return
+            self._pending, self._in_hand = answer, request
+            answer.deliver = self._deliver
         else:
+            if isinstance(answer, Streaming):
+                self._sender = Sender(self._server, request, answer, self._transport.write)
             self._task = self._server.loop.create_task(self._wait(request, answer))
 
+    def _deliver(self, outcome: Response | Exception) -> None:
+        """Give the pending answer; one that comes after the caller has left is nobody's."""
+        if self._pending is None:
+            return
+        request, self._pending, self._in_hand = self._in_hand, None, None
+        self.since = self._server.clock
+        self._finish(request, self._server.application.settle(request, outcome))
+        if self._queue:
+            self._next()
+
     async def _wait(self, request: Request, answer: Any) -> None:
+        """Wait for an answer and see it out."""
+        outcome: Response | bool
         try:
-            response = await answer
+            outcome = await (answer if self._sender is None else self._sender.run())
         except asyncio.CancelledError:
+            if self._sender is not None:
+                raise  # it has said what there was to say
             if self._transport.is_closing():
                 self._server.application.note(request, Cancelled())
                 raise
-            self._fail(request, Internal())
+            outcome = self._server.application.settle(request, Internal())
         except Exception as exc:  # noqa: BLE001  the application answers everything; this is the last resort
-            self._fail(request, exc)
-        else:
-            self._finish(request, response)
+            outcome = self._server.application.settle(request, exc)
         finally:
-            self._task = None
+            self._task = self._sender = None
+        self.since = self._server.clock
+        if isinstance(outcome, Response):
+            self._finish(request, outcome)
+        else:
+            self._busy = False
+            head = request.head
+            if not outcome:
+                self.phase = Phase.CLOSING
+                self._transport.abort()
+            elif not head.keep_alive or head.is_http_1_0 or self._server.is_draining:
+                self._close()
         self._next()
-
-    def _fail(self, request: Request, exc: Exception) -> None:
-        error = Internal()
-        error.__cause__ = exc
-        self._server.application.note(request, error)
-        self._finish(request, error_response(error, request.id))
 
     def _finish(self, request: Request, response: Response) -> None:
         """Write one answer and leave the connection ready for the next request."""
@@ -337,11 +229,6 @@ class Connection(asyncio.Protocol):
 
     # ---- refusing and ending ----------------------------------------------------------------------------------------
 
-    def _stop(self, refused: Refused) -> None:
-        """Leave the parser: nothing after this belongs to a request."""
-        self._refused = refused
-        raise refused
-
     def _refuse(self, refused: Refused) -> None:
         """Refuse the request that is arriving, after the answers to those before it."""
         if self.phase is Phase.CLOSING:
@@ -385,6 +272,13 @@ class Connection(asyncio.Protocol):
         self._refuse(refused)
         self._feeding = False
         self._flush()
+
+    def break_off(self) -> bool:
+        """End the stream in hand with a word inside it, and return whether there is one and somebody who reads it."""
+        if self._sender is None or self._task is None or self.paused_at:
+            return False
+        self._sender.cut_off(self._task)
+        return True
 
     @property
     def is_busy(self) -> bool:

@@ -118,8 +118,6 @@ def _anchor(served: ServedContract) -> str:
     return f"model-{served.contract.name}-{served.version}"
 
 
-_STREAMS: Final = "Answers in a stream of parts, which only gRPC carries: ModelStreamInfer."
-
 # -- one model ------------------------------------------------------------------------------------------------------------
 
 
@@ -132,7 +130,7 @@ def _model(served: ServedContract, base_url: str, grpc_target: str, *, is_defaul
         tag("h2", contract.title or contract.name, id=anchor),
         tag("p", tag("code", contract.name), f", version {served.version}, {served.platform}", class_="id"),
         *(tag("p", part) for part in contract.description.split("\n\n") if part.strip()),
-        _calls(part) if not served.can_stream else tag("p", _STREAMS, class_="note"),
+        _calls(part, can_stream=served.can_stream),
         _facts(served),
         _files(contract.name, part, is_default=is_default),
         tag("h3", "Takes"),
@@ -146,8 +144,13 @@ def _model(served: ServedContract, base_url: str, grpc_target: str, *, is_defaul
     )
 
 
-def _calls(part: str) -> Html:
+def _calls(part: str, *, can_stream: bool) -> Html:
     calls = ((f"/v1/models/{part}:predict", "rows of named fields"), (f"/v2/models/{part}/infer", "tensors"))
+    if can_stream:
+        calls = (
+            (f"/v1/models/{part}:stream", "rows of named fields, answered in parts"),
+            (f"/v2/models/{part}/generate_stream", "named inputs, answered in parts"),
+        )
     return tag(
         "ul", *(tag("li", _call(path), tag("span", text, class_="note")) for path, text in calls), class_="calls"
     )
@@ -172,7 +175,7 @@ def _facts(served: ServedContract) -> Html:
         "95 % of answers within": f"{slo.p95_ms:g} ms" if slo.p95_ms is not None else "",
         "Deadline if none is sent": f"{slo.deadline_ms:g} ms" if slo.deadline_ms is not None else "",
         "Rows in one request": f"up to {contract.batching.max_request_rows:,}",
-        "Streams": "over gRPC" if served.can_stream else "",
+        "Streams": "as server-sent events, and over gRPC" if served.can_stream else "",
     }
     return tag(
         "dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in facts.items() if text), class_="facts"
@@ -189,7 +192,11 @@ def _files(name: str, part: str, *, is_default: bool) -> Html:
 def _snippets(served: ServedContract, part: str, base_url: str, grpc_target: str) -> Iterator[Html]:
     predict, infer = f"/v1/models/{part}:predict", f"/v2/models/{part}/infer"
     if served.can_stream:
-        yield _box("grpcurl (Open Inference Protocol)", snippets.grpcurl(served, grpc_target), is_open=True)
+        stream, generate = f"/v1/models/{part}:stream", f"/v2/models/{part}/generate_stream"
+        records = snippets.curl_stream(served, base_url, stream)
+        yield _box("curl, named fields", records, snippets.stream_answer(served), is_open=True)
+        yield _box("curl, named inputs (generate)", snippets.curl_generate(served, base_url, generate))
+        yield _box("grpcurl (Open Inference Protocol)", snippets.grpcurl(served, grpc_target))
         return
     yield _box(
         "curl, named fields", snippets.curl_records(served, base_url, predict), snippets.answer(served), is_open=True

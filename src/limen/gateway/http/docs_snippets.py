@@ -12,6 +12,7 @@ import numpy as np
 from limen.contracts.contract import Field, Json
 from limen.contracts.examples import example_outputs, example_record, example_value, shape_of
 from limen.contracts.openapi import ServedContract
+from limen.contracts.openapi_stream import events, generate_example, record_part_example
 from limen.contracts.tensor_schema import flat, infer_example
 from limen.contracts.tensors import Kind
 from limen.contracts.wire import encode_raw
@@ -53,6 +54,21 @@ def answer(served: ServedContract) -> str:
 def curl_tensors(served: ServedContract, base_url: str, path: str) -> str:
     """Return the curl command of an OIP call."""
     return _curl(f"{base_url}{path}", infer_example(served.contract))
+
+
+def curl_stream(served: ServedContract, base_url: str, path: str) -> str:
+    """Return the curl command of a record call that is answered in parts."""
+    return _curl(f"{base_url}{path}", {"instances": [example_record(served.contract)]}, option=" -N")
+
+
+def stream_answer(served: ServedContract) -> str:
+    """Return the events that such a call answers with, if there is one part."""
+    return events(record_part_example(served.contract, served.version), is_ended=True).rstrip()
+
+
+def curl_generate(served: ServedContract, base_url: str, path: str) -> str:
+    """Return the curl command of a generate call that is answered in parts."""
+    return _curl(f"{base_url}{path}", generate_example(served.contract), option=" -N")
 
 
 def grpcurl(served: ServedContract, grpc_target: str) -> str:
@@ -108,8 +124,8 @@ def pretty(value: Json, indent: int = 0) -> str:
     return "{\n" + ",\n".join(items) + f"\n{' ' * indent}}}"
 
 
-def _curl(url: str, body: Json) -> str:
-    return f"curl {shlex.quote(url)} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(pretty(body))}"
+def _curl(url: str, body: Json, option: str = "") -> str:
+    return f"curl{option} {shlex.quote(url)} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(pretty(body))}"
 
 
 def _literal(value: Json) -> str:

@@ -30,6 +30,13 @@ STATUS: Final = {
     ErrorCode.DEADLINE_EXCEEDED: 504,
 }
 
+_BY_REASON: Final = {
+    # The one limit on what is inside a body; all others are known before a tensor is read.
+    Reason.ELEMENT_TOO_LARGE: 413,
+    # No room in the server, while 429 is about the caller's own quota.
+    Reason.OVERLOADED: 503,
+}
+
 
 def not_http() -> Refused:
     """Return the refusal of bytes that are not a request."""
@@ -45,8 +52,7 @@ def status_of(error: LimenError | Refused) -> int:
     """Return the HTTP status of an error."""
     if isinstance(error, Refused):
         return error.status
-    # The one limit on what is inside a body; all others are known before a tensor is read.
-    return 413 if error.reason is Reason.ELEMENT_TOO_LARGE else STATUS[error.code]
+    return _BY_REASON.get(error.reason) or STATUS[error.code]
 
 
 class Refused(Exception):

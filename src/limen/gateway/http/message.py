@@ -1,8 +1,8 @@
-"""A request as the engine hands it over, and the response it takes back."""
+"""A request as the engine hands it over, and the answer it takes back: at once, later, or piece by piece."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +24,8 @@ class Head:
         "coding",
         "given_id",
         "headers",
+        "is_http_1_0",
+        "is_retry",
         "json_length",
         "keep_alive",
         "media_type",
@@ -40,6 +42,10 @@ class Head:
         self.target = target
         self.headers = headers
         self.keep_alive = keep_alive
+        self.is_http_1_0 = False
+        """Whether the caller does not know chunks."""
+        self.is_retry = headers.get(b"x-retry-attempt", b"0") not in (b"", b"0")
+        """Whether the caller says that it has asked before: what it wants is the first thing an overloaded server refuses."""
         self.route: Any = None
         """The `Route` of the target, or the error that resolving it ended in."""
         self.given_id = ""
@@ -79,6 +85,59 @@ class Response:
         self.head = head
 
 
-Answer: TypeAlias = Response | Coroutine[Any, Any, Response]
-"""A response, or the promise of one when it has to be waited for: most requests are answered without a task."""
+class Pending:
+    """A response that comes later, from the same event loop and without a task.
+
+    Whoever makes one calls `deliver` exactly once: with the response, or with the exception that stands in its place. The
+    connection sets `deliver`; what is delivered before that is kept for it.
+    """
+
+    __slots__ = ("cancel", "deliver", "early")
+
+    def __init__(self, cancel: Callable[[], object] | None = None) -> None:
+        """Take what to call when the caller leaves before the answer; it may be set later, and is then not called again."""
+        self.cancel = cancel
+        self.deliver: Callable[[Response | Exception], None] = self._keep
+        self.early: Response | Exception | None = None
+        """What was delivered before somebody was there to take it."""
+
+    def _keep(self, outcome: Response | Exception) -> None:
+        self.early = outcome
+
+
+class Streaming:
+    """An answer that goes out piece by piece, each as soon as it is there.
+
+    An exception before the first piece becomes an ordinary error answer. A later one cannot change the status: `error_piece`
+    says it inside the body, which then ends well; without `error_piece` the body is cut off, so that nobody takes it for whole.
+    """
+
+    __slots__ = ("content_type", "error_piece", "head", "pieces", "status")
+
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        content_type: bytes,
+        status: int = 200,
+        head: bytes = b"",
+        error_piece: Callable[[Response], bytes] | None = None,
+    ) -> None:
+        """Take the pieces, which are closed when the caller leaves or a stopping server cannot wait any longer.
+
+        Args:
+            pieces: the body; empty pieces are not sent.
+            content_type: the type of the whole body.
+            status: the status when the first piece comes.
+            head: complete header lines, each ending in CR LF.
+            error_piece: turns the error answer that cannot be given any more into a last piece.
+        """
+        self.pieces = pieces
+        self.content_type = content_type
+        self.status = status
+        self.head = head
+        self.error_piece = error_piece
+
+
+Answer: TypeAlias = Response | Pending | Streaming | Coroutine[Any, Any, Response]
+"""A response, or what is to become one: most requests are answered without a task."""
 Handler: TypeAlias = Callable[[Request], Answer]

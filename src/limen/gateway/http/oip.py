@@ -5,25 +5,53 @@ Source: kserve/open-inference-protocol (REST) with Triton's binary tensor data, 
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
-from limen.contracts.errors import InvalidArgument, Reason
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
-from limen.contracts.parameters import model_parameters
+from limen.contracts.errors import InvalidArgument, LimenError, Reason
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.parameters import model_parameters, priority_of
 from limen.contracts.wire import decode_raw
 from limen.gateway.http.answers import encode_json, encode_mixed
 from limen.gateway.http.errors import Refused, id_in
-from limen.gateway.http.message import Answer, Head, Request, Response
+from limen.gateway.http.message import Answer, Head, Pending, Request, Response
 from limen.gateway.http.routes import Route, Table
 from limen.gateway.http.tensors import decode_infer
+from limen.serving.call import Call
 from limen.serving.dataplane import DataPlane
 
 MAX_TIMEOUT_MS: Final = 1e9
+PROTOCOL: Final = "rest"
+"""What requests of this dialect are counted as."""
 _JSON_TYPES: Final = frozenset({b"application/json", None})
 _ALL_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", None})
 _UNDERSTOOD: Final = ("binary_data_output",)
+
+
+class LaterInfer(Pending):
+    """The answer to an inference request that waits for the model."""
+
+    __slots__ = ("_binary", "_inference")
+
+    def __init__(self, call: Call, inference: InferenceRequest, *, binary: bool) -> None:
+        """Be told by the call."""
+        super().__init__(call.cancel)
+        self._inference = inference
+        self._binary = binary
+        call.done = self._take
+
+    def _take(self, outcome: Outcome) -> None:
+        if isinstance(outcome, LimenError):
+            self.deliver(outcome)
+            return
+        try:
+            response = _encode(outcome, self._inference, binary=self._binary)
+        except Exception as exc:  # noqa: BLE001  the application tells them apart
+            self.deliver(exc)
+        else:
+            self.deliver(response)
 
 
 class OipApi:
@@ -80,6 +108,7 @@ class OipApi:
 
     def infer(self, request: Request) -> Answer:
         """Answer an inference request in JSON, in binary, or in a mix of both."""
+        started = perf_counter()
         head = request.head
         check_type(head, _ALL_TYPES)
         deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
@@ -105,13 +134,11 @@ class OipApi:
             request.id = inference.id
         if inference.parameters:
             binary, deadline = _read_parameters(inference, deadline)
-        response = self._plane.infer_now(inference, deadline)
-        if response is None:
-            return self._infer_later(inference, deadline, binary=binary)
-        return _encode(response, inference, binary=binary)
-
-    async def _infer_later(self, inference: InferenceRequest, deadline: Deadline, *, binary: bool) -> Response:
-        return _encode(await self._plane.infer(inference, deadline), inference, binary=binary)
+        inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
+        result = self._plane.start(inference, deadline)
+        if isinstance(result, Call):
+            return LaterInfer(result, inference, binary=binary)
+        return _encode(result, inference, binary=binary)
 
     def _raw(self, route: Route, body: bytes) -> InferenceRequest:
         """Return the request of a raw binary body: the bytes of the model's only input, as one row.
@@ -172,6 +199,7 @@ def _read_parameters(inference: InferenceRequest, deadline: Deadline) -> tuple[b
     binary = inference.parameters.get("binary_data_output", False)
     if not isinstance(binary, bool):
         raise InvalidArgument.at("parameters.binary_data_output", "must be true or false", Reason.INVALID_PARAMETER)
+    inference.priority = priority_of(inference.parameters)
     inference.parameters, deadline = model_parameters(inference.parameters, deadline, allowed=_UNDERSTOOD)
     return binary, deadline
 

@@ -5,23 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
-from limen.contracts.errors import InvalidArgument
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Parameter
-from limen.contracts.parameters import NONE, model_parameters
+from limen.contracts.errors import InvalidArgument, LimenError
+from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.parameters import NONE, model_parameters, priority_of
 from limen.contracts.records import RecordCodec
 from limen.contracts.wire import MAX_BYTES_ELEMENT, check_element_sizes
 from limen.gateway.http.errors import id_in
-from limen.gateway.http.message import Answer, Request, Response
+from limen.gateway.http.message import Answer, Pending, Request, Response
 from limen.gateway.http.oip import check_type, deadline_of
 from limen.gateway.http.routes import Route, Table
+from limen.runtime.fallback import MARK
 from limen.runtime.lifecycle import State
+from limen.serving.call import Call
 from limen.serving.dataplane import DataPlane
 
+PROTOCOL: Final = "record"
+"""What requests of this dialect are counted as."""
 _STATES: Final = {
     State.NEW: "START",
     State.LOADING: "LOADING",
@@ -34,12 +38,38 @@ _STATES: Final = {
 """TensorFlow Serving's names of the states."""
 
 
-class Predictions(msgspec.Struct):
+class Predictions(msgspec.Struct, omit_defaults=True):
     """The answer of a predict call."""
 
     predictions: list[dict[str, Any]]
     model_name: str
     model_version: str
+    fallback: str = ""
+    """`constant` or `version` when the declared fallback answered and not the model."""
+
+
+class LaterPredict(Pending):
+    """The answer to a predict call that waits for the model."""
+
+    __slots__ = ("_api", "_records")
+
+    def __init__(self, api: RecordApi, call: Call, records: RecordCodec) -> None:
+        """Be told by the call."""
+        super().__init__(call.cancel)
+        self._api = api
+        self._records = records
+        call.done = self._take
+
+    def _take(self, outcome: Outcome) -> None:
+        if isinstance(outcome, LimenError):
+            self.deliver(outcome)
+            return
+        try:
+            response = self._api.encode(outcome, self._records)
+        except Exception as exc:  # noqa: BLE001  the application tells them apart
+            self.deliver(exc)
+        else:
+            self.deliver(response)
 
 
 class RecordApi:
@@ -87,6 +117,7 @@ class RecordApi:
 
     def predict(self, request: Request) -> Answer:
         """Answer rows of named fields."""
+        started = perf_counter()
         head = request.head
         check_type(head)
         deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
@@ -99,25 +130,25 @@ class RecordApi:
                 raise
             if len(request.body) > MAX_BYTES_ELEMENT:
                 check_element_sizes(records.inputs)
-            parameters: Mapping[str, Parameter] = NONE
+            inference = InferenceRequest(
+                route.model, records.inputs, handle.version, records.id, NONE, (), records.rows, handle.check
+            )
+            inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
             if records.id:
                 request.id = records.id
             if records.parameters:
-                parameters, deadline = model_parameters(records.parameters, deadline)
-            inference = InferenceRequest(
-                route.model, records.inputs, handle.version, records.id, parameters, (), records.rows, handle.check
-            )
-            response = self._plane.infer_now(inference, deadline)
-        if response is None:
-            return self._predict_later(inference, deadline, handle.records)
-        return self._encode_rows(response, handle.records)
+                inference.priority = priority_of(records.parameters)
+                inference.parameters, deadline = model_parameters(records.parameters, deadline)
+            result = self._plane.start(inference, deadline)
+        if isinstance(result, Call):
+            return LaterPredict(self, result, handle.records)
+        return self.encode(result, handle.records)
 
-    async def _predict_later(self, inference: InferenceRequest, deadline: Deadline, records: RecordCodec) -> Response:
-        return self._encode_rows(await self._plane.infer(inference, deadline), records)
-
-    def _encode_rows(self, response: InferenceResponse, records: RecordCodec) -> Response:
+    def encode(self, response: InferenceResponse, records: RecordCodec) -> Response:
+        """Return the answer as rows of named fields."""
         rows = records.encode(response.outputs)
-        return Response(self._encode(Predictions(rows, response.model_name, response.model_version)))
+        fallback = str(response.parameters.get(MARK, "")) if response.parameters else ""
+        return Response(self._encode(Predictions(rows, response.model_name, response.model_version, fallback)))
 
 
 def _status(*, failed: bool) -> dict[str, str]:

@@ -14,16 +14,18 @@ from limen.gateway.http.heads import KnownHeads
 from limen.gateway.http.phase import Phase
 
 if TYPE_CHECKING:
-    from limen.gateway.http.app import HttpApplication
+    from limen.gateway.http.application import Application
 
 SWEEP_S = 1.0
 """How often connections are looked at. One timer for all is free; one timer each costs every request."""
+LAST_WORD_S = 0.5
+"""How long a stream that is ended by a stopping server may take to say so."""
 
 
 class HttpServer:
     """Serves one application on one listening socket."""
 
-    def __init__(self, application: HttpApplication, limits: HttpLimits | None = None) -> None:
+    def __init__(self, application: Application, limits: HttpLimits | None = None) -> None:
         """Prepare to serve; `start` listens."""
         self.application = application
         self.limits = limits or HttpLimits()
@@ -42,7 +44,10 @@ class HttpServer:
         self._server = await self.loop.create_server(lambda: Connection(self), sock=listener, backlog=2048)
 
     async def stop(self) -> None:
-        """Stop accepting, let requests in hand finish within the drain time, and close every connection."""
+        """Stop accepting, let requests in hand finish within the drain time, and close every connection.
+
+        A stream that has not ended by then ends with an error inside it.
+        """
         self.is_draining = True
         if self._server is not None:
             self._server.close()
@@ -50,6 +55,10 @@ class HttpServer:
             connection.finish()
         end = self.loop.time() + self.limits.drain_s
         while any(c.is_busy for c in self.connections) and self.loop.time() < end:  # noqa: ASYNC110  once in a server's life
+            await asyncio.sleep(0.01)
+        told = [connection for connection in list(self.connections) if connection.break_off()]
+        end = self.loop.time() + LAST_WORD_S
+        while any(c.is_busy for c in told if c in self.connections) and self.loop.time() < end:  # noqa: ASYNC110  as above
             await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.time_out(None) if connection.is_busy else connection.finish()

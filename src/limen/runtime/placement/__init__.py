@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from limen.packaging.archive import Package
-from limen.runtime.predictor import Predictor
+from limen.runtime.predictor import Sink
 
 
 class Placement(Protocol):
-    """Starts a predictor for a package."""
+    """Starts what answers for a package."""
 
-    async def start(self, package: Package, version: str) -> Predictor:
+    async def start(self, package: Package, version: str) -> Sink:
         """Load the package and return what answers for it.
 
         Raises:

@@ -6,7 +6,7 @@ import asyncio
 
 from limen.packaging.archive import Package
 from limen.runtime.execution import load
-from limen.runtime.placement.inline.predictor import InlinePredictor
+from limen.runtime.placement.inline.sink import InlineSink
 from limen.runtime.placement.trust import ensure_trusted
 
 
@@ -20,13 +20,13 @@ class InlinePlacement:
         """Say whether packages that bring their own code may run it here."""
         self._trust_code = trust_code
 
-    async def start(self, package: Package, version: str) -> InlinePredictor:
+    async def start(self, package: Package, version: str) -> InlineSink:
         """Load the artifact in a thread, so that the worker goes on serving meanwhile."""
         ensure_trusted(package.manifest, trust_code=self._trust_code)
         return await asyncio.to_thread(_load, package, version)
 
 
-def _load(package: Package, version: str) -> InlinePredictor:
+def _load(package: Package, version: str) -> InlineSink:
     model, binding = load(package.root, package.manifest)
     is_native = not package.manifest.needs_trust
-    return InlinePredictor(package.manifest.contract, version, model, binding, is_native=is_native)
+    return InlineSink(package.manifest.contract, version, model, binding, is_native=is_native)

@@ -1,6 +1,26 @@
-"""The process placement: each version in a process of its own. A crash takes that version and nothing else."""
+"""The process placement: each version in processes of its own. A crash takes one replica and nothing else.
 
+`ProcessPlacement` uses replicas that somebody else keeps running, `OwnReplicas` starts its own.
+"""
+
+from limen.runtime.placement.process.own import Launched, OwnPool, OwnReplicas, launch
 from limen.runtime.placement.process.placement import ProcessPlacement
-from limen.runtime.placement.process.predictor import ProcessPredictor
+from limen.runtime.placement.process.pool import ReplicaPool
+from limen.runtime.placement.process.start import COMMAND, OOM_STATUS, Ready, ReplicaStart, Said, replica_environment
+from limen.runtime.placement.process.suspects import fingerprint
 
-__all__ = ["ProcessPlacement", "ProcessPredictor"]
+__all__ = [
+    "COMMAND",
+    "OOM_STATUS",
+    "Launched",
+    "OwnPool",
+    "OwnReplicas",
+    "ProcessPlacement",
+    "Ready",
+    "ReplicaPool",
+    "ReplicaStart",
+    "Said",
+    "fingerprint",
+    "launch",
+    "replica_environment",
+]

@@ -1,162 +1,214 @@
-"""What a worker and its replica process say to each other: length-prefixed msgpack of these messages, and nothing executable.
+"""How gateways and replicas talk: frames of fixed binary fields over a Unix socket.
 
-A frame is four bytes of length (little-endian) and one message. Tensors of numbers travel as their bytes and are read without a
-copy; text and bytes elements travel as a list. Both sides are Limen of the same version, started together.
+    hello (gateway, with the descriptors of two arenas) · welcome (replica, with the descriptor of its status page) · frames
+
+A frame is a header of 32 bytes and a body; its length counts both and is a multiple of 8, so that tensors in it are aligned. All
+numbers are little-endian. Both sides are Limen of the same version, started together; lengths are checked all the same, and
+`BrokenFrame` ends the connection. Not here: what the bodies of tensors look like (`layout`).
+
+    LAYOUT   both        names, types, inner shapes and parameters (JSON), under a number; a number may be given anew
+    BATCH    to replica  one run: `count` requests, their rows (u32 each, unless count is 1), their tensors one after the other
+    STREAM   to replica  one request with many answers
+    CANCEL   to replica  nobody waits for this call any more
+    CREDIT   to replica  `count` more parts of a stream may be sent
+    ANSWER   to gateway  outputs of the requests from `first` on, `count` of them
+    FAILURE  to gateway  why these requests have no answer (JSON)
+    PART     to gateway  one answer of a stream
+    END      to gateway  the stream is over
+    RELEASE  to gateway  the shared memory of this call's inputs is free again
+
+Every call ends with answers or failures for each of its requests, or with END.
 """
 
 from __future__ import annotations
 
+import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from limen.contracts import errors
-from limen.contracts.errors import LimenError, ModelFailed, Reason
-from limen.contracts.tensors import BY_NAME, Array, element_type_of
+from limen.contracts.errors import LimenError, ModelFailed, Reason, Violation
 
+HEADER: Final = struct.Struct("<IBBHIIIId")
+"""length, kind, flags, layout, call, first, count, rows, and a time: the deadline on the monotonic clock that all processes of a
+machine share, or the seconds a run took."""
+SIZE: Final = HEADER.size
 MAX_FRAME: Final = 1 << 31
-_LENGTH = struct.Struct("<I")
+HELLO: Final = struct.Struct("<8sQQ")
+"""magic, bytes of the arena for inputs, bytes of the arena for outputs; 0 without them."""
+WELCOME: Final = struct.Struct("<8sIII4x")
+"""magic, connection number, process id, whether it can stream."""
+MAGIC: Final = b"limen\0\0\1"
+
+LAYOUT: Final = 1
+BATCH: Final = 2
+STREAM: Final = 3
+CANCEL: Final = 4
+CREDIT: Final = 5
+ANSWER: Final = 6
+FAILURE: Final = 7
+PART: Final = 8
+END: Final = 9
+RELEASE: Final = 10
+
+SHARED: Final = 1
+"""Flag: the body begins with the place of each tensor, in the arena or in the body."""
+LAST_WORDS: Final = 2
+"""Flag of a failure: the model ran out of memory on this request and the replica ends."""
+
+_LENGTH: Final = struct.Struct("<I")
+_CHUNK: Final = 1 << 16
+_LARGE_CHUNK: Final = 1 << 20
 
 
-class Block(msgspec.Struct, array_like=True, gc=False):
-    """One tensor."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    data: memoryview | list[Any]
-    """The bytes of numbers; the elements (`str`, `bytes` or None) of text and bytes."""
+class BrokenFrame(Exception):
+    """The peer sent what no peer of this version sends."""
 
 
-class Start(msgspec.Struct, array_like=True, tag="start"):
-    """Worker to replica, once: load this package."""
+class Cutter:
+    """Cuts a stream of bytes into frames.
 
-    root: str
-    version: str
-    trust_code: bool
+    Frames begin where a piece begins or at a multiple of 8 after it, so tensors are aligned without being copied.
+    """
+
+    __slots__ = ("_need", "_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._need = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes to read next: a large frame is read in large pieces."""
+        return _CHUNK if not self._pieces else max(_CHUNK, min(self._need - self._size, _LARGE_CHUNK))
+
+    def feed(self, data: bytes) -> Sequence[tuple[bytes, int, int]]:
+        """Return the frames that are whole now, each as a buffer, its start and its end.
+
+        Raises:
+            BrokenFrame: a length that no frame has.
+        """
+        if self._pieces:
+            self._pieces.append(data)
+            self._size += len(data)
+            if self._size < self._need:
+                return ()
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+        found = []
+        size = len(data)
+        start = 0
+        self._need = SIZE
+        while size - start >= SIZE:
+            length: int = _LENGTH.unpack_from(data, start)[0]
+            if length < SIZE or length & 7 or length > MAX_FRAME:
+                raise BrokenFrame("a frame with an impossible length")
+            if length > size - start:
+                self._need = length
+                break
+            found.append((data, start, start + length))
+            start += length
+        if start < size:
+            self._pieces.append(data[start:])
+            self._size = size - start
+        return found
 
 
-class Ready(msgspec.Struct, array_like=True, tag="ready"):
-    """Replica to worker, once: the model is loaded."""
+class Outbox:
+    """What a socket that does not block has not taken yet."""
 
-    can_stream: bool
+    __slots__ = ("_parts", "size")
+
+    def __init__(self) -> None:
+        self._parts: deque[memoryview] = deque()
+        self.size = 0
+        """Bytes that wait."""
+
+    def send(self, connection: socket.socket, data: bytes = b"") -> bool:
+        """Send what waits, then `data`, as far as the socket takes it; return whether nothing waits now.
+
+        Raises:
+            OSError: the peer has gone.
+        """
+        parts = self._parts
+        if data:
+            if not parts:
+                try:
+                    sent = connection.send(data)
+                except BlockingIOError:
+                    sent = 0
+                if sent == len(data):
+                    return True
+                parts.append(memoryview(data)[sent:])
+                self.size = len(data) - sent
+                return False
+            parts.append(memoryview(data))
+            self.size += len(data)
+        while parts:
+            try:
+                sent = connection.send(parts[0])
+            except BlockingIOError:
+                return False
+            self.size -= sent
+            if sent < len(parts[0]):
+                parts[0] = parts[0][sent:]
+            else:
+                parts.popleft()
+        return True
 
 
-class Call(msgspec.Struct, array_like=True, tag="call", gc=False):
-    """Worker to replica: answer this."""
-
-    id: int
-    rows: int
-    inputs: list[Block]
-    parameters: dict[str, str | bool | int | float]
-    deadline_at: float
-    """On the monotonic clock that all processes of a machine share; infinity when there is none."""
-    is_stream: bool = False
+def frame(kind: int, call: int = 0, *, layout: int = 0, count: int = 0) -> bytes:
+    """Return a frame without a body."""
+    return HEADER.pack(SIZE, kind, 0, layout, call, 0, count, 0, 0.0)
 
 
-class Cancel(msgspec.Struct, array_like=True, tag="cancel", gc=False):
-    """Worker to replica: nobody waits for this any more."""
-
-    id: int
-
-
-class Answer(msgspec.Struct, array_like=True, tag="answer", gc=False):
-    """Replica to worker: the answer, or one part of it."""
-
-    id: int
-    outputs: list[Block]
-    is_last: bool = True
+def text_frame(kind: int, text: bytes, *, call: int = 0, flags: int = 0, layout: int = 0, first: int = 0) -> bytes:
+    """Return a frame whose body is JSON, for one request; spaces fill it up."""
+    length = SIZE + (len(text) + 7 & ~7)
+    return HEADER.pack(length, kind, flags, layout, call, first, 1, 0, 0.0) + text.ljust(length - SIZE)
 
 
-class Failure(msgspec.Struct, array_like=True, tag="failure", gc=False):
-    """Replica to worker: why there is no answer; the text is from the catalogue. Id 0 is the loading itself."""
-
-    id: int
+class _Error(msgspec.Struct, array_like=True):
     kind: str
     reason: str
     message: str
+    retry_after_s: float | None
+    violations: list[tuple[str, str]]
 
 
-ToReplica = Start | Call | Cancel
-ToWorker = Ready | Answer | Failure
-_encode = msgspec.msgpack.Encoder().encode
-decode_to_replica = msgspec.msgpack.Decoder(ToReplica).decode
-decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 _KINDS: Final = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, LimenError)
 }
+_encode_error: Final = msgspec.json.Encoder().encode
+_decode_error: Final = msgspec.json.Decoder(_Error).decode
 
 
-def frame(message: ToReplica | ToWorker) -> bytes:
-    """Return a message as it travels."""
-    body = _encode(message)
-    if len(body) >= MAX_FRAME:
-        raise ModelFailed("the tensors are too large for one message")
-    return _LENGTH.pack(len(body)) + body
-
-
-class Frames:
-    """Cuts a stream of bytes into message bodies."""
-
-    def __init__(self) -> None:
-        """Start with an empty buffer."""
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the bodies that are whole now. Each is a copy of its own, so tensors may go on pointing into it."""
-        self._buffer += data
-        start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
-            end = start + _LENGTH.size + length
-            if end > len(self._buffer):
-                break
-            yield bytes(self._buffer[start + _LENGTH.size : end])
-            start = end
-        del self._buffer[:start]
-
-
-def blocks(tensors: Mapping[str, Array]) -> list[Block]:
-    """Return tensors as they travel."""
-    return [_block(name, array) for name, array in tensors.items()]
-
-
-def _block(name: str, array: Array) -> Block:
-    if array.dtype.kind == "O":
-        is_binary = any(isinstance(v, bytes) for v in array.flat)
-        return Block(name, "bytes" if is_binary else "string", array.shape, list(array.flat))
-    element = element_type_of(array.dtype)
-    if element is None:
-        raise ModelFailed(f"the tensor {name} has an element type that no contract knows")
-    # Little-endian and row-major, whatever it was; bfloat16 has no buffer of its own.
-    data = np.ascontiguousarray(array, element.dtype).view(np.uint8) if array.size else np.empty(0, np.uint8)
-    return Block(name, element.name, array.shape, data.reshape(-1).data)
-
-
-def tensors(found: list[Block]) -> dict[str, Array]:
-    """Return the tensors of a message; numbers share memory with it and are read-only."""
-    return {block.name: _array(block) for block in found}
-
-
-def _array(block: Block) -> Array:
-    if isinstance(block.data, list):
-        array: Array = np.empty(len(block.data), object)
-        array[:] = block.data
-    else:
-        array = np.frombuffer(block.data, BY_NAME[block.type].dtype)
-    return array.reshape(block.shape)
-
-
-def failure(call_id: int, exc: LimenError) -> Failure:
+def encode_error(exc: LimenError) -> bytes:
     """Return an error as it travels: its class, its reason and its catalogue text."""
-    return Failure(call_id, type(exc).__name__, exc.reason.value, exc.message)
+    violations = [(v.path, v.reason) for v in exc.violations]
+    try:
+        return _encode_error(_Error(type(exc).__name__, exc.reason.value, exc.message, exc.retry_after_s, violations))
+    except UnicodeEncodeError:
+        return encode_error(ModelFailed())
 
 
-def error_of(found: Failure) -> LimenError:
-    """Return the error that a failure tells of."""
+def decode_error(text: bytes | memoryview) -> LimenError:
+    """Return the error that travelled.
+
+    Raises:
+        BrokenFrame: it is none.
+    """
+    try:
+        found = _decode_error(text)
+        reason = Reason(found.reason)
+    except (msgspec.MsgspecError, ValueError) as exc:
+        raise BrokenFrame("a failure that cannot be read") from exc
     kind: Any = _KINDS.get(found.kind, ModelFailed)
-    error: LimenError = kind(found.message, reason=Reason(found.reason))
+    violations = [Violation(path, why) for path, why in found.violations]
+    error: LimenError = kind(found.message, reason=reason, violations=violations, retry_after_s=found.retry_after_s)
     return error

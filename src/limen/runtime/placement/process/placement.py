@@ -1,61 +1,83 @@
-"""Starts a replica process for a package."""
+"""Answers with replicas that the control process keeps running."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
-import sys
-from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from limen.packaging.archive import Package
-from limen.runtime.placement.process.frames import Start
-from limen.runtime.placement.process.predictor import ProcessPredictor
+from limen.runtime.placement.process.pool import ReplicaPool
+from limen.runtime.placement.process.watchdog import HANG_FLOOR_S
 from limen.runtime.placement.trust import ensure_trusted
 
-_COMMAND = "from limen.runtime.placement.process.replica import main; main()"
-_ENVIRONMENT = {
-    # One replica, one core: native thread pools as large as the machine would fight over it.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
+CONNECT_S: Final = 30.0
+"""How long the first replica of a version may take to answer; it is loaded by then."""
 
 
 class ProcessPlacement:
-    """Runs every version in a process of its own, on one end of a socket pair that has no name for others to find."""
+    """Knows which replicas each version has, now and before it is started."""
 
-    def __init__(self, *, trust_code: bool = False) -> None:
-        """Say whether packages that bring their own code may run it."""
+    def __init__(
+        self,
+        *,
+        trust_code: bool = False,
+        hang_floor_s: float = HANG_FLOOR_S,
+        on_poison: Callable[[str], None] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            trust_code: whether packages that bring their own code may run it.
+            hang_floor_s: the shortest time after which a replica that does not go on is killed.
+            on_poison: is told the fingerprint of each request that is quarantined here.
+        """
         self._trust_code = trust_code
+        self._hang_floor_s = hang_floor_s
+        self._on_poison = on_poison
+        self._paths: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._pools: dict[tuple[str, str], ReplicaPool] = {}
+        self._quarantined: set[str] = set()
 
-    async def start(self, package: Package, version: str) -> ProcessPredictor:
-        """Start the replica and return when it has loaded the package."""
+    def set_replicas(self, model: str, version: str, paths: Sequence[str]) -> None:
+        """Use the replicas at these sockets for a version, from now on or as soon as it is started; none forgets it."""
+        key = model, version
+        if paths:
+            self._paths[key] = tuple(paths)
+        else:
+            self._paths.pop(key, None)
+        pool = self._pools.get(key)
+        if pool is not None:
+            pool.set_replicas(paths)
+
+    def set_quarantined(self, fingerprints: Iterable[str]) -> None:
+        """Run these requests no more, whatever version they are for."""
+        self._quarantined.update(fingerprints)
+        for pool in self._pools.values():
+            pool.set_quarantined(self._quarantined)
+
+    async def start(self, package: Package, version: str) -> ReplicaPool:
+        """Return a pool once a replica answers; at once when the version has none just now.
+
+        Raises:
+            InvalidPackage: the package may not run here.
+            Unavailable: no replica answers.
+        """
         ensure_trusted(package.manifest, trust_code=self._trust_code)
-        start = Start(str(package.root), version, self._trust_code)
-        predictor = ProcessPredictor(package.manifest.contract.name, version, start, launch)
-        await predictor.open()
-        return predictor
+        key = package.manifest.contract.name, version
 
+        def forget() -> None:
+            if self._pools.get(key) is pool:
+                del self._pools[key]
 
-async def launch() -> tuple[Process, socket.socket]:
-    """Start a replica process and return it with our end of the connection."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                _COMMAND,
-                str(theirs.fileno()),
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                env=os.environ | _ENVIRONMENT,
-            )
-    except BaseException:
-        ours.close()
-        raise
-    ours.setblocking(False)
-    return process, ours
+        pool = ReplicaPool(*key, hang_floor_s=self._hang_floor_s, on_poison=self._on_poison, on_close=forget)
+        self._pools[key] = pool
+        pool.set_quarantined(self._quarantined)
+        paths = self._paths.get(key, ())
+        pool.set_replicas(paths)
+        if paths:
+            try:
+                await pool.wait_ready(CONNECT_S)
+            except BaseException:
+                await pool.close()
+                raise
+        return pool

@@ -1,160 +1,160 @@
-"""The replica process: one loaded version that answers what its worker asks, one thing at a time.
+"""The replica process: one loaded version that answers whoever connects to its socket.
 
-Started by `placement` with one end of a socket pair as its only connection; ends when that closes. It holds no port, no credential
-and no other model, so what a model breaks or leaks is gone with the process.
+It is told what to load on standard input (`start.ReplicaStart`), says once on standard output that it is ready or why it cannot be,
+and then serves until it is told to end (SIGTERM: the batch in hand is finished), or its parent has gone (standard input closes). It
+holds no port, no credential and no other model, so what a model breaks or leaks is gone with the process. Not here: answering
+(`server`) and what is taken away from it (`isolation`).
 """
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import logging
-import select
+import os
 import signal
 import socket
+import stat
 import sys
 import time
-from collections import deque
 from pathlib import Path
+from types import FrameType
 
-from limen.contracts.errors import DeadlineExceeded, LimenError, ModelFailed
+import msgspec
+
+from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.decoder import read_manifest
-from limen.runtime.binding import Binding
-from limen.runtime.execution import load, run
-from limen.runtime.placement.process import frames
-from limen.runtime.placement.process.frames import Answer, Call, Cancel, Frames, Ready, Start
+from limen.runtime.execution import load
+from limen.runtime.placement.process import isolation
+from limen.runtime.placement.process.server import Loaded, Server
+from limen.runtime.placement.process.start import Failed, Ready, ReplicaStart, Said
 from limen.runtime.placement.trust import ensure_trusted
-from limen.runtime.predictor import LoadedModel
 
 LOG = logging.getLogger("limen.model")
-_PIECE = 1 << 18
-
-
-class Replica:
-    """The answering loop over one socket."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        """Talk over a connected stream socket."""
-        self._connection = connection
-        self._frames = Frames()
-        self._waiting: deque[Call] = deque()
-        self._cancelled: set[int] = set()
-        self._current = 0
-        self._out: list[bytes] = []
-
-    def run(self) -> None:
-        """Load what the worker names and answer until the connection ends."""
-        start = self._read_start()
-        try:
-            model, binding, max_rows = _load(start)
-        except LimenError as exc:
-            self._say(frames.failure(0, exc))
-            self._flush()
-            return
-        self._say(Ready(model.can_stream))
-        self._flush()
-        try:
-            while self._receive(wait=not self._waiting):
-                while self._waiting:
-                    call = self._waiting.popleft()
-                    if call.id in self._cancelled:
-                        self._cancelled.discard(call.id)
-                        continue
-                    self._answer(call, model, binding, max_rows)
-                # Everything asked in one go is answered in one write.
-                self._flush()
-        finally:
-            model.close()
-
-    def _answer(self, call: Call, model: LoadedModel, binding: Binding, max_rows: int) -> None:
-        self._current = call.id
-        try:
-            if call.deadline_at <= time.monotonic():
-                raise DeadlineExceeded
-            if call.is_stream:
-                self._stream(call, model, binding)
-            else:
-                outputs = run(model, binding, frames.tensors(call.inputs), call.parameters, call.rows, max_rows)
-                self._say(Answer(call.id, frames.blocks(outputs)))
-        except LimenError as exc:
-            self._say(frames.failure(call.id, exc))
-        except Exception as exc:  # whatever a model raises is the model's failure, and its text is not for callers
-            LOG.warning("the model failed on a request", exc_info=exc)
-            self._say(frames.failure(call.id, ModelFailed()))
-
-    def _stream(self, call: Call, model: LoadedModel, binding: Binding) -> None:
-        parts = model.stream(binding.pack(frames.tensors(call.inputs)), call.parameters)
-        try:
-            for part in parts:
-                self._say(Answer(call.id, frames.blocks(binding.unpack(part, call.rows)), is_last=False))
-                self._flush()
-                self._receive(wait=False)
-                if call.id in self._cancelled:
-                    self._cancelled.discard(call.id)
-                    return
-                if call.deadline_at <= time.monotonic():
-                    raise DeadlineExceeded
-            self._say(Answer(call.id, []))
-        finally:
-            close = getattr(parts, "close", None)
-            if close is not None:
-                close()
-
-    def _receive(self, *, wait: bool) -> bool:
-        """Take in what the worker has sent; return False when it has gone."""
-        while wait or select.select([self._connection], [], [], 0)[0]:
-            data = self._connection.recv(_PIECE)
-            if not data:
-                return False
-            for body in self._frames.feed(data):
-                message = frames.decode_to_replica(body)
-                if isinstance(message, Call):
-                    self._waiting.append(message)
-                    wait = False
-                elif isinstance(message, Cancel) and self._is_open(message.id):
-                    self._cancelled.add(message.id)
-        return True
-
-    def _is_open(self, call_id: int) -> bool:
-        """Return whether a call is still to be answered; cancelling any other would be remembered for ever."""
-        return call_id == self._current or any(call.id == call_id for call in self._waiting)
-
-    def _read_start(self) -> Start:
-        while True:
-            data = self._connection.recv(_PIECE)
-            if not data:
-                sys.exit(0)
-            for body in self._frames.feed(data):
-                message = frames.decode_to_replica(body)
-                if isinstance(message, Start):
-                    return message
-
-    def _say(self, message: frames.ToWorker) -> None:
-        self._out.append(frames.frame(message))
-
-    def _flush(self) -> None:
-        if self._out:
-            out, self._out = self._out, []
-            self._connection.sendall(b"".join(out))
-
-
-def _load(start: Start) -> tuple[LoadedModel, Binding, int]:
-    root = Path(start.root)
-    manifest = read_manifest(root)
-    ensure_trusted(manifest, trust_code=start.trust_code)
-    model, binding = load(root, manifest)
-    return model, binding, manifest.contract.batching.max_rows
+BACKLOG = 128
 
 
 def main() -> None:
-    """Run the replica on the socket whose descriptor is the first argument."""
-    # A Ctrl-C on the terminal is for the worker, which ends this process in order.
+    """Run a replica; returns when it has ended in order."""
+    # A Ctrl-C on the terminal is for the supervisor, which ends this process in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        try:
-            Replica(connection).run()
-        except (BrokenPipeError, ConnectionResetError):
-            return  # the worker has gone; nobody is left to answer
+    parent, voice = _take_streams()
+    start = msgspec.json.decode(_read_line(parent), type=ReplicaStart)
+    try:
+        server = _prepare(start)
+    except LimenError as exc:
+        _say(voice, Said(failed=Failed(exc.message, exc.reason.value)))
+        sys.exit(1)
+    _die_with(parent)
+    stop = _stop_on_signal()
+    _say(voice, Said(ready=server.ready))
+    server.run(parent, stop)
 
 
-if __name__ == "__main__":
-    main()
+def _prepare(start: ReplicaStart) -> Server:
+    """Load the package and listen.
+
+    Raises:
+        LimenError: why that is not possible.
+    """
+    isolation.tune_allocator(start.memory_mb)
+    isolation.limit_resources(start.memory_mb, start.cpus if start.pin else None)
+    root = Path(start.root)
+    manifest = read_manifest(root)
+    ensure_trusted(manifest, trust_code=start.trust_code)
+    began = time.perf_counter()
+    listener = _bind(start.socket)
+    # Before the package's code runs, and before it starts threads: a namespace is left by one thread at a time.
+    held = isolation.leave_network() + isolation.forbid_new_privileges() if start.isolate else []
+    isolation.set_blas_threads(start.cpus)
+    try:
+        model, binding = load(root, manifest)
+    except LimenError:
+        raise
+    except MemoryError as exc:
+        raise InvalidPackage(f"the model needs more than its {start.memory_mb} MiB of memory to be loaded") from exc
+    except Exception as exc:
+        LOG.warning("the package could not be loaded", exc_info=exc)
+        raise InvalidPackage("the package could not be loaded; the log says why") from exc
+    gc.collect()
+    # What is loaded stays; later collections look at what requests leave behind only.
+    gc.freeze()
+    if start.isolate:
+        inside = (path for path in root.rglob("*") if path.is_dir())
+        needed = (
+            root,
+            *inside,
+            Path(sys.prefix),
+            Path(sys.base_prefix),
+            Path(os.__file__).parent,
+            Path(__file__).parent,
+        )
+        held += isolation.become_nobody(needed) + isolation.drop_capabilities()
+    listener.listen(BACKLOG)
+    ready = Ready(time.perf_counter() - began, model.can_stream, tuple(held))
+    return Server(Loaded(model, binding, manifest.contract.batching.max_rows), listener, ready)
+
+
+def _bind(path: str) -> socket.socket:
+    """Return a socket at `path` that only its owner may connect to. It refuses everybody until it listens."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        if os.path.lexists(path) and stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)  # noqa: PTH108 - of one that has gone
+        listener.bind(path)
+    except OSError as exc:
+        listener.close()
+        LOG.warning("the replica cannot listen", exc_info=exc)
+        raise InvalidPackage("the replica's socket cannot be made") from exc
+    finally:
+        os.umask(before)
+    listener.setblocking(False)
+    return listener
+
+
+def _take_streams() -> tuple[int, int]:
+    """Return standard input and output for the one line each; what the model reads and prints goes elsewhere."""
+    parent, voice = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return parent, voice
+
+
+def _read_line(descriptor: int) -> bytes:
+    """Return what comes before the first line break, and read nothing after it."""
+    line = bytearray()
+    while (piece := os.read(descriptor, 1)) not in (b"", b"\n"):
+        line += piece
+    return bytes(line)
+
+
+def _say(voice: int, said: Said) -> None:
+    os.write(voice, msgspec.json.encode(said) + b"\n")
+    os.close(voice)
+
+
+def _die_with(parent: int) -> None:
+    """End when the parent's end of standard input closes, whatever the model is doing: the signal needs no interpreter."""
+    if hasattr(os, "O_ASYNC") or hasattr(fcntl, "FASYNC"):
+        flag = getattr(os, "O_ASYNC", 0) or getattr(fcntl, "FASYNC", 0)
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        fcntl.fcntl(parent, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(parent, fcntl.F_SETFL, fcntl.fcntl(parent, fcntl.F_GETFL) | flag)
+
+
+def _stop_on_signal() -> socket.socket:
+    """Return what becomes readable at SIGTERM. The handler itself does nothing: a model in the middle of its run goes on."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    ours.setblocking(False)
+    signal.signal(signal.SIGTERM, _go_on)
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    return ours
+
+
+def _go_on(number: int, frame: FrameType | None) -> None:
+    """Leave it to the loop, which sees the signal when the batch in hand is answered."""

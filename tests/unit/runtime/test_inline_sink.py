@@ -1,4 +1,4 @@
-"""The inline predictor: what runs on the loop, what on the model's thread, and what happens to those who leave."""
+"""The inline placement behind its queue: what runs on the loop, what on the model's thread, and what happens to those who leave."""
 
 import asyncio
 import math
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from limen.contracts.contract import Batching, Contract, Field
-from limen.contracts.errors import DeadlineExceeded, InvalidArgument, InvalidOutput, ModelFailed
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
+from limen.contracts.errors import DeadlineExceeded, InvalidArgument, InvalidOutput, LimenError, ModelFailed
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.packaging.manifest import Manifest
+from limen.runtime.batching import Batcher
 from limen.runtime.binding import compile_binding
-from limen.runtime.placement.inline import InlinePredictor, predictor
-from limen.runtime.placement.inline.predictor import ON_LOOP_S, RowCost
+from limen.runtime.placement.inline import InlineSink, sink
+from limen.runtime.placement.inline.sink import ON_LOOP_S, RowCost
 from limen.runtime.predictor import Signature
 
 CONTRACT = Contract(
@@ -82,7 +83,7 @@ def model() -> ScriptedModel:
 
 
 @pytest.fixture
-async def inline(model: ScriptedModel) -> AsyncIterator[InlinePredictor]:
+async def inline(model: ScriptedModel) -> AsyncIterator[Batcher]:
     """A native model."""
     inline = started(model, is_native=True)
     yield inline
@@ -91,7 +92,7 @@ async def inline(model: ScriptedModel) -> AsyncIterator[InlinePredictor]:
 
 
 @pytest.fixture
-async def code(model: ScriptedModel) -> AsyncIterator[InlinePredictor]:
+async def code(model: ScriptedModel) -> AsyncIterator[Batcher]:
     """The code of a package."""
     code = started(model, is_native=False)
     yield code
@@ -99,9 +100,22 @@ async def code(model: ScriptedModel) -> AsyncIterator[InlinePredictor]:
     await code.close()
 
 
-def started(model: ScriptedModel, *, is_native: bool) -> InlinePredictor:
+def started(model: ScriptedModel, *, is_native: bool) -> Batcher:
     manifest = Manifest(contract=CONTRACT, backend="python", artifact="model.py:Model")
-    return InlinePredictor(CONTRACT, "7", model, compile_binding(manifest, model.signature), is_native=is_native)
+    inline = InlineSink(CONTRACT, "7", model, compile_binding(manifest, model.signature), is_native=is_native)
+    return Batcher(inline, CONTRACT.batching)
+
+
+async def ask(line: Batcher, requests: list[InferenceRequest], deadline: Deadline = NO_DEADLINE) -> list[Outcome]:
+    """Ask as the data plane does: at once where that is cheap, through the queue otherwise."""
+
+    async def one(request: InferenceRequest) -> Outcome:
+        try:
+            return line.predict_now(request, deadline) or await line.predict(request, deadline)
+        except LimenError as exc:
+            return exc
+
+    return list(await asyncio.gather(*map(one, requests)))
 
 
 def request(*values: int, name: str = "") -> InferenceRequest:
@@ -113,10 +127,10 @@ async def entered(model: ScriptedModel) -> None:
     assert await asyncio.to_thread(model.entered.acquire, timeout=WAIT_S)
 
 
-async def learn(inline: InlinePredictor, model: ScriptedModel) -> None:
+async def learn(inline: Batcher, model: ScriptedModel) -> None:
     """Let the predictor find out that a row costs microseconds."""
     for _ in range(100):  # a busy machine may make the first runs look slow
-        await inline.predict([request(1)], NO_DEADLINE)
+        await ask(inline, [request(1)])
         if inline.predict_now(request(1), NO_DEADLINE) is not None:
             break
     assert inline.predict_now(request(1), NO_DEADLINE) is not None
@@ -126,13 +140,13 @@ async def learn(inline: InlinePredictor, model: ScriptedModel) -> None:
 
 
 async def test_each_answer_carries_the_model_its_version_and_the_callers_id(inline):
-    (outcome,) = await inline.predict([request(1, 2, name="a")], NO_DEADLINE)
+    (outcome,) = await ask(inline, [request(1, 2, name="a")])
     assert (outcome.model_name, outcome.model_version, outcome.id) == ("double", "7", "a")
     assert outcome.outputs["y"].tolist() == [2, 4]
 
 
 async def test_one_bad_request_fails_alone(inline, caplog):
-    outcomes = await inline.predict([request(1), request(-1), request(-2), request(4)], NO_DEADLINE)
+    outcomes = await ask(inline, [request(1), request(-1), request(-2), request(4)])
     assert [type(o) for o in outcomes] == [InferenceResponse, ModelFailed, InvalidArgument, InferenceResponse]
     assert [outcomes[0].outputs["y"].tolist(), outcomes[3].outputs["y"].tolist()] == [[2], [8]]
     assert outcomes[1].message == "The model failed on this request."
@@ -140,41 +154,41 @@ async def test_one_bad_request_fails_alone(inline, caplog):
 
 
 async def test_a_request_of_more_rows_than_the_model_takes_runs_in_parts_and_keeps_its_order(inline, model):
-    (outcome,) = await inline.predict([request(*range(8))], NO_DEADLINE)
+    (outcome,) = await ask(inline, [request(*range(8))])
     assert outcome.outputs["y"].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
     assert model.batches == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
 async def test_an_answer_without_a_declared_output_is_the_models_fault(inline):
-    (outcome,) = await inline.predict([request(-3)], NO_DEADLINE)
+    (outcome,) = await ask(inline, [request(-3)])
     assert isinstance(outcome, InvalidOutput)
     assert outcome.message == "the model gave no output y"
 
 
 async def test_the_first_run_is_on_the_models_thread_and_cheap_ones_after_it_are_on_the_loop(inline, model):
     assert inline.predict_now(request(1), NO_DEADLINE) is None
-    await inline.predict([request(1)], NO_DEADLINE)
-    await inline.predict([request(1)], NO_DEADLINE)
+    await ask(inline, [request(1)])
+    await ask(inline, [request(1)])
     assert model.threads == ["limen-double", threading.current_thread().name]
 
 
 async def test_a_request_whose_rows_cost_too_much_together_goes_to_the_thread(inline, model):
     await learn(inline, model)
-    inline._cost.seconds = ON_LOOP_S / 2
+    inline._sink._cost.seconds = ON_LOOP_S / 2
     assert inline.predict_now(request(1, 2, 3), NO_DEADLINE) is None
     assert inline.predict_now(request(1, 2), NO_DEADLINE) is not None
 
 
 async def test_package_code_never_runs_on_the_loop_however_cheap_it_was(code, model):
     for _ in range(3):
-        await code.predict([request(1)], NO_DEADLINE)
+        await ask(code, [request(1)])
     assert code.predict_now(request(1), NO_DEADLINE) is None
     assert set(model.threads) == {"limen-double"}
 
 
 async def test_a_slow_run_does_not_hold_up_the_loop(inline, model):
     model.gate.clear()
-    slow = asyncio.create_task(inline.predict([request(1)], NO_DEADLINE))
+    slow = asyncio.create_task(ask(inline, [request(1)]))
     await entered(model)
     # The loop is free: this line runs while the model does.
     model.gate.set()
@@ -183,22 +197,22 @@ async def test_a_slow_run_does_not_hold_up_the_loop(inline, model):
 
 async def test_package_code_is_asked_one_thing_at_a_time(code, model):
     model.gate.clear()
-    slow = asyncio.create_task(code.predict([request(1)], NO_DEADLINE))
+    slow = asyncio.create_task(ask(code, [request(1)]))
     await entered(model)
-    others = [asyncio.create_task(code.predict([request(n)], NO_DEADLINE)) for n in (2, 3)]
+    others = [asyncio.create_task(ask(code, [request(n)])) for n in (2, 3)]
     await asyncio.sleep(0)
     model.gate.set()
     assert [(await task)[0].outputs["y"].tolist() for task in (slow, *others)] == [[2], [4], [6]]
-    assert model.batches == [[1], [2], [3]]
+    assert model.batches == [[1], [2, 3]]
     assert model.together == 1
 
 
 async def test_a_deadline_ends_the_wait_and_not_the_turn_of_the_run(code, model):
     model.gate.clear()
-    (outcome,) = await code.predict([request(1)], Deadline.after(0.01))
+    (outcome,) = await ask(code, [request(1)], Deadline.after(0.01))
     assert isinstance(outcome, DeadlineExceeded)
     await entered(model)
-    after = asyncio.create_task(code.predict([request(2)], NO_DEADLINE))
+    after = asyncio.create_task(ask(code, [request(2)]))
     await asyncio.sleep(0)
     # The thread is still inside the model, so nothing may enter beside it.
     assert model.inside == 1
@@ -208,7 +222,7 @@ async def test_a_deadline_ends_the_wait_and_not_the_turn_of_the_run(code, model)
 
 
 async def test_a_deadline_that_has_passed_costs_the_model_nothing(inline, model):
-    (outcome,) = await inline.predict([request(1)], Deadline.after(-1))
+    (outcome,) = await ask(inline, [request(1)], Deadline.after(-1))
     assert isinstance(outcome, DeadlineExceeded)
     await learn(inline, model)
     model.batches.clear()
@@ -221,10 +235,10 @@ async def test_a_deadline_that_has_passed_costs_the_model_nothing(inline, model)
 async def test_a_caller_who_leaves_takes_only_its_own_queued_work_along(inline, model, is_bounded):
     deadline = Deadline.after(WAIT_S) if is_bounded else NO_DEADLINE
     model.gate.clear()
-    first = asyncio.create_task(inline.predict([request(1)], deadline))
+    first = asyncio.create_task(ask(inline, [request(1)], deadline))
     await entered(model)
-    leaving = asyncio.create_task(inline.predict([request(2)], deadline))
-    staying = asyncio.create_task(inline.predict([request(3)], deadline))
+    leaving = asyncio.create_task(ask(inline, [request(2)], deadline))
+    staying = asyncio.create_task(ask(inline, [request(3)], deadline))
     await asyncio.sleep(0)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -266,7 +280,7 @@ async def test_a_stream_ends_at_its_deadline(inline, model):
 
 async def test_close_closes_the_model_once_and_after_the_run_under_way(inline, model):
     model.gate.clear()
-    running = asyncio.create_task(inline.predict([request(1)], NO_DEADLINE))
+    running = asyncio.create_task(ask(inline, [request(1)]))
     await entered(model)
     closing = asyncio.create_task(inline.close())
     await asyncio.sleep(0)
@@ -279,10 +293,10 @@ async def test_close_closes_the_model_once_and_after_the_run_under_way(inline, m
 
 
 async def test_a_run_that_never_ends_is_left_behind(inline, model, monkeypatch, caplog):
-    monkeypatch.setattr(predictor, "CLOSE_S", 0.01)
+    monkeypatch.setattr(sink, "CLOSE_S", 0.01)
     model.gate.clear()
     with pytest.raises(DeadlineExceeded):
-        raise (await inline.predict([request(1)], Deadline.after(0.01)))[0]
+        raise (await ask(inline, [request(1)], Deadline.after(0.01)))[0]
     await inline.close()
     assert model.closed == 0
     assert "is left behind" in caplog.text

@@ -8,21 +8,23 @@ code of a package: what it took so far says nothing about what it waits for next
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
 from limen.contracts.contract import Contract
-from limen.contracts.errors import DeadlineExceeded, LimenError, ModelFailed
+from limen.contracts.errors import Cancelled, DeadlineExceeded, LimenError, ModelFailed
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.contracts.tensors import Array
 from limen.runtime.binding import Binding
-from limen.runtime.execution import run
+from limen.runtime.execution import Part, run, run_batch
 from limen.runtime.placement.inline.thread import ModelThread
-from limen.runtime.predictor import LoadedModel
+from limen.runtime.predictor import Cancel, LoadedModel
 
 LOG = logging.getLogger("limen.model")
 ON_LOOP_S = 0.002
@@ -67,8 +69,8 @@ class RowCost:
             self.seconds, self._low, self._count = self._low, math.inf, 0
 
 
-class InlinePredictor:
-    """A loaded model behind the `Predictor` seam."""
+class InlineSink:
+    """A loaded model behind the `Sink` seam."""
 
     def __init__(
         self, contract: Contract, version: str, model: LoadedModel, binding: Binding, *, is_native: bool = True
@@ -93,6 +95,8 @@ class InlinePredictor:
         self._unpack = binding.unpack
         self._thread = ModelThread(f"limen-{contract.name}")
         self.can_stream = model.can_stream
+        self.free = 1
+        self.on_free: Callable[[], None] = _nobody
         self._cost = RowCost()
         self._until_measured = 0
         self._on_loop_s = ON_LOOP_S if is_native else -math.inf
@@ -106,22 +110,32 @@ class InlinePredictor:
             return None
         if deadline.at != math.inf:
             deadline.check()
-        return InferenceResponse(self._name, self._version, self._run(request, True), request.id)
+        return InferenceResponse(self._name, self._version, self._run(request), request.id)
 
-    async def predict(self, batch: Sequence[InferenceRequest], deadline: Deadline) -> Sequence[Outcome]:
-        """Answer the requests one after another; a failure is the outcome of its own request only."""
-        outcomes: list[Outcome] = []
-        for request in batch:
-            try:
-                outcome = self.predict_now(request, deadline)
-                if outcome is None:
-                    deadline.check()
-                    outputs = await self._run_in_thread(partial(self._run, request, False), deadline)
-                    outcome = InferenceResponse(self._name, self._version, outputs, request.id)
-            except LimenError as exc:
-                outcome = exc
-            outcomes.append(outcome)
-        return outcomes
+    def send(
+        self, batch: Sequence[InferenceRequest], deadline: Deadline, done: Callable[[Sequence[Outcome]], None]
+    ) -> Cancel:
+        """Run a batch on the model's thread."""
+        self.free = 0
+        loop = asyncio.get_running_loop()
+        work = partial(self._run_batch, batch, deadline)
+
+        def finish(outcomes: Sequence[Outcome]) -> None:
+            self.free = 1
+            done(outcomes)
+            # Unless what `done` did has already sent the next one.
+            if self.free:
+                self.on_free()
+
+        def ended(future: Future[list[Outcome]]) -> None:
+            outcomes = [Cancelled()] * len(batch) if future.cancelled() else future.result()
+            # A loop that has ended has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(finish, outcomes)
+
+        future = self._thread.submit(work)
+        future.add_done_callback(ended)
+        return partial(_drop, future)
 
     async def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:
         """Yield the model's parts as they come; each is made on the model's thread."""
@@ -157,8 +171,8 @@ class InlinePredictor:
         else:
             closing.result()
 
-    def _run(self, request: InferenceRequest, on_loop: bool) -> dict[str, Array]:
-        """Run the model on one request, in parts when it has more rows than the model takes at once."""
+    def _run(self, request: InferenceRequest) -> dict[str, Array]:
+        """Run the model on one request on the loop, in parts when it has more rows than the model takes at once."""
         rows = request.rows
         started = perf_counter()
         try:
@@ -173,10 +187,29 @@ class InlinePredictor:
             raise ModelFailed from exc
         seconds = perf_counter() - started
         self._until_measured -= 1
-        if not on_loop or self._until_measured < 0 or seconds > ON_LOOP_S:
+        if self._until_measured < 0 or seconds > ON_LOOP_S:
             self._until_measured = UNMEASURED
-            self._cost.add(seconds / rows, on_loop)
+            self._cost.add(seconds / rows, on_loop=True)
         return outputs
+
+    def _run_batch(self, batch: Sequence[InferenceRequest], deadline: Deadline) -> list[Outcome]:
+        """Run a batch on the model's thread."""
+        if deadline.remaining_s() <= 0:
+            return [DeadlineExceeded()] * len(batch)
+        started = perf_counter()
+        parts = [Part(request.inputs, request.rows) for request in batch]
+        try:
+            results = run_batch(self._model, self._binding, parts, batch[0].parameters, self._max_rows)
+        except MemoryError as exc:
+            LOG.warning("%s version %s has not enough memory for a request", self._name, self._version, exc_info=exc)
+            return [ModelFailed()] * len(batch)
+        self._cost.add((perf_counter() - started) / sum(part.rows for part in parts), on_loop=False)
+        return [
+            result
+            if isinstance(result, LimenError)
+            else InferenceResponse(self._name, self._version, result, request.id)
+            for request, result in zip(batch, results, strict=True)
+        ]
 
     async def _run_in_thread(self, work: Callable[[], T], deadline: Deadline) -> T:
         future = asyncio.wrap_future(self._thread.submit(work))
@@ -209,3 +242,12 @@ def _quiet(close: Callable[[], None]) -> None:
         close()
     except Exception as exc:  # nobody is left to tell
         LOG.warning("a stream could not be closed", exc_info=exc)
+
+
+def _drop(future: Future[list[Outcome]]) -> None:
+    """Take work out that has not begun."""
+    future.cancel()
+
+
+def _nobody() -> None:
+    """Stand in for the batcher until it takes over."""

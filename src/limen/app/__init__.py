@@ -1,0 +1,151 @@
+"""The composition root: the only place that knows every part and puts them together.
+
+`serve` supervises. The processes it keeps begin in `control` and `gateway`; each imports only what it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from limen.app.process import configure_logging, freeze_garbage, python, run_loop, stop_on_signals, tune_process
+from limen.app.starts import ControlStart
+from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
+from limen.serving.startup import (
+    Announcement,
+    ServeError,
+    announce,
+    check_exposure,
+    forget_announcement,
+    reserve,
+    shown_address,
+)
+from limen.settings import ServeSettings
+
+__all__ = ["Ready", "ServeError", "configure_logging", "freeze_garbage", "serve", "tune_process"]
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A server that has started: where it is and what it serves."""
+
+    http: str
+    """host:port"""
+    grpc: str
+    """host:port"""
+    pid: int
+    models: tuple[ModelSummary, ...]
+    workers: int
+    grpc_engine: str
+    metrics: str = ""
+    """host:port"""
+
+
+def serve(settings: ServeSettings, report: Callable[[Ready], None], note: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; SIGHUP replaces the gateways one after another.
+
+    Args:
+        settings: what to serve and where.
+        report: called once, when every model has given a right answer and the ports are open.
+        note: called with what happens later and is worth a line.
+
+    Raises:
+        ServeError: the server cannot start.
+        InvalidPackage: a package cannot be served as it is.
+    """
+    from limen.serving import run_folder
+
+    check_exposure(settings.host)
+    forget_announcement(settings.announce)
+    ports = (settings.http_port, settings.grpc_port, settings.metrics_port)
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(reserve(settings.host, port)).getsockname()[1] for port in ports]
+        http, grpc, metrics = (shown_address(settings.host, port) for port in held)
+        folder, own = run_folder.create(Path(settings.home), http, grpc, metrics)
+        stack.callback(run_folder.remove, folder, own.sockets)
+        settings = msgspec.structs.replace(
+            settings,
+            home=str(Path(settings.home).absolute()),
+            http_port=held[0],
+            grpc_port=held[1],
+            metrics_port=held[2],
+            grpc=msgspec.structs.replace(settings.grpc, reuse_port=True),
+        )
+        start = ControlStart(
+            settings=settings, run=str(folder), sockets=own.sockets, started_at=time.time(), server_pid=os.getpid()
+        )
+
+        def started(message: Started) -> None:
+            if settings.announce:
+                announce(Path(settings.announce), Announcement(http, grpc, metrics, os.getpid()))
+            report(Ready(http, grpc, os.getpid(), message.models, settings.workers, message.grpc_engine, metrics))
+
+        run_loop(_supervise(start, started, note))
+
+
+async def _supervise(start: ControlStart, started: Callable[[Started], None], note: Callable[[str], None]) -> None:
+    from limen.serving import run_folder
+    from limen.serving.supervisor import ControlFailedError, Supervisor
+
+    failures: list[Failure] = []
+    is_started = False
+
+    def told(payload: bytes) -> None:
+        nonlocal is_started
+        message = msgspec.json.decode(payload, type=Told)
+        if isinstance(message, Notice):
+            note(message.text)
+        elif isinstance(message, Refused) and not is_started:
+            failures.append(message.failure)
+            supervisor.stop()
+        elif isinstance(message, Started) and not is_started:
+            is_started = True
+            started(message)
+
+    hello = msgspec.json.encode(start).decode()
+    supervisor = Supervisor(ProcessSpec("control", "control", python("control"), hello, is_essential=True), told)
+
+    def end_now() -> None:
+        supervisor.kill()
+        run_folder.remove(Path(start.run), start.sockets)
+
+    stop_on_signals(supervisor.stop, end_now)
+    had_terminal = _has_terminal()
+
+    def hang_up() -> None:
+        # The signal means two things: a terminal has closed, or somebody asks for new gateways.
+        supervisor.stop() if had_terminal and not _has_terminal() else supervisor.roll()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+    try:
+        await supervisor.run()
+    except ControlFailedError as exc:
+        raise ServeError(
+            "the control process ended before it was ready", "Its last words are above, if it had any."
+        ) from exc
+    if failures:
+        raise _error_of(failures[0])
+
+
+def _has_terminal() -> bool:
+    """Whether this process belongs to a terminal that is there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _error_of(failure: Failure) -> Exception:
+    """Return a failure that came from another process as the error it was there."""
+    if not failure.reason:
+        return ServeError(failure.message, failure.hint)
+    from limen.contracts.errors import InvalidPackage, Reason
+
+    return InvalidPackage(failure.message, reason=Reason(failure.reason), violations=failure.violations)

@@ -1,0 +1,147 @@
+"""The control process, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from limen.app.process import allowed_hosts, configure_logging, end_by, python, run_loop, say, say_first
+from limen.app.starts import ControlStart, GatewayStart
+from limen.serving import run_folder
+from limen.serving.messages import MAX_LINE_BYTES, FirstWord, ProcessSpec, Resume, Want, line
+from limen.serving.run_folder import control_socket
+from limen.serving.startup import shared_listener, shown_address
+from limen.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from limen.serving.controlplane import ControlConfig, ControlPlane
+    from limen.serving.fleet import Launch
+    from limen.serving.fleet_records import Opened
+
+LAST_S = 5.0
+"""How long control may take to end; it has nothing to finish."""
+REPLICA_BUDGET = 20
+"""Restarts of one replica in ten minutes, above which it is given up for a while."""
+
+
+def main() -> None:
+    """Run the control process: `ControlStart` comes on standard input, then what the supervisor says."""
+    configure_logging()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Unbuffered: what comes after these two lines is read by the event loop.
+    with open(0, "rb", buffering=0, closefd=False) as orders:
+        start = msgspec.json.decode(orders.readline(), type=ControlStart)
+        resume = msgspec.json.decode(orders.readline(), type=Resume)
+    say_first(FirstWord(ready={}))
+    gateways = _gateway_specs(start)
+    if not resume.specs:
+        # Before anything heavy is imported here: they have as much to import.
+        say(line(Want(gateways)))
+    run_loop(run_control(start, resume, gateways))
+
+
+async def run_control(start: ControlStart, resume: Resume, gateways: tuple[ProcessSpec, ...]) -> None:
+    """Control until the supervisor closes its end, or SIGTERM."""
+    from limen.serving.control_socket import ControlSocket
+    from limen.serving.controlplane import ControlPlane
+    from limen.serving.fleet import Fleet
+
+    loop = asyncio.get_running_loop()
+    orders = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    settings = start.settings
+    launch = _replica_launcher(settings) if settings.placement == "process" else None
+    control = ControlPlane(_config(start), Fleet(gateways, launch, start.sockets), say)
+    async with ControlSocket(control).open(control_socket(start.sockets)):
+        running = asyncio.create_task(control.run(resume, orders))
+        metrics_server = asyncio.create_task(_serve_metrics(settings, control))
+        stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        stopping = asyncio.create_task(stop.wait())
+        closed = asyncio.create_task(control.closed.wait())
+        await asyncio.wait((running, stopping, closed), return_when=asyncio.FIRST_COMPLETED)
+        end_by(LAST_S)
+        closed.cancel()
+        for task in (running, stopping, metrics_server):
+            task.cancel()
+        await asyncio.gather(running, stopping, metrics_server, return_exceptions=True)
+        if control.closed.is_set():
+            # The supervisor is gone without having been able to do this.
+            run_folder.remove(Path(start.run), start.sockets)
+    if not running.cancelled() and (exc := running.exception()) is not None:
+        raise exc
+
+
+def _config(start: ControlStart) -> ControlConfig:
+    from limen.serving.controlplane import ControlConfig
+
+    settings = start.settings
+    http, grpc, metrics = (
+        shown_address(settings.host, port) for port in (settings.http_port, settings.grpc_port, settings.metrics_port)
+    )
+    return ControlConfig(
+        packages=settings.packages,
+        home=settings.home,
+        run=start.run,
+        trust_code=settings.trust_code,
+        watch=settings.watch,
+        http=http,
+        grpc=grpc,
+        metrics=metrics,
+        server_pid=start.server_pid,
+        started_at=start.started_at,
+    )
+
+
+def _gateway_specs(start: ControlStart) -> tuple[ProcessSpec, ...]:
+    specs = []
+    for number in range(1, start.settings.workers + 1):
+        name = f"gateway-{number}"
+        hello = GatewayStart(name=name, settings=start.settings, run=start.run, control=control_socket(start.sockets))
+        said = msgspec.json.encode(hello).decode()
+        specs.append(ProcessSpec(name, "gateway", python("gateway"), said, is_essential=True))
+    return tuple(specs)
+
+
+def _replica_launcher(settings: ServeSettings) -> Launch:
+    from limen.runtime.placement.process.start import COMMAND, ReplicaStart, replica_environment
+
+    def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
+        resources = opened.serving.resources
+        hello = ReplicaStart(
+            root=opened.root,
+            version=number,
+            trust_code=settings.trust_code,
+            socket=path,
+            memory_mb=resources.memory_mb,
+            cpus=resources.cpus,
+        )
+        return ProcessSpec(
+            name,
+            "replica",
+            COMMAND,
+            msgspec.json.encode(hello).decode(),
+            replica_environment(resources.cpus),
+            budget=REPLICA_BUDGET,
+        )
+
+    return launch
+
+
+async def _serve_metrics(settings: ServeSettings, control: ControlPlane) -> None:
+    """Serve the metrics of all processes until cancelled."""
+    from limen.gateway.http.metrics_app import MetricsApplication
+    from limen.gateway.http.server import HttpServer
+    from limen.serving.metrics_text import metrics_text
+
+    server = HttpServer(MetricsApplication(lambda: metrics_text(control), allowed_hosts(settings.host)), settings.http)
+    try:
+        await server.start(shared_listener(settings.host, settings.metrics_port))
+        await asyncio.Event().wait()
+    finally:
+        await server.stop()

@@ -1,0 +1,191 @@
+"""A gateway process, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from limen.app.process import (
+    allowed_hosts,
+    configure_logging,
+    end_by,
+    freeze_garbage,
+    run_loop,
+    say_first,
+    stop_on_signals,
+    tune_process,
+)
+from limen.app.starts import GatewayStart
+from limen.contracts.errors import Reason
+from limen.gateway.grpc.server import GrpcServer
+from limen.gateway.http.app import HttpApplication
+from limen.gateway.http.server import HttpServer
+from limen.runtime.manager import VersionManager
+from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.placement.process import ProcessPlacement
+from limen.serving import run_folder
+from limen.serving.dataplane import DataPlane
+from limen.serving.gatewaylink import GatewayLink
+from limen.serving.messages import Failure, FirstWord
+from limen.serving.startup import shared_listener, shown_address
+from limen.serving.statistics import Statistics
+from limen.telemetry.logs import RequestLog
+from limen.telemetry.metrics import Metrics
+from limen.telemetry.metrics_file import SUFFIX
+from limen.telemetry.totals import read_folder
+
+LOG = logging.getLogger("limen")
+LOG_FLUSH_S = 0.25
+LAST_S = 30.0
+"""How long a gateway without a supervisor may take to drain."""
+
+
+def main() -> None:
+    """Run a gateway: `GatewayStart` comes on standard input, and whether it is ready goes to standard output."""
+    configure_logging()
+    start = msgspec.json.decode(sys.stdin.buffer.readline(), type=GatewayStart)
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop.set, lambda: None)
+
+        def orphaned() -> None:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            stop.set()
+            end_by(LAST_S)
+
+        # Standard input closes when the supervisor dies, however it dies.
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), orphaned)
+        await run_gateway(start, stop, say_first)
+
+    run_loop(work())
+
+
+async def run_gateway(start: GatewayStart, stop: asyncio.Event, say: Callable[[FirstWord], None]) -> None:
+    """Follow the snapshots of control and serve them until told to stop; then drain.
+
+    Args:
+        start: who this is and where control is.
+        stop: set from outside.
+        say: told once that the ports are open, or why they stay closed.
+    """
+    tune_process()
+    gateway = _Gateway(start)
+    try:
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(gateway.link.run()), group.create_task(gateway.watch_itself())]
+            failures = await _unless(stop, gateway.link.until_usable())
+            if failures:
+                # Control knows, too, and ends the server.
+                say(FirstWord(failed=Failure("; ".join(failures), reason=Reason.INVALID_PACKAGE.value)))
+            elif failures is not None:
+                freeze_garbage()
+                try:
+                    await gateway.open()
+                    say(FirstWord(ready={"grpc_engine": gateway.grpc.engine}))
+                except OSError as exc:
+                    say(FirstWord(failed=Failure(f"{start.name} cannot listen: {exc.strerror or exc}")))
+            await stop.wait()
+            await gateway.drain()
+            for task in background:
+                task.cancel()
+    finally:
+        await gateway.close()
+
+
+class _Gateway:
+    """Everything in one gateway process."""
+
+    def __init__(self, start: GatewayStart) -> None:
+        settings = self._settings = start.settings
+        self._metrics_folder = run_folder.metrics(start.run)
+        self._metrics = _open_metrics(start.name, self._metrics_folder)
+        self._log = RequestLog(successes=settings.access_log)
+        shared = ProcessPlacement(trust_code=settings.trust_code, on_poison=self._poisoned)
+        is_shared = settings.placement == "process"
+        placement = shared if is_shared else InlinePlacement(trust_code=settings.trust_code)
+        self._versions = VersionManager(placement, on_change=self._changed, counts=self._metrics.runtime)
+        self._plane = DataPlane(self._versions, metrics=self._metrics)
+        self._plane.statistics = Statistics(self._plane, lambda: read_folder(self._metrics_folder))
+        self.link = GatewayLink(
+            start.name,
+            start.control,
+            start.run,
+            self._versions,
+            replicas=shared if is_shared else None,
+            is_draining=lambda: self._plane.is_draining,
+        )
+        target = shown_address(settings.host, settings.grpc_port)
+        application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
+        self._http = HttpServer(application, settings.http)
+        self.grpc = GrpcServer(self._plane, settings.grpc)
+        self._is_open = False
+
+    async def open(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: an address cannot be used.
+        """
+        settings = self._settings
+        await self._http.start(shared_listener(settings.host, settings.http_port))
+        await self.grpc.start(settings.host, settings.grpc_port)
+        self._is_open = True
+
+    async def drain(self) -> None:
+        """Be ready no more, take nothing new, and answer what is in hand."""
+        self._plane.is_draining = True
+        self._changed()
+        await asyncio.gather(self._http.stop(), self.grpc.stop(self._settings.http.drain_s))
+        self._is_open = False
+
+    async def close(self) -> None:
+        """Let go of every version, and write what is left to be written."""
+        await self._versions.close()
+        self._log.close()
+        self._metrics.close()
+
+    async def watch_itself(self) -> None:
+        """Write the log and note how things stand, until cancelled."""
+        while True:
+            await asyncio.sleep(LOG_FLUSH_S)
+            self._log.flush()
+            in_flight = sum(s.leases for m in self._versions.models() for s in self._versions.statuses(m))
+            self._metrics.process.observe(
+                connections=len(self._http.connections), in_flight=in_flight, dropped_lines=self._log.dropped
+            )
+
+    def _changed(self) -> None:
+        self.link.changed()
+        if self._is_open:
+            self.grpc.refresh_health()
+
+    def _poisoned(self, fingerprint: str) -> None:
+        self.link.poison(fingerprint)
+
+
+def _open_metrics(name: str, folder: Path) -> Metrics:
+    """Return where this process counts: its own file, or the other one while its predecessor still counts there."""
+    for own in (name, f"{name}b"):
+        with contextlib.suppress(OSError):
+            return Metrics(folder / f"{own}{SUFFIX}")
+    LOG.warning("%s cannot count where others can read it", name)
+    return Metrics()
+
+
+async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, list[str]]) -> list[str] | None:
+    """Return what is waited for, or None when `stop` comes first."""
+    asked, stopped = asyncio.ensure_future(waiting), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((asked, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return asked.result() if asked.done() else None
+    finally:
+        asked.cancel()
+        stopped.cancel()

@@ -1,0 +1,94 @@
+"""What every process of a server does to itself: its event loop, its signals, its log, its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from limen.serving.messages import FirstWord, line
+
+
+def python(module: str) -> tuple[str, ...]:
+    """Return the command of a process that begins in `main` of a module of this package."""
+    # Safe path: a module that happens to lie in the working directory is not ours.
+    return (sys.executable, "-P", "-c", f"from limen.app.{module} import main; main()")
+
+
+def run_loop(main: Any) -> None:
+    """Run a coroutine on the fastest event loop there is."""
+    try:
+        import uvloop  # not on every platform
+    except ImportError:
+        asyncio.run(main)
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+def stop_on_signals(stop: Callable[[], None], kill: Callable[[], None]) -> None:
+    """Call `stop` at the first SIGINT or SIGTERM; the second one calls `kill` and ends the process on the spot."""
+    is_stopping = False
+
+    def stop_or_die(number: int) -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            kill()
+            os._exit(128 + number)
+        is_stopping = True
+        stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop_or_die, number)
+
+
+def end_by(seconds: float) -> None:
+    """End this process at the latest then, whatever it waits for: it was told to end, and nobody may be left to kill it."""
+    asyncio.get_running_loop().call_later(seconds, os._exit, 1)
+
+
+def say(data: bytes) -> None:
+    """Say a line to the supervisor, which always listens."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def say_first(word: FirstWord) -> None:
+    """Say the first word of a process."""
+    say(line(word))
+
+
+def configure_logging() -> None:
+    """Send warnings and worse to standard error, one line each."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def tune_process() -> None:
+    """Keep large buffers on the heap: giving each back to the system costs a page fault per 4 KiB when it is next needed.
+
+    glibc only; elsewhere nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        for option, value in ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20)):  # trim and mmap thresholds, top pad
+            libc.mallopt(option, value)
+
+
+def freeze_garbage() -> None:
+    """Keep what is loaded out of every later garbage collection, and collect the rest less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def allowed_hosts(host: str) -> frozenset[str]:
+    """Return the names a server on loopback may be addressed by."""
+    return frozenset({"localhost", "127.0.0.1", "::1", host.lower()})

@@ -1,0 +1,151 @@
+"""Makes good what a dying replica loses: what it had not begun goes to another one, what it was running is tried again one by one.
+
+Nobody is failed for the death of a replica but the request that is proven to cause it (`suspects`), streams, whose callers have had a
+part of the answer, and who would wait too long. Called by `pool`, which does the sending.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from limen.contracts.errors import DeadlineExceeded, LimenError, ModelFailed, Unavailable
+from limen.contracts.inference import InferenceRequest, InferenceResponse, Outcome
+from limen.runtime.placement.process.suspects import Suspects, poisoned
+from limen.runtime.placement.process.work import Stream, Work
+
+LOG = logging.getLogger("limen.runtime")
+MAX_LOSSES: Final = 3
+"""Replicas that may end before they begin with a batch, until it is given up."""
+WAIT_S: Final = 30.0
+"""How long work waits for a replica when it has no deadline."""
+ENDED: Final = "the model's process ended"
+
+
+class Recovery:
+    """The work of one pool that waits for a replica to be tried again."""
+
+    def __init__(
+        self, suspects: Suspects, start: Callable[[Work], None], answered: Callable[[Work], None], label: str
+    ) -> None:
+        """Prepare.
+
+        Args:
+            suspects: remembers who was in hand at a crash.
+            start: sends work to a replica, if one is connected.
+            answered: takes work that has all its outcomes.
+            label: the version, for the log.
+        """
+        self.crashes = 0
+        """Replicas that ended while they were running something of this gateway."""
+        self._suspects = suspects
+        self._start = start
+        self._answered = answered
+        self._label = label
+        self._waiting: deque[tuple[Work, float]] = deque()
+        """Work, and until when it waits."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
+
+    def lost(self, works: Iterable[Work], streams: Iterable[Stream], running: int) -> None:
+        """Take what a replica had when it ended; `running` is the call it was at (0: none; -1: unknown, so every one)."""
+        for work in works:
+            work.link = None
+            if running in (work.call, -1):
+                self._crashed(work)
+                continue
+            work.losses += 1
+            if work.losses > MAX_LOSSES:
+                self.give_up(work, ModelFailed(ENDED))
+            else:
+                # Before the suspects: they may end the next replica as well.
+                self.wait(work, is_first=True)
+        for stream in streams:
+            stream.link = None
+            if running in (stream.call, -1):
+                self.crashes += 1
+                self._suspects.crashed((stream.request,), was_alone=True)
+            stream.end(ModelFailed(ENDED))
+
+    def last_words(self, request: InferenceRequest) -> None:
+        """Count the end of a replica whose model ran out of memory on a request; the request is answered."""
+        self.crashes += 1
+        self._suspects.crashed((request,), was_alone=True)
+
+    def _crashed(self, work: Work) -> None:
+        """Try the members of a batch one by one. One that was alone gets a second try, and is quarantined after that."""
+        self.crashes += 1
+        batch = work.batch
+        if work.is_unwanted:
+            self._suspects.crashed(batch, was_alone=len(batch) == 1)
+        elif self._suspects.crashed(batch, was_alone=len(batch) == 1):
+            self.give_up(work, poisoned())
+        elif len(batch) == 1:
+            self.wait(work)
+        else:
+            LOG.warning("%s: a replica ended in a run of %d requests", self._label, len(batch))
+            for index, request in enumerate(batch):
+                if not work.results or work.results[index] is None:
+                    child = Work((request,), work.deadline, _ignore, work, index)
+                    work.children.append(child)
+                    self.wait(child)
+
+    def wait(self, work: Work, *, is_first: bool = False) -> None:
+        """Keep work until a replica is free, its deadline at the most."""
+        item = work, min(work.deadline.at, time.monotonic() + WAIT_S)
+        if is_first:
+            self._waiting.appendleft(item)
+        else:
+            self._waiting.append(item)
+
+    def start_next(self) -> None:
+        """Send the first that waits; answer it when it is too late for that."""
+        work, until = self._waiting.popleft()
+        if until <= time.monotonic():
+            self._late(work)
+        elif not work.is_unwanted:
+            self._start(work)
+
+    def expire(self, now: float) -> None:
+        """Answer who has waited too long."""
+        late = [work for work, until in self._waiting if until <= now]
+        if late:
+            self._waiting = deque(item for item in self._waiting if item[1] > now)
+            for work in late:
+                self._late(work)
+
+    def clear(self) -> list[Work]:
+        """Return what waits and forget it."""
+        found = [work for work, _ in self._waiting]
+        self._waiting.clear()
+        return found
+
+    def answered(self, work: Work) -> Work | None:
+        """Return the batch whose outcomes are all there now: the work itself, or the batch it is a member of; None for not yet."""
+        parent = work.parent
+        if parent is None:
+            return work
+        if isinstance(work.results[0], InferenceResponse):
+            self._suspects.cleared(work.batch[0])
+        parent.settle(work.index, work.results)
+        return parent if parent.missing == 0 else None
+
+    def give_up(self, work: Work, exc: LimenError) -> None:
+        """Answer what is missing with an error."""
+        work.results = [exc if outcome is None else outcome for outcome in work.results or [None] * len(work.batch)]
+        work.missing = 0
+        self._answered(work)
+
+    def _late(self, work: Work) -> None:
+        is_late = work.deadline.at <= time.monotonic()
+        self.give_up(work, DeadlineExceeded() if is_late else Unavailable(retry_after_s=1.0))
+
+
+def _ignore(outcomes: Sequence[Outcome]) -> None:
+    """Take the outcome of a member, which goes to its batch."""

@@ -1,0 +1,85 @@
+"""What a replica process is told when it starts, and what it says once: one JSON line each.
+
+Called by whoever starts replicas (`own` here, the control process in production) and by `replica`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import msgspec
+
+COMMAND: Final = (sys.executable, "-c", "from limen.runtime.placement.process.replica import main; main()")
+"""Starts a replica; `ReplicaStart` goes to its standard input, which stays open for as long as it should live."""
+OOM_STATUS: Final = 86
+"""The exit status of a replica whose model wanted more memory than it may have."""
+RECYCLE_AT: Final = 0.9
+"""The share of its memory at which a replica is replaced, before it reaches the limit and fails a request."""
+
+
+class ReplicaStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One replica to be."""
+
+    root: str
+    """Folder of the package."""
+    version: str
+    trust_code: bool
+    """Whether code that the package brings may run."""
+    socket: str
+    """Path of the Unix socket to listen on; what lies there is replaced."""
+    memory_mb: int | None = None
+    """Mebibytes of heap and anonymous memory; None for no limit."""
+    cpus: int = 1
+    """Cores it is meant to use."""
+    isolate: bool = True
+    """Take away the network, privileges and, where possible, the user id."""
+    pin: bool = False
+    """Also bind it to `cpus` cores. The scheduler does better as long as replicas do not outnumber the cores."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The package is loaded and the socket listens."""
+
+    load_s: float
+    can_stream: bool
+    isolation: tuple[str, ...]
+    """What holds of: no-network, no-new-privs, uid, no-capabilities."""
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The package cannot be loaded."""
+
+    message: str
+    """Catalogue text."""
+    reason: str
+
+
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one line on standard output; one of the two is set."""
+
+    ready: Ready | None = None
+    failed: Failed | None = None
+
+
+def replica_environment(cpus: int) -> dict[str, str]:
+    """Return the variables a replica needs on top of its parent's: native thread pools as large as its share of the machine."""
+    threads = str(max(1, cpus))
+    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), threads)
+    # The replica raises this one itself, see `isolation.set_blas_threads`.
+    found["OPENBLAS_NUM_THREADS"] = "1" if sys.platform == "linux" else threads
+    # Idle pool threads sleep: spinning ones take the cores of the other replicas.
+    found["OMP_WAIT_POLICY"] = "PASSIVE"
+    return found
+
+
+def resident_share(pid: int, memory_mb: int) -> float:
+    """Return how much of its memory limit a replica uses, from 0 to 1; 0 where the platform does not tell."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123 - read on every check
+            for line in file:
+                if line.startswith(b"VmData:"):
+                    return int(line.split()[1]) / 1024 / memory_mb
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return 0.0

@@ -1,0 +1,75 @@
+"""Which requests kill replicas. A request that was alone in hand at a second crash is quarantined: it is not run any more.
+
+Requests are known by a fingerprint of their tensors and parameters, so that the same request is the same whoever sends it and through
+which gateway. Called by `pool`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import numpy as np
+
+from limen.contracts.errors import ModelFailed, Reason
+from limen.contracts.inference import InferenceRequest
+
+MAX_SUSPECTS: Final = 4096
+"""Fingerprints that are remembered after one crash; the oldest are forgotten."""
+
+
+def fingerprint(request: InferenceRequest) -> str:
+    """Return 32 hexadecimal digits that stand for a request's tensors and parameters."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(request.inputs):
+        array = request.inputs[name]
+        digest.update(repr((name, array.dtype.name, array.shape)).encode())
+        if array.dtype.kind == "O":
+            digest.update(repr(array.ravel().tolist()).encode("utf-8", "surrogatepass"))
+        else:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    if request.parameters:
+        digest.update(repr(sorted(request.parameters.items(), key=lambda item: item[0])).encode("utf-8", "replace"))
+    return digest.hexdigest()
+
+
+def poisoned() -> ModelFailed:
+    """Return what a quarantined request is answered with."""
+    return ModelFailed(
+        "this request has ended the model's process twice and is not run again", reason=Reason.MODEL_CRASH
+    )
+
+
+class Suspects:
+    """Counts crashes by fingerprint."""
+
+    def __init__(self, on_poison: Callable[[str], None]) -> None:
+        """Tell `on_poison` about every fingerprint that is quarantined here."""
+        self.quarantined: set[str] = set()
+        self._crashes: dict[str, int] = {}
+        self._on_poison = on_poison
+
+    def crashed(self, requests: Iterable[InferenceRequest], *, was_alone: bool) -> bool:
+        """Count a crash for everyone who was in hand; return whether the one that was alone is quarantined now."""
+        is_poison = False
+        for request in requests:
+            mark = fingerprint(request)
+            count = self._crashes.pop(mark, 0) + 1
+            if was_alone and count > 1:
+                is_poison = True
+                self.quarantined.add(mark)
+                self._on_poison(mark)
+            else:
+                self._crashes[mark] = count
+        while len(self._crashes) > MAX_SUSPECTS:
+            del self._crashes[next(iter(self._crashes))]
+        return is_poison
+
+    def cleared(self, request: InferenceRequest) -> None:
+        """Forget a suspect that was answered when it was tried again."""
+        self._crashes.pop(fingerprint(request), None)
+
+    def is_quarantined(self, request: InferenceRequest) -> bool:
+        """Return whether a request may not be run."""
+        return bool(self.quarantined) and fingerprint(request) in self.quarantined

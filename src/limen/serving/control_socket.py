@@ -1,0 +1,95 @@
+"""The door of the control process: gateways and commands come in by one Unix socket that only its owner can open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from limen.serving.controlplane import ControlPlane
+from limen.serving.messages import (
+    MAX_LINE_BYTES,
+    AskReload,
+    AskStatus,
+    FromClient,
+    Hello,
+    Poison,
+    Report,
+    Wake,
+    line,
+)
+
+LOG = logging.getLogger("limen.control")
+
+
+class ControlSocket:
+    """Lets gateways and commands talk to a control plane."""
+
+    def __init__(self, control: ControlPlane) -> None:
+        """Prepare to listen; `open` does."""
+        self._control = control
+        self._gateways: dict[int, asyncio.StreamWriter] = {}
+        control.push = self._push
+
+    @contextlib.asynccontextmanager
+    async def open(self, path: str) -> AsyncIterator[None]:
+        """Listen while the block runs. A socket that an earlier control process has left is replaced."""
+        Path(path).unlink(missing_ok=True)  # noqa: ASYNC240  once in a process's life
+        server = await asyncio.start_unix_server(self._serve, path, limit=MAX_LINE_BYTES)
+        Path(path).chmod(0o600)  # noqa: ASYNC240  as above
+        try:
+            yield
+        finally:
+            server.close()
+            for writer in self._gateways.values():
+                writer.close()
+
+    def _push(self, data: bytes) -> None:
+        for writer in self._gateways.values():
+            writer.write(data)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end; a client that talks nonsense is left alone."""
+        try:
+            message = await _read(reader)
+            if isinstance(message, Hello):
+                await self._serve_gateway(message, reader, writer)
+            elif isinstance(message, AskStatus):
+                writer.write(line(self._control.status()))
+            elif isinstance(message, AskReload):
+                writer.write(line(await self._control.reload(message.model, message.package)))
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+        except (ConnectionError, ValueError) as exc:  # msgspec's errors are ValueErrors
+            LOG.info("a connection to control ended early: %s", exc)
+        finally:
+            writer.close()
+
+    async def _serve_gateway(self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        control, fleet = self._control, self._control.fleet
+        self._gateways[hello.pid] = writer
+        fleet.link(hello.name, hello.pid)
+        try:
+            writer.write(control.apply_line())
+            while (message := await _read(reader)) is not None:
+                if isinstance(message, Report):
+                    fleet.take_report(hello.pid, message)
+                elif isinstance(message, Wake):
+                    fleet.wake(message.model, message.version)
+                elif isinstance(message, Poison):
+                    fleet.quarantine(message.fingerprint)
+                control.wake_up()
+        finally:
+            if self._gateways.get(hello.pid) is writer:
+                del self._gateways[hello.pid]
+                fleet.unlink(hello.pid)
+                control.wake_up()
+
+
+async def _read(reader: asyncio.StreamReader) -> FromClient | None:
+    said = await reader.readline()
+    return msgspec.json.decode(said, type=FromClient) if said else None

@@ -1,0 +1,174 @@
+"""What control knows of models, versions, replicas and gateways: plain records, changed by `serving.fleet` only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+from limen.contracts.snapshot import ServedVersion
+from limen.packaging.manifest import Serving
+from limen.runtime.lifecycle import State, VersionStatus
+from limen.runtime.placement.process.start import OOM_STATUS
+from limen.runtime.scaling import ScalingState
+from limen.serving.messages import FirstWord, ModelSummary, ProcessPhase, ProcessSpec, Report
+
+DEATH_WINDOW_S = 600.0
+MAX_OOMS = 3
+"""How often a version may run out of memory within the window and still be started again."""
+
+
+class Phase(StrEnum):
+    """Where a version is on its way into and out of use."""
+
+    STARTING = "STARTING"
+    """Its replicas are loading; gateways do not know of it yet."""
+    OFFERED = "OFFERED"
+    """In the snapshot; gateways are getting it ready beside the one before."""
+    LIVE = "LIVE"
+    """Every gateway answers with it."""
+    RETIRING = "RETIRING"
+    """No longer wanted; its replicas stay while a gateway holds it."""
+    FAILED = "FAILED"
+    """Did not come into use; the reason is kept and shown."""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A package that was verified and may be served."""
+
+    model: str
+    root: str
+    digest: str
+    origin: str
+    serving: Serving
+    summary: ModelSummary
+
+
+@dataclass(slots=True)
+class Replica:
+    """One wanted replica."""
+
+    name: str
+    path: str
+    """Of its socket."""
+    spec: ProcessSpec
+    phase: ProcessPhase = ProcessPhase.STARTING
+    pid: int = 0
+    word: FirstWord | None = None
+    status: int | None = None
+    share: float = 0.0
+    """How much it uses of the memory it may use, up to 1."""
+    growth: tuple[float, float] = (0.0, 0.0)
+    """By how much that grew in a second, at the last two looks."""
+    end: str = ""
+    """How its process ended the last time."""
+    was_ready: bool = False
+    """Whether it has been ready once; then gateways may know it, and its socket comes back with it."""
+    replaces: str = ""
+    """The replica whose place it takes because that one has grown too large."""
+    leaves_after: int = 0
+    """The first revision without it; 0 while it is to stay."""
+    leaves_by: float = 0.0
+
+    @property
+    def is_staying(self) -> bool:
+        """Whether it is part of what should run."""
+        return not self.leaves_after
+
+    @property
+    def failure(self) -> str:
+        """Why it did not become ready; empty while it may still."""
+        if self.word is not None and self.word.failed is not None:
+            return self.word.failed.message
+        if self.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and not self.was_ready:
+            if self.status == OOM_STATUS:
+                return "the model needs more memory to load than it may use"
+            return f"the model's process ended while it was loading (status {self.status})"
+        return ""
+
+
+@dataclass(slots=True)
+class Version:
+    """One version of a model."""
+
+    number: str
+    opened: Opened
+    since: float
+    """When its phase began."""
+    phase: Phase = Phase.STARTING
+    reason: str = ""
+    revision: int = 0
+    """The first revision in which it is offered, or no longer wanted."""
+    was_offered: bool = False
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    started: int = 0
+    """How many replicas it has had, for their names."""
+    scaling: ScalingState | None = None
+    """What the scaling rule remembers."""
+    load_s: float = 0.0
+    """How long its last replica took to load."""
+    busy_at: float = -1.0
+    """When it last had a request; negative before that is known."""
+    requests: float = 0.0
+    """How many it has had."""
+    recycled_at: float = -math.inf
+    """When a replica that had grown too large was last replaced."""
+    recycle_pause_s: float = 0.0
+    """How long the next one waits after that."""
+    ooms: list[float] = field(default_factory=list)
+    block: str = ""
+    """Why no replica is started for the time being."""
+    blocked_until: float = 0.0
+    is_woken: bool = False
+    """A request waits for it and it has no replica."""
+
+    def staying(self) -> list[Replica]:
+        """Return the replicas that should go on."""
+        return [r for r in self.replicas.values() if r.is_staying]
+
+    def served(self) -> ServedVersion:
+        """Return how gateways are told of it."""
+        opened = self.opened
+        if self.phase is Phase.FAILED:
+            return ServedVersion(self.number, opened.root, opened.digest, opened.origin, failure=self.reason)
+        paths = tuple(r.path for r in self.staying() if r.was_ready)
+        failure = "" if paths else self.block
+        return ServedVersion(self.number, opened.root, opened.digest, opened.origin, paths, failure)
+
+
+@dataclass(slots=True)
+class Model:
+    """One model and its versions, oldest first."""
+
+    name: str
+    versions: dict[str, Version] = field(default_factory=dict)
+    last_number: int = 0
+    problem: str = ""
+    """Why the last package that was given for it could not be opened."""
+
+    def find(self, phase: Phase) -> Version | None:
+        """Return the newest version in a phase."""
+        return next((v for v in reversed(self.versions.values()) if v.phase is phase), None)
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One gateway process."""
+
+    name: str
+    pid: int
+    phase: ProcessPhase = ProcessPhase.STARTING
+    is_linked: bool = False
+    report: Report | None = None
+
+    def status(self, model: str, number: str) -> VersionStatus | None:
+        """Return what it reports of a version."""
+        versions = self.report.versions if self.report is not None else ()
+        return next((s for s in versions if s.model == model and s.version == number), None)
+
+    def holds(self, model: str, number: str) -> bool:
+        """Whether it may still send requests to a version."""
+        status = self.status(model, number)
+        return status is not None and status.state not in (State.FAILED, State.UNLOADED)

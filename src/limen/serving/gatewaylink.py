@@ -1,0 +1,305 @@
+"""A gateway's end of the control socket: follows snapshots, and reports what it has.
+
+Run by `limen.app` beside the servers of a gateway. It never holds up a request: what a snapshot asks for is loaded and let go in tasks
+of its own. A gateway that loses control goes on with the snapshot it has and connects again; one that starts without control reads the
+last snapshot from disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from limen.contracts.errors import LimenError
+from limen.contracts.snapshot import ServedVersion, Snapshot
+from limen.packaging.archive import Package
+from limen.runtime.lifecycle import State, VersionStatus
+from limen.runtime.manager import VersionManager
+from limen.serving import run_folder
+from limen.serving.messages import MAX_LINE_BYTES, Apply, Hello, Poison, Report, Wake, line
+from limen.serving.opening import package_of
+
+LOG = logging.getLogger("limen.gateway")
+CONNECT_S = 2.0
+RECONNECT_S = 0.25
+REPORT_S = 1.0
+WAKE_POLL_S = 0.02
+"""How often a version without replicas is looked at; only then there is such a look at all."""
+RETRY_S = 2.0
+"""How long after a failed load of a version that should work it is tried again, at first; then twice as long each time."""
+MAX_RETRY_S = 30.0
+OPEN_S = 10.0
+"""How long a gateway of a server that has been ready waits for its last models before it opens its ports without them."""
+_LOADING = (State.NEW, State.LOADING, State.WARMING)
+
+
+class Replicas(Protocol):
+    """What of a placement follows snapshots."""
+
+    def set_replicas(self, model: str, version: str, paths: Sequence[str]) -> None:
+        """Use the replicas behind these sockets for a version."""
+        ...
+
+    def set_quarantined(self, fingerprints: Iterable[str]) -> None:
+        """Run these requests no more."""
+        ...
+
+
+class GatewayLink:
+    """Keeps one gateway at the newest snapshot."""
+
+    def __init__(
+        self,
+        name: str,
+        control: str,
+        run: str,
+        versions: VersionManager,
+        *,
+        replicas: Replicas | None = None,
+        is_draining: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Prepare to follow; `run` does it.
+
+        Args:
+            name: of this process.
+            control: path of the control socket.
+            run: the server's folder, with the last snapshot.
+            versions: what is steered.
+            replicas: follows the replicas of versions; None when they live in this process.
+            is_draining: whether the gateway is about to end.
+        """
+        self._hello = Hello(name, os.getpid())
+        self._control = control
+        self._run_folder = run
+        self._versions = versions
+        self._replicas = replicas
+        self._is_draining = is_draining
+        self.snapshot: Snapshot | None = None
+        self._is_first = False
+        self._packages: dict[tuple[str, str], Package] = {}
+        self._followed: dict[str, tuple[str, ...]] = {}
+        self._retries: dict[tuple[str, str], tuple[float, float]] = {}
+        self._woken: set[tuple[str, str]] = set()
+        self._writer: asyncio.StreamWriter | None = None
+        self._report_due = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Follow and report until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._listen_always())
+            group.create_task(self._report_always())
+            if self._replicas is not None:
+                group.create_task(self._wake_always())
+
+    def changed(self) -> None:
+        """Say that a version, or the gateway itself, has changed."""
+        self._report_due.set()
+        self._moved.set()
+
+    def wake(self, model: str, version: str) -> None:
+        """Tell control that a request waits for a version without replicas."""
+        self._tell(Wake(model, version))
+
+    def poison(self, fingerprint: str) -> None:
+        """Tell control of a request that has killed a replica."""
+        self._tell(Poison(fingerprint))
+
+    async def until_usable(self) -> list[str]:
+        """Return when the first snapshot has been followed; the answer names what prevents the server's very start.
+
+        A gateway that joins a server that was ready before does not stay away because of one model: others can be called.
+        """
+        begun = time.monotonic()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_S):
+                    await self._moved.wait()
+            self._moved.clear()
+            if self.snapshot is None:
+                begun = time.monotonic()
+                continue
+            failed: list[str] = []
+            is_waiting = has_ready = False
+            for model in self.snapshot.models:
+                statuses = self._versions.statuses(model.name)
+                if any(s.state is State.READY for s in statuses):
+                    has_ready = True
+                elif any(s.state is State.FAILED for s in statuses):
+                    failed += [f"{model.name}: {s.reason}" for s in statuses if s.state is State.FAILED]
+                else:
+                    is_waiting = True
+            if not is_waiting:
+                return failed if self._is_first else []
+            if not self._is_first and has_ready and time.monotonic() - begun > OPEN_S:
+                return []
+
+    # -- snapshots ---------------------------------------------------------------------------------------------------------
+
+    def apply(self, snapshot: Snapshot, *, is_first: bool = False) -> None:
+        """Work towards a snapshot from now on."""
+        self._is_first = is_first
+        # Also after a reconnection: what was said to the control process before may be lost.
+        self._woken.clear()
+        if self.snapshot is not None and snapshot.revision <= self.snapshot.revision:
+            return
+        self.snapshot = snapshot
+        if self._replicas is not None:
+            self._replicas.set_quarantined(snapshot.quarantined)
+            for model in snapshot.models:
+                for version in model.versions:
+                    if not version.failure:
+                        self._replicas.set_replicas(model.name, version.number, version.replicas)
+        self._follow()
+        self.changed()
+
+    def _follow(self) -> None:
+        """Ask the version manager for what the snapshot wants, as far as that can be asked for now."""
+        if self.snapshot is None:
+            return
+        plan = {model.name: self._wanted(model.name, model.versions) for model in self.snapshot.models}
+        plan |= {name: () for name in self._versions.models() if name not in plan}
+        if plan == self._followed:
+            return
+        self._followed = plan
+        served = {(m.name, v.number): v for m in self.snapshot.models for v in m.versions}
+        for name, numbers in plan.items():
+            known = {s.version for s in self._versions.statuses(name)}
+            packages = {n: self._package(name, served[name, n]) for n in numbers}
+            self._versions.set_aspired(name, packages)
+            for number, package in packages.items():
+                if served[name, number].failure and number not in known:
+                    self._versions.set_failed(name, number, package, served[name, number].failure)
+        self._packages = {key: package for key, package in self._packages.items() if key in served}
+        if self._group is not None:
+            self._group.create_task(self._settle())
+
+    def _wanted(self, model: str, versions: tuple[ServedVersion, ...]) -> tuple[str, ...]:
+        """Return the versions of a model to ask for now; what has to be loaded anew, or shown as failed, is let go first."""
+        statuses = {s.version: s for s in self._versions.statuses(model)}
+        has_ready = any(s.state is State.READY for s in statuses.values())
+        wanted = []
+        for version in versions:
+            status = statuses.get(version.number)
+            if (
+                status is None
+                or (not version.failure and status.state is not State.FAILED)
+                or (
+                    status.state is State.FAILED
+                    and (version.failure or has_ready or not self._is_due(model, version, status))
+                )
+            ):
+                wanted.append(version.number)
+        return tuple(wanted)
+
+    def _is_due(self, model: str, version: ServedVersion, status: VersionStatus) -> bool:
+        """Whether a version that failed here and should work is to be tried again now."""
+        now = time.monotonic()
+        at, pause = self._retries.get((model, version.number), (0.0, RETRY_S))
+        if not at:
+            self._retries[model, version.number] = now + pause, pause
+            return False
+        if now < at:
+            return False
+        LOG.warning("%s version %s is loaded again after: %s", model, version.number, status.reason)
+        pause = min(2 * pause, MAX_RETRY_S)
+        self._retries[model, version.number] = now + pause, pause
+        return True
+
+    async def _settle(self) -> None:
+        await self._versions.settle()
+        self.changed()
+        self._follow()
+
+    def _package(self, model: str, version: ServedVersion) -> Package:
+        found = self._packages.get((model, version.number))
+        if found is None:
+            found = self._packages[model, version.number] = package_of(version)
+        return found
+
+    # -- control -----------------------------------------------------------------------------------------------------------
+
+    async def _listen_always(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    reader, writer = await asyncio.open_unix_connection(self._control, limit=MAX_LINE_BYTES)
+            except (OSError, TimeoutError):
+                self._read_from_disk()
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            try:
+                writer.write(line(self._hello) + line(self._report()))
+                self._writer = writer
+                while said := await reader.readline():
+                    message = msgspec.json.decode(said, type=Apply)
+                    self.apply(message.snapshot, is_first=message.is_first)
+            except (OSError, ValueError) as exc:  # msgspec's errors are ValueErrors
+                LOG.info("the connection to control ended: %s", exc)
+            finally:
+                self._writer = None
+                writer.close()
+            await asyncio.sleep(RECONNECT_S)
+
+    def _read_from_disk(self) -> None:
+        if self.snapshot is None and (snapshot := run_folder.read_snapshot(self._run_folder)) is not None:
+            LOG.info("control does not answer: serving revision %d from disk", snapshot.revision)
+            self.apply(snapshot)
+
+    async def _report_always(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_S):
+                    await self._report_due.wait()
+            self._report_due.clear()
+            # Control may be there and not answer, which is as good as away.
+            self._read_from_disk()
+            try:
+                self._follow()
+            except (LimenError, OSError):
+                LOG.exception("a snapshot cannot be followed")
+            self._tell(self._report())
+
+    async def _wake_always(self) -> None:
+        """Tell control, once for each snapshot, of versions that requests wait for and that have no replicas."""
+        while True:
+            idle = self._without_replicas()
+            if not idle:
+                await asyncio.sleep(REPORT_S / 4)
+                continue
+            busy = {(load.model, load.version) for load in self._versions.loads() if load.waiting}
+            for model in {model for model, _ in idle}:
+                statuses = self._versions.statuses(model)
+                busy |= {(model, s.version) for s in statuses if s.leases or s.state in _LOADING}
+            for key in busy & idle - self._woken:
+                self._woken.add(key)
+                self.wake(*key)
+            await asyncio.sleep(WAKE_POLL_S)
+
+    def _without_replicas(self) -> set[tuple[str, str]]:
+        models = () if self.snapshot is None else self.snapshot.models
+        return {(m.name, v.number) for m in models for v in m.versions if not v.replicas and not v.failure}
+
+    def _report(self) -> Report:
+        return Report(
+            self.snapshot.revision if self.snapshot is not None else 0,
+            tuple(s for model in self._versions.models() for s in self._versions.statuses(model)),
+            tuple(self._versions.loads()),
+            self._is_draining(),
+        )
+
+    def _tell(self, message: Report | Wake | Poison) -> None:
+        """Say something to control; without it, nobody has to know."""
+        writer = self._writer
+        if writer is not None and not writer.is_closing():
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                writer.write(line(message))

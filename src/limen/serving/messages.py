@@ -1,0 +1,307 @@
+"""What the processes of one server say to each other: JSON, one message a line.
+
+Three conversations use it: the supervisor with the control process (over its standard input and output), gateways with control
+and commands with control (both over the control socket). Every other process says one line, `FirstWord`, on standard output.
+The module only names the messages; who may say what stands with each.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from limen.contracts.errors import LimenError, Violation
+from limen.contracts.snapshot import Snapshot
+from limen.runtime.lifecycle import VersionLoad, VersionStatus
+
+MAX_LINE_BYTES = 16 << 20
+"""A longer line is a fault of the other end; a snapshot of a thousand versions has about half a mebibyte."""
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why something cannot be done, for people."""
+
+    message: str
+    reason: str = ""
+    """A catalogue reason; empty when the failure is not one of a package."""
+    violations: tuple[Violation, ...] = ()
+    hint: str = ""
+
+
+class FirstWord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The first line of every process: exactly one of the two is set."""
+
+    ready: dict[str, Any] | None = None
+    """It can be used; what else it has to say."""
+    failed: Failure | None = None
+    """It cannot, and why."""
+
+
+# -- supervisor and control ------------------------------------------------------------------------------------------------
+
+
+class ProcessSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One wanted process. The name is its identity: a spec that changes under the same name counts from the next start."""
+
+    name: str
+    kind: str
+    """Processes are ended kind by kind."""
+    argv: tuple[str, ...]
+    hello: str = ""
+    """The line it reads first."""
+    env: dict[str, str] = {}
+    """Set on top of the supervisor's own environment."""
+    is_restarted: bool = True
+    is_essential: bool = False
+    """Whether it is never waited for long before it is started again."""
+    budget: int = 0
+    """How often it may be restarted in ten minutes before it is given up; 0 for any number of times."""
+    labels: dict[str, str] = {}
+    """Whatever a later control process needs to recognise it."""
+
+
+class ProcessPhase(StrEnum):
+    """Where a process is in its life."""
+
+    STARTING = "starting"
+    """It has not said its first word."""
+    RUNNING = "running"
+    """It has said that it is ready."""
+    REFUSING = "refusing"
+    """It has said why it cannot be ready, and has not ended yet."""
+    PAUSED = "paused"
+    """It has ended and is started again after a pause."""
+    STOPPING = "stopping"
+    """It was asked to end."""
+    ENDED = "ended"
+    """It is gone and stays so."""
+
+
+class ProcessState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the supervisor knows of one process."""
+
+    name: str
+    kind: str
+    phase: ProcessPhase
+    pid: int = 0
+    """Of the running process, or of the last one."""
+    word: FirstWord | None = None
+    """What it said first in this life."""
+    status: int | None = None
+    """How it ended the last time; negative for a signal."""
+    restarts: int = 0
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+
+
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """Supervisor to control, first of all: what an earlier control process wanted, and what is so."""
+
+    specs: tuple[ProcessSpec, ...] = ()
+    states: tuple[ProcessState, ...] = ()
+
+
+class Changed(msgspec.Struct, frozen=True, tag="changed"):
+    """Supervisor to control: a process has changed."""
+
+    state: ProcessState
+
+
+class Want(msgspec.Struct, frozen=True, tag="want"):
+    """Control to supervisor: exactly these processes are wanted beside control itself."""
+
+    specs: tuple[ProcessSpec, ...]
+
+
+class Tell(msgspec.Struct, frozen=True, tag="tell"):
+    """Control to whoever started the server; the supervisor passes it on unread."""
+
+    payload: msgspec.Raw
+
+
+ToSupervisor = Want | Tell
+
+
+class ModelSummary(msgspec.Struct, frozen=True):
+    """One model as the summary of a started server shows it."""
+
+    name: str
+    backend: str
+    inputs: int
+    outputs: int
+    title: str = ""
+    example: str = ""
+    """The body of a request that works, when it may be shown and fits on a line."""
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """In a `Tell`: every gateway answers for every model."""
+
+    models: tuple[ModelSummary, ...]
+    grpc_engine: str = ""
+    """What carries gRPC."""
+
+
+class Notice(msgspec.Struct, frozen=True, tag="notice"):
+    """In a `Tell`: something happened that whoever watches the server wants to read."""
+
+    text: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """In a `Tell`: the server cannot start. To a command: what it asked for cannot be done."""
+
+    failure: Failure
+
+
+Told = Started | Notice | Refused
+
+
+# -- gateways and control --------------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """Gateway to control, first of all."""
+
+    name: str
+    pid: int
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """Gateway to control, after every change and once a second."""
+
+    revision: int
+    """Of the last snapshot that it works towards."""
+    versions: tuple[VersionStatus, ...] = ()
+    loads: tuple[VersionLoad, ...] = ()
+    is_draining: bool = False
+
+
+class Wake(msgspec.Struct, frozen=True, tag="wake"):
+    """Gateway to control: a request waits for a version that has no replica."""
+
+    model: str
+    version: str
+
+
+class Poison(msgspec.Struct, frozen=True, tag="poison"):
+    """Gateway to control: a request with this fingerprint has killed a replica."""
+
+    fingerprint: str
+
+
+class Apply(msgspec.Struct, frozen=True, tag="apply"):
+    """Control to gateway: serve this."""
+
+    snapshot: Snapshot
+    is_first: bool = False
+    """Whether the server has not been ready yet: then a model that fails keeps the ports closed."""
+
+
+# -- commands and control --------------------------------------------------------------------------------------------------
+
+
+class AskStatus(msgspec.Struct, frozen=True, tag="status"):
+    """Command to control: how are you?"""
+
+
+class AskReload(msgspec.Struct, frozen=True, tag="reload"):
+    """Command to control: load the package of a model again, as its next version."""
+
+    model: str
+    package: str = ""
+    """Another folder or archive of the same name; the one it was loaded from when empty."""
+
+
+class ProcessView(msgspec.Struct, frozen=True):
+    """One process in a status."""
+
+    name: str
+    kind: str
+    pid: int
+    phase: str
+    rss_bytes: int
+    """0 where the system does not say."""
+    restarts: int
+    uptime_s: float
+    note: str = ""
+    model: str = ""
+    version: str = ""
+
+
+class VersionView(msgspec.Struct, frozen=True):
+    """One version in a status, over all gateways."""
+
+    version: str
+    state: str
+    reason: str
+    digest: str
+    origin: str
+    replicas: int
+    leases: int
+    in_hand: int
+    waiting: int
+    wait_s: float
+
+
+class TrafficView(msgspec.Struct, frozen=True):
+    """What callers have seen of a model since the server started."""
+
+    requests: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """One model in a status."""
+
+    name: str
+    versions: tuple[VersionView, ...]
+    problem: str = ""
+    """Why the last package that was given for it was not loaded."""
+    traffic: TrafficView | None = None
+
+
+class Status(msgspec.Struct, frozen=True, tag="answer"):
+    """Control to command: the whole server at one moment."""
+
+    pid: int
+    uptime_s: float
+    http: str
+    grpc: str
+    metrics: str
+    revision: int
+    is_ready: bool
+    processes: tuple[ProcessView, ...]
+    models: tuple[ModelView, ...]
+
+
+class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
+    """Control to command: how a reload ended."""
+
+    model: str
+    version: str
+    replaced: str
+    """The version that answered before."""
+    took_s: float
+    failure: str = ""
+    """Why it did not come into use; the version before goes on."""
+
+
+ToGateway = Apply
+FromClient = Hello | Report | Wake | Poison | AskStatus | AskReload
+ToCommand = Status | Reloaded | Refused
+
+
+def line(message: msgspec.Struct) -> bytes:
+    """Return a message as it goes over the wire."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def failure_of(exc: LimenError) -> Failure:
+    """Return an error as it crosses a process boundary."""
+    return Failure(exc.message, exc.reason.value, exc.violations)

@@ -1,0 +1,68 @@
+"""What the Open Inference Protocol's metadata calls answer, made from a loaded version. Called by `serving.dataplane`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from limen.runtime.manager import VersionHandle
+
+EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_data")
+"""The protocol extensions this server implements, by Triton's names."""
+_PLATFORMS = {
+    "onnx": "onnx_onnxv1",
+    "sklearn": "sklearn_skops",
+    "xgboost": "xgboost_ubj",
+    "lightgbm": "lightgbm_text",
+    "python": "python",
+}
+
+
+class TensorMetadata(msgspec.Struct, frozen=True):
+    """One input or output as OIP shows it; -1 is variable and the first axis is the batch."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class ModelMetadata(msgspec.Struct, frozen=True):
+    """What OIP's model metadata call answers."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorMetadata, ...]
+    outputs: tuple[TensorMetadata, ...]
+    properties: dict[str, str] = {}
+
+
+class ServerMetadata(msgspec.Struct, frozen=True):
+    """What OIP's server metadata call answers."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+def model_metadata(handle: VersionHandle, versions: tuple[str, ...]) -> ModelMetadata:
+    """Return a version's tensors as the protocol describes them, with the numbers of all ready versions."""
+    contract = handle.contract
+    shown = (
+        ("title", contract.title),
+        ("owner", contract.owner),
+        ("licence", contract.licence),
+        ("task", contract.task),
+    )
+    return ModelMetadata(
+        name=contract.name,
+        versions=versions,
+        platform=platform_of(handle.package.manifest.backend),
+        inputs=tuple(TensorMetadata(f.name, f.wire, f.batched_shape) for f in contract.inputs),
+        outputs=tuple(TensorMetadata(f.name, f.wire, f.batched_shape) for f in contract.outputs),
+        properties={key: value for key, value in shown if value} | {"digest": handle.package.digest},
+    )
+
+
+def platform_of(backend: str) -> str:
+    """Return OIP's platform name of a backend, `<project>_<format>`."""
+    return _PLATFORMS.get(backend, backend)

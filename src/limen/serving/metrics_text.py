@@ -1,0 +1,37 @@
+"""The metrics of a whole server as text: what its gateways count, and what control sees of its processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from limen.serving import run_folder
+from limen.serving.controlplane import ControlPlane
+from limen.serving.messages import Status
+from limen.telemetry import instruments as table
+from limen.telemetry.exposition import Reading, exposition
+from limen.telemetry.totals import read_folder
+
+
+def metrics_text(control: ControlPlane) -> bytes:
+    """Return every metric of now as Prometheus text."""
+    return exposition(read_folder(run_folder.metrics(control.config.run)), readings(control.status()))
+
+
+def readings(status: Status) -> Iterator[Reading]:
+    """Yield what is not counted but seen: the state, memory and restarts of every process."""
+    replicas: Counter[tuple[str, str, str]] = Counter()
+    seen: set[str] = set()
+    for process in status.processes:
+        if process.name in seen:  # a gateway and its successor have one name
+            continue
+        seen.add(process.name)
+        yield Reading(table.PROCESS_STATE, (process.name, process.phase), 1.0)
+        yield Reading(table.RESIDENT_BYTES, (process.name,), float(process.rss_bytes))
+        yield Reading(table.RESTARTS, (process.name,), float(process.restarts))
+        if process.model:
+            key = (process.model, process.version, process.phase)
+            replicas[key] += 1
+            yield Reading(table.REPLICA_STATE, (*key[:2], process.name, process.phase), 1.0)
+    for labels, count in replicas.items():
+        yield Reading(table.REPLICAS, labels, float(count))

@@ -1,0 +1,141 @@
+"""Opening packages for a server: verified, trusted, and from then on independent of the folder they came from.
+
+Called by the control process. A folder is copied first and the copy is verified and served, so that editing the folder changes nothing
+until it is loaded again: a replica that is restarted, or a version that is kept because its successor is broken, has the files it
+was started with. Archives are unpacked into the cache, which has the same effect.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from limen.contracts.contract import Contract, Sensitivity
+from limen.contracts.errors import InvalidPackage, LimenError
+from limen.contracts.examples import example_record
+from limen.contracts.snapshot import ServedVersion
+from limen.packaging.archive import Package, open_package
+from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest import Manifest
+from limen.packaging.paths import is_ignored, list_files
+from limen.runtime.placement.trust import ensure_trusted
+from limen.serving.fleet_records import Opened
+from limen.serving.messages import ModelSummary
+
+MAX_EXAMPLE_CHARS = 400
+
+Scan = tuple[tuple[str, int, int], ...]
+"""The name, size and time of change of each file of a package."""
+
+
+def open_verified(path: Path, home: Path, copies: Path, *, trust_code: bool) -> Opened:
+    """Return a package that may be served.
+
+    Args:
+        path: a package folder or an archive.
+        home: where archives are unpacked.
+        copies: where copies of folders are kept.
+        trust_code: whether a package may run code it brings.
+
+    Raises:
+        InvalidPackage: it cannot be served as it is; the text names its path.
+    """
+    try:
+        package = _open_folder(path, copies, trust_code=trust_code) if path.is_dir() else open_package(path, home)
+        ensure_trusted(package.manifest, trust_code=trust_code)
+    except LimenError as exc:
+        raise InvalidPackage(f"{path}: {exc.message}", reason=exc.reason, violations=exc.violations) from exc
+    return _opened(package.root, package.digest, str(path), package.manifest)
+
+
+def reopen(served: ServedVersion) -> Opened:
+    """Return a version that an earlier control process has verified."""
+    return _opened(Path(served.root), served.digest, served.origin, read_manifest(Path(served.root)))
+
+
+def package_of(served: ServedVersion) -> Package:
+    """Return a version's package as a gateway needs it; control has verified the files."""
+    root = Path(served.root)
+    return Package(root, read_manifest(root), served.digest, Path(served.origin))
+
+
+def forget_copy(root: str, copies: Path) -> None:
+    """Remove the copy of a version that nobody wants any more; what is not a copy stays."""
+    if Path(root).parent == copies:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def scan(path: Path) -> Scan:
+    """Return what tells that a package was changed; nothing when it cannot be read just now."""
+    try:
+        return tuple(sorted(_scan(path)))
+    except OSError:
+        return ()
+
+
+def summary_of(manifest: Manifest) -> ModelSummary:
+    """Return what the summary of a started server shows of a model."""
+    contract = manifest.contract
+    return ModelSummary(
+        contract.name,
+        manifest.backend,
+        len(contract.inputs),
+        len(contract.outputs),
+        contract.title,
+        _example(contract),
+    )
+
+
+def _opened(root: Path, digest: str, origin: str, manifest: Manifest) -> Opened:
+    return Opened(manifest.contract.name, str(root), digest, origin, manifest.serving, summary_of(manifest))
+
+
+def _open_folder(folder: Path, copies: Path, *, trust_code: bool) -> Package:
+    # Before anything is copied: most mistakes are in the manifest.
+    ensure_trusted(read_manifest(folder), trust_code=trust_code)
+    copy = _copied(folder, copies)
+    try:
+        return open_package(copy, copies)
+    except LimenError:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
+
+
+def _copied(folder: Path, copies: Path) -> Path:
+    files = list_files(folder)
+    try:
+        copies.mkdir(parents=True, exist_ok=True)
+        target = Path(tempfile.mkdtemp(prefix=f"{folder.resolve().name[:40]}-", dir=copies))
+        target.chmod(0o755)  # a replica may read it as another user
+        for name in files:
+            copy = target / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, copy, follow_symlinks=False)
+    except OSError as exc:
+        text = f"the package cannot be copied to {copies}: {exc.strerror or type(exc).__name__}"
+        raise InvalidPackage(text) from exc
+    return target
+
+
+def _scan(path: Path) -> Iterator[tuple[str, int, int]]:
+    if path.is_file():
+        facts = path.stat()
+        yield path.name, facts.st_size, facts.st_mtime_ns
+        return
+    for file in path.rglob("*"):
+        name = file.relative_to(path).as_posix()
+        if not is_ignored(name) and file.is_file():
+            facts = file.stat()
+            yield name, facts.st_size, facts.st_mtime_ns
+
+
+def _example(contract: Contract) -> str:
+    """Return the body of a request, when it can be pasted into a shell and shows nothing secret."""
+    if any(f.sensitivity is Sensitivity.SECRET for f in contract.inputs):
+        return ""
+    body = msgspec.json.encode({"instances": [example_record(contract)]}).decode()
+    return body if len(body) <= MAX_EXAMPLE_CHARS and "'" not in body else ""

@@ -1,0 +1,52 @@
+"""What the system says of processes: memory, and whether it killed some for want of it. Nothing where there is no /proc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_VMSTAT = Path("/proc/vmstat")
+_CGROUP = Path("/sys/fs/cgroup/memory.events")
+
+
+def rss_bytes(pid: int) -> int:
+    """Return how much memory a process has resident; 0 when that cannot be known."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def start_of(pid: int) -> str:
+    """Return what tells a process from a later one with the same id; empty when there is none or that cannot be known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    # The name in brackets may hold anything, so count from its end; the start time is the 22nd field of all.
+    return stat.rpartition(")")[2].split()[19]
+
+
+def is_alive(pid: int, start: str = "") -> bool:
+    """Return whether a process exists, and is the one that began at `start` where that is known."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, but alive
+    return not start or start_of(pid) in ("", start)
+
+
+def oom_kills() -> int:
+    """Return how many processes the system has killed for want of memory, as far as this one can see."""
+    return _count(_VMSTAT) + _count(_CGROUP)
+
+
+def _count(path: Path) -> int:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

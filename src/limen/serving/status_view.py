@@ -1,0 +1,144 @@
+"""The picture of a server that `limen status` shows, put together from what control knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
+from limen.serving.fleet import Fleet
+from limen.serving.fleet_records import Model, Phase, Version
+from limen.serving.messages import (
+    ModelView,
+    ProcessPhase,
+    ProcessState,
+    ProcessView,
+    Status,
+    TrafficView,
+    VersionView,
+)
+from limen.serving.process_facts import rss_bytes
+from limen.telemetry.histogram import empty
+from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS, Scope
+from limen.telemetry.totals import Totals, errors
+
+if TYPE_CHECKING:
+    from limen.serving.controlplane import ControlConfig
+
+
+def status_of(
+    config: ControlConfig, fleet: Fleet, states: Sequence[ProcessState], totals: Totals, wall: float
+) -> Status:
+    """Return everything at one moment; `wall` is the time of day."""
+    ends = {r.name: r.end for m in fleet.models.values() for v in m.versions.values() for r in v.replicas.values()}
+    models = {
+        r.name: (v.opened.model, v.number)
+        for m in fleet.models.values()
+        for v in m.versions.values()
+        for r in v.replicas.values()
+    }
+    supervisor = ProcessView(
+        "supervisor",
+        "supervisor",
+        config.server_pid,
+        "running",
+        rss_bytes(config.server_pid),
+        0,
+        max(0.0, wall - config.started_at),
+    )
+    processes = [_process(state, models.get(state.name, ("", "")), ends.get(state.name, ""), wall) for state in states]
+    if not any(p.kind == "control" for p in processes):
+        processes.append(ProcessView("control", "control", os.getpid(), "running", rss_bytes(os.getpid()), 0, 0.0))
+    order = ("control", "gateway", "replica")
+    processes.sort(key=lambda p: (order.index(p.kind) if p.kind in order else len(order), p.name, p.pid))
+    return Status(
+        config.server_pid,
+        max(0.0, wall - config.started_at),
+        config.http,
+        config.grpc,
+        config.metrics,
+        fleet.snapshot.revision,
+        fleet.is_started and all(_is_ready(m, fleet) for m in fleet.models.values()),
+        (supervisor, *processes),
+        tuple(_model(model, fleet, totals) for model in fleet.models.values()),
+    )
+
+
+def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float) -> ProcessView:
+    is_there = state.phase not in (ProcessPhase.PAUSED, ProcessPhase.ENDED)
+    note = end or (f"ended with status {state.status}" if state.status is not None else "")
+    if state.phase is ProcessPhase.REFUSING and state.word is not None and state.word.failed is not None:
+        note = state.word.failed.message
+    return ProcessView(
+        state.name,
+        state.kind,
+        state.pid,
+        state.phase.value,
+        rss_bytes(state.pid) if is_there else 0,
+        state.restarts,
+        max(0.0, wall - state.started_at) if is_there and state.started_at else 0.0,
+        note,
+        *model,
+    )
+
+
+def _is_ready(model: Model, fleet: Fleet) -> bool:
+    live = model.find(Phase.LIVE)
+    return live is not None and any(
+        (s := g.status(model.name, live.number)) is not None and s.state is State.READY for g in fleet.gateways.values()
+    )
+
+
+def _model(model: Model, fleet: Fleet, totals: Totals) -> ModelView:
+    versions = tuple(_version(version, fleet) for version in model.versions.values())
+    return ModelView(model.name, versions, model.problem, traffic_of(totals, model.name))
+
+
+def _version(version: Version, fleet: Fleet) -> VersionView:
+    name, number = version.opened.model, version.number
+    reports = [g.report for g in fleet.gateways.values() if g.report is not None]
+    statuses = [s for r in reports for s in r.versions if (s.model, s.version) == (name, number)]
+    loads = [w for r in reports for w in r.loads if (w.model, w.version) == (name, number)]
+    return VersionView(
+        number,
+        _state(version, statuses).value,
+        version.reason or version.block or next((s.reason for s in statuses if s.reason), ""),
+        version.opened.digest,
+        version.opened.origin,
+        sum(r.phase is ProcessPhase.RUNNING for r in version.replicas.values()),
+        sum(s.leases for s in statuses),
+        sum(w.in_flight for w in loads),
+        sum(w.waiting for w in loads),
+        _longest(loads),
+    )
+
+
+def _state(version: Version, statuses: Sequence[VersionStatus]) -> State:
+    """Return one state for what gateways may see differently: the one furthest from what it should be."""
+    if version.phase is Phase.STARTING:
+        return State.LOADING
+    if version.phase is Phase.FAILED:
+        return State.FAILED
+    if version.phase is Phase.RETIRING:
+        return State.DRAINING
+    order = (State.FAILED, State.NEW, State.LOADING, State.WARMING, State.DRAINING, State.UNLOADED, State.READY)
+    return min((s.state for s in statuses), key=order.index, default=State.LOADING)
+
+
+def _longest(loads: Sequence[VersionLoad]) -> float:
+    return max((load.wait_s for load in loads if load.waiting), default=0.0)
+
+
+def traffic_of(totals: Totals, model: str) -> TrafficView | None:
+    """Return what callers have seen of a model; None when nobody has called it."""
+    times = empty(REQUEST_SECONDS.bounds)
+    failed = 0
+    for labels in totals.series(Scope.GATEWAY):
+        if labels[0] == model:
+            times = times.plus(totals.histogram(REQUEST_SECONDS, labels))
+            failed += sum(errors(totals.numbers(REQUESTS, labels)).values())
+    if not times.count + failed:
+        return None
+    p50, p95, p99 = (round(1000 * (times.percentile(q) or 0.0), 3) for q in (0.5, 0.95, 0.99))
+    return TrafficView(times.count + failed, failed, p50, p95, p99)

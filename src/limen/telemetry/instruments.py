@@ -1,0 +1,296 @@
+"""Every metric of the product in one table: its name, what it says, its labels and its cells.
+
+The table decides the layout of the files (`telemetry.metrics_file`), the text for Prometheus (`telemetry.exposition`) and the page
+docs/reference/metrics.md. Who counts: `telemetry.metrics`. To add a metric, add a row to `TABLE`, a method that counts it and a row to
+the page.
+"""
+
+from __future__ import annotations
+
+import zlib
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from limen.contracts.errors import ErrorCode
+from limen.telemetry.histogram import ROWS, SECONDS
+
+
+class Scope(StrEnum):
+    """What one series of a metric belongs to."""
+
+    GATEWAY = "gateway"
+    """A version, as asked for over one protocol."""
+    RUNTIME = "runtime"
+    """A version, however it was asked for."""
+    PROCESS = "process"
+    """The process that counts."""
+    OBSERVED = "observed"
+    """Nothing that is counted here: whoever makes the text knows the numbers."""
+
+
+class Kind(StrEnum):
+    """How the numbers of a metric behave, by Prometheus' names."""
+
+    COUNTER = "counter"
+    """Only grows."""
+    GAUGE = "gauge"
+    """Goes up and down."""
+    HISTOGRAM = "histogram"
+    """Counts by size."""
+
+
+LABELS: Final = {
+    Scope.GATEWAY: ("endpoint", "version", "protocol"),
+    Scope.RUNTIME: ("endpoint", "version"),
+    Scope.PROCESS: (),
+    Scope.OBSERVED: (),
+}
+OTHER: Final = "other"
+"""Where a reason is counted that the table does not know."""
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric."""
+
+    name: str
+    kind: Kind
+    scope: Scope
+    help: str
+    """What one sample says, in a sentence."""
+    own_labels: tuple[str, ...] = ()
+    """Labels besides those of the scope. A metric that is counted here has at most one."""
+    values: tuple[str, ...] = ()
+    """The values of its own label; each has a cell."""
+    bounds: tuple[float, ...] = ()
+    """Bucket bounds of a histogram."""
+    is_latest: bool = False
+    """Whether several processes together have the largest of their numbers, instead of the sum."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in the order of the samples."""
+        return (*LABELS[self.scope], *self.own_labels)
+
+    @property
+    def cells(self) -> int:
+        """How many float64 cells one series takes: the buckets and the sum of a histogram, otherwise one for each value."""
+        return len(self.bounds) + 2 if self.bounds else max(1, len(self.values))
+
+
+OK: Final = "OK"
+"""The outcome of a request that was answered; others have the name of their `ErrorCode`."""
+OUTCOMES: Final = (OK, *(code.value for code in ErrorCode))
+RELEASES: Final = ("full", "idle", "window", "deadline", OTHER)
+SHEDS: Final = ("count", "time", "limit", "retry", "share", OTHER)
+
+REQUEST_SECONDS: Final = Instrument(
+    name="limen_gateway_request_seconds",
+    kind=Kind.HISTOGRAM,
+    scope=Scope.GATEWAY,
+    bounds=SECONDS,
+    help="How long requests took that were answered, from the decoded request to the checked answer.",
+)
+REQUESTS: Final = Instrument(
+    name="limen_gateway_requests_total",
+    kind=Kind.COUNTER,
+    scope=Scope.GATEWAY,
+    own_labels=("code",),
+    values=OUTCOMES,
+    help="Requests by outcome: OK, or the code of the error.",
+)
+FAILED_SECONDS: Final = Instrument(
+    name="limen_gateway_failed_seconds_total",
+    kind=Kind.COUNTER,
+    scope=Scope.GATEWAY,
+    help="Time that was spent on requests that ended in an error.",
+)
+ANSWERED_ROWS: Final = Instrument(
+    name="limen_gateway_rows_total",
+    kind=Kind.COUNTER,
+    scope=Scope.GATEWAY,
+    help="Rows of the requests that were answered.",
+)
+QUEUE_SECONDS: Final = Instrument(
+    name="limen_runtime_queue_seconds",
+    kind=Kind.HISTOGRAM,
+    scope=Scope.RUNTIME,
+    bounds=SECONDS,
+    help="How long the oldest request of a batch had waited when the batch left.",
+)
+BATCH_ROWS: Final = Instrument(
+    name="limen_runtime_batch_rows",
+    kind=Kind.HISTOGRAM,
+    scope=Scope.RUNTIME,
+    bounds=ROWS,
+    help="Rows of the runs of a model.",
+)
+BATCH_SECONDS: Final = Instrument(
+    name="limen_runtime_batch_seconds",
+    kind=Kind.HISTOGRAM,
+    scope=Scope.RUNTIME,
+    bounds=SECONDS,
+    help="How long the runs of a model took, the way to its replica and back included.",
+)
+BATCHES: Final = Instrument(
+    name="limen_runtime_batches_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    own_labels=("reason",),
+    values=RELEASES,
+    help="Batches that left, by why they did: full, the model was idle, the window or a deadline was over.",
+)
+RUN_REQUESTS: Final = Instrument(
+    name="limen_runtime_run_requests_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    help="Requests that were part of a run of a model.",
+)
+REQUEST_RUN_SECONDS: Final = Instrument(
+    name="limen_runtime_run_request_seconds_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    help="How long the runs took, each counted once for every request that was part of it.",
+)
+SIZE_SECONDS: Final = Instrument(
+    name="limen_runtime_batch_size_seconds_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    own_labels=("rows",),
+    values=(*(str(bound) for bound in ROWS), "+Inf"),
+    help="How long the runs of a model took in all, by the bucket of their rows.",
+)
+LAST_RUN: Final = Instrument(
+    name="limen_runtime_last_run_timestamp_seconds",
+    kind=Kind.GAUGE,
+    scope=Scope.RUNTIME,
+    is_latest=True,
+    help="When a model was last run, in seconds since the epoch; 0 if it never was.",
+)
+MODEL_FAILURES: Final = Instrument(
+    name="limen_runtime_model_failures_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    help="Runs that failed: the model raised, broke its contract or took its process down.",
+)
+RETRIES: Final = Instrument(
+    name="limen_runtime_retries_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    help="Requests that were run again after their replica was lost.",
+)
+FALLBACKS: Final = Instrument(
+    name="limen_runtime_fallbacks_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    help="Requests for which the declared fallback stepped in.",
+)
+SHED: Final = Instrument(
+    name="limen_runtime_shed_requests_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    own_labels=("reason",),
+    values=SHEDS,
+    help="Requests that were refused before they waited: by count, expected time, the adaptive limit, as a retry, by fair share, or other.",
+)
+CANCELLED: Final = Instrument(
+    name="limen_runtime_cancelled_requests_total",
+    kind=Kind.COUNTER,
+    scope=Scope.RUNTIME,
+    help="Requests whose caller left before the answer was there.",
+)
+CONNECTIONS: Final = Instrument(
+    name="limen_gateway_connections",
+    kind=Kind.GAUGE,
+    scope=Scope.PROCESS,
+    help="Open connections.",
+)
+IN_FLIGHT: Final = Instrument(
+    name="limen_gateway_in_flight_requests",
+    kind=Kind.GAUGE,
+    scope=Scope.PROCESS,
+    help="Requests that are being answered.",
+)
+DROPPED_LINES: Final = Instrument(
+    name="limen_telemetry_dropped_lines_total",
+    kind=Kind.COUNTER,
+    scope=Scope.PROCESS,
+    help="Lines of the request log that were lost because nobody took them in time.",
+)
+LOST_SERIES: Final = Instrument(
+    name="limen_telemetry_lost_series_total",
+    kind=Kind.COUNTER,
+    scope=Scope.PROCESS,
+    help="Series that are not in these numbers because the file or the disk is full.",
+)
+REPLICAS: Final = Instrument(
+    name="limen_runtime_replicas",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("endpoint", "version", "state"),
+    help="Replicas of a version, by state.",
+)
+REPLICA_STATE: Final = Instrument(
+    name="limen_runtime_replica_state",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("endpoint", "version", "replica", "state"),
+    help="1 for the state that a replica is in.",
+)
+PROCESS_STATE: Final = Instrument(
+    name="limen_process_state",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("process", "state"),
+    help="1 for the state that a process is in.",
+)
+RESIDENT_BYTES: Final = Instrument(
+    name="limen_process_resident_bytes",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("process",),
+    help="Memory of a process that is in RAM.",
+)
+RESTARTS: Final = Instrument(
+    name="limen_process_restarts_total",
+    kind=Kind.COUNTER,
+    scope=Scope.OBSERVED,
+    own_labels=("process",),
+    help="How often a process was started again after it had ended unasked.",
+)
+
+TABLE: Final = (
+    *(REQUEST_SECONDS, REQUESTS, FAILED_SECONDS, ANSWERED_ROWS),
+    *(QUEUE_SECONDS, BATCH_ROWS, BATCH_SECONDS, BATCHES),
+    *(RUN_REQUESTS, REQUEST_RUN_SECONDS, SIZE_SECONDS, LAST_RUN),
+    *(MODEL_FAILURES, RETRIES, FALLBACKS, SHED, CANCELLED),
+    *(CONNECTIONS, IN_FLIGHT, DROPPED_LINES, LOST_SERIES),
+    *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS),
+)
+"""All of them, in the order of the text and of the cells of a series."""
+
+
+def _offsets() -> dict[str, int]:
+    found: dict[str, int] = {}
+    used = dict.fromkeys(Scope, 0)
+    for instrument in TABLE:
+        found[instrument.name] = used[instrument.scope]
+        used[instrument.scope] += instrument.cells
+    return found
+
+
+_OFFSETS: Final = _offsets()
+CELLS: Final = max(sum(i.cells for i in TABLE if i.scope is s) for s in Scope if s is not Scope.OBSERVED)
+"""Cells of a series; all series have as many as the largest scope needs."""
+FINGERPRINT: Final = zlib.crc32(
+    repr(
+        [(i.scope.value, i.name, i.kind.value, i.values, i.bounds) for i in TABLE if i.scope is not Scope.OBSERVED]
+    ).encode()
+)
+"""Changes with anything that changes what a cell means, so that nobody reads numbers of another version of Limen as his own."""
+
+
+def offset(instrument: Instrument) -> int:
+    """Return the first cell of an instrument in a series of its scope."""
+    return _OFFSETS[instrument.name]

@@ -1,0 +1,234 @@
+"""Counting: what a process knows about its requests, as float64 cells in shared memory that any process can read.
+
+Get a series once and keep it; counting in it is a few array assignments, without a lock, a look-up or an object. Each `Metrics` is used
+by one thread at a time. What the numbers are called stands in `telemetry.instruments`; who reads them is `telemetry.totals`.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from limen.contracts.errors import ErrorCode
+from limen.telemetry import instruments as table
+from limen.telemetry.histogram import ROWS, SECONDS
+from limen.telemetry.instruments import CELLS, OTHER, Instrument, Kind, Scope, offset
+from limen.telemetry.metrics_file import MetricsFile
+
+
+def _cell_of(instrument: Instrument) -> Mapping[str, int]:
+    """Return the cell of each value of an instrument's own label."""
+    return {value: offset(instrument) + i for i, value in enumerate(instrument.values)}
+
+
+def _sum_of(instrument: Instrument) -> int:
+    """Return the cell of a histogram's sum."""
+    return offset(instrument) + instrument.cells - 1
+
+
+# A name of the module costs less than an attribute of anything.
+_REQUEST: Final = offset(table.REQUEST_SECONDS)
+_REQUEST_SUM: Final = _sum_of(table.REQUEST_SECONDS)
+_OUTCOME: Final = _cell_of(table.REQUESTS)
+_OK: Final = _OUTCOME[table.OK]
+_UNKNOWN_CODE: Final = _OUTCOME[ErrorCode.INTERNAL.value]
+_FAILED_SECONDS: Final = offset(table.FAILED_SECONDS)
+_ANSWERED_ROWS: Final = offset(table.ANSWERED_ROWS)
+_QUEUE: Final = offset(table.QUEUE_SECONDS)
+_QUEUE_SUM: Final = _sum_of(table.QUEUE_SECONDS)
+_ROWS: Final = offset(table.BATCH_ROWS)
+_ROWS_SUM: Final = _sum_of(table.BATCH_ROWS)
+_RUN: Final = offset(table.BATCH_SECONDS)
+_RUN_SUM: Final = _sum_of(table.BATCH_SECONDS)
+_RELEASE: Final = _cell_of(table.BATCHES)
+_OTHER_RELEASE: Final = _RELEASE[OTHER]
+_RUN_REQUESTS: Final = offset(table.RUN_REQUESTS)
+_REQUEST_RUN_SECONDS: Final = offset(table.REQUEST_RUN_SECONDS)
+_SIZE_SECONDS: Final = offset(table.SIZE_SECONDS)
+_LAST_RUN: Final = offset(table.LAST_RUN)
+_MODEL_FAILURES: Final = offset(table.MODEL_FAILURES)
+_RETRIES: Final = offset(table.RETRIES)
+_FALLBACKS: Final = offset(table.FALLBACKS)
+_SHED: Final = _cell_of(table.SHED)
+_OTHER_SHED: Final = _SHED[OTHER]
+_CANCELLED: Final = offset(table.CANCELLED)
+_CONNECTIONS: Final = offset(table.CONNECTIONS)
+_IN_FLIGHT: Final = offset(table.IN_FLIGHT)
+_DROPPED_LINES: Final = offset(table.DROPPED_LINES)
+_LOST_SERIES: Final = offset(table.LOST_SERIES)
+_GAUGES: Final = tuple(offset(i) for i in table.TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE)
+
+
+class Series:
+    """The requests for one version over one protocol."""
+
+    __slots__ = ("_cells",)
+
+    def __init__(self, cells: memoryview[float]) -> None:
+        """Count in these cells."""
+        self._cells = cells
+
+    def answered(self, seconds: float, rows: int) -> None:
+        """Count a request that was answered, how long that took, and its rows."""
+        cells = self._cells
+        cells[_OK] += 1.0
+        cells[_ANSWERED_ROWS] += rows
+        cells[_REQUEST + bisect_left(SECONDS, seconds)] += 1.0
+        cells[_REQUEST_SUM] += seconds
+
+    def failed(self, code: str, seconds: float) -> None:
+        """Count a request that ended in an error of that `ErrorCode`, and how long that took."""
+        cells = self._cells
+        cells[_OUTCOME.get(code, _UNKNOWN_CODE)] += 1.0
+        cells[_FAILED_SECONDS] += seconds
+
+
+class RuntimeSeries:
+    """What happens to the requests for one version between the data plane and the model. A `runtime.in_flight.Observer`."""
+
+    __slots__ = ("_cells",)
+
+    def __init__(self, cells: memoryview[float]) -> None:
+        """Count in these cells."""
+        self._cells = cells
+
+    def batch(self, reason: str, rows: int, requests: int, oldest_age_s: float) -> None:
+        """Count a batch that has left: why it left, and how long its oldest request had waited.
+
+        What it holds is counted when it has run.
+        """
+        cells = self._cells
+        cells[_RELEASE.get(reason, _OTHER_RELEASE)] += 1.0
+        cells[_QUEUE + bisect_left(SECONDS, oldest_age_s)] += 1.0
+        cells[_QUEUE_SUM] += oldest_age_s
+
+    def ran(self, rows: int, seconds: float, requests: int = 1) -> None:
+        """Count a run of the model: its rows, how long it took, and how many requests were part of it."""
+        cells = self._cells
+        size = bisect_left(ROWS, rows)
+        cells[_ROWS + size] += 1.0
+        cells[_ROWS_SUM] += rows
+        cells[_RUN + bisect_left(SECONDS, seconds)] += 1.0
+        cells[_RUN_SUM] += seconds
+        cells[_SIZE_SECONDS + size] += seconds
+        cells[_RUN_REQUESTS] += requests
+        cells[_REQUEST_RUN_SECONDS] += requests * seconds
+        cells[_LAST_RUN] = time.time()
+
+    def model_failure(self) -> None:
+        """Count a run that failed."""
+        self._cells[_MODEL_FAILURES] += 1.0
+
+    def retry(self) -> None:
+        """Count a request that is run again."""
+        self._cells[_RETRIES] += 1.0
+
+    def fallback(self) -> None:
+        """Count a request that the declared fallback answers."""
+        self._cells[_FALLBACKS] += 1.0
+
+    def shed(self, reason: str) -> None:
+        """Count a request that was refused before it waited."""
+        self._cells[_SHED.get(reason, _OTHER_SHED)] += 1.0
+
+    def cancelled(self) -> None:
+        """Count a request whose caller has left."""
+        self._cells[_CANCELLED] += 1.0
+
+
+class ProcessSeries:
+    """The process itself."""
+
+    __slots__ = ("_cells", "_dropped")
+
+    def __init__(self, cells: memoryview[float]) -> None:
+        """Count in these cells. What an earlier process had open is closed."""
+        self._cells = cells
+        self._dropped = 0
+        self.clear()
+
+    def observe(self, *, connections: int, in_flight: int, dropped_lines: int) -> None:
+        """Note how things stand; call it every second or so.
+
+        Args:
+            connections: open now.
+            in_flight: requests in hand now.
+            dropped_lines: log lines lost since this process began.
+        """
+        cells = self._cells
+        cells[_CONNECTIONS] = connections
+        cells[_IN_FLIGHT] = in_flight
+        cells[_DROPPED_LINES] += dropped_lines - self._dropped
+        self._dropped = dropped_lines
+
+    def lost_series(self) -> None:
+        """Count a series that nobody will see."""
+        self._cells[_LOST_SERIES] += 1.0
+
+    def clear(self) -> None:
+        """Set to 0 what is only true while the process lives."""
+        for cell in _GAUGES:
+            self._cells[cell] = 0.0
+
+
+class Metrics:
+    """Everything this process counts."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Count in a file, going on from what it says already; in private memory when None.
+
+        Args:
+            path: the file, with the suffix `metrics_file.SUFFIX` so that readers of its folder find it. This process alone writes it.
+
+        Raises:
+            BlockingIOError: another process counts in this file.
+            OSError: the file cannot be used.
+        """
+        self._file = None if path is None else MetricsFile(path)
+        self._series: dict[tuple[str, str, str], Series] = {}
+        self._runtime: dict[tuple[str, str], RuntimeSeries] = {}
+        self.process = ProcessSeries(self._cells(Scope.PROCESS.value) or _private())
+
+    def series(self, endpoint: str, version: str, protocol: str) -> Series:
+        """Return where requests for a version over a protocol are counted, always the same object.
+
+        Names come from what is served and never from a caller; both are empty for requests that reach nothing.
+        """
+        found = self._series.get((endpoint, version, protocol))
+        if found is None:
+            found = Series(self._found(Scope.GATEWAY.value, endpoint, version, protocol))
+            self._series[endpoint, version, protocol] = found
+        return found
+
+    def runtime(self, endpoint: str, version: str) -> RuntimeSeries:
+        """Return where the batches and runs of a version are counted, always the same object."""
+        found = self._runtime.get((endpoint, version))
+        if found is None:
+            found = RuntimeSeries(self._found(Scope.RUNTIME.value, endpoint, version))
+            self._runtime[endpoint, version] = found
+        return found
+
+    def close(self) -> None:
+        """Say that this process has nothing open, and let another one count in the file; count nothing afterwards."""
+        self.process.clear()
+        if self._file is not None:
+            self._file.close()
+
+    def _found(self, *labels: str) -> memoryview[float]:
+        cells = self._cells(*labels)
+        if cells is None:
+            # Serving goes on without these numbers, and says so.
+            self.process.lost_series()
+            cells = _private()
+        return cells
+
+    def _cells(self, *labels: str) -> memoryview[float] | None:
+        return _private() if self._file is None else self._file.cells(labels)
+
+
+def _private() -> memoryview[float]:
+    """Return cells that nobody else sees."""
+    return memoryview(bytearray(8 * CELLS)).cast("d")

@@ -1,0 +1,160 @@
+"""What all processes have counted together, read from the folder of their files.
+
+Reading takes no lock and disturbs nobody. Called when metrics are asked for: by `telemetry.exposition`, `telemetry.statistics`, and
+whoever judges a version by its numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from limen.telemetry import instruments as table
+from limen.telemetry.histogram import Histogram, cumulative, empty
+from limen.telemetry.instruments import CELLS, LABELS, OK, Instrument, Kind, Scope, offset
+from limen.telemetry.metrics_file import SUFFIX, Labels, SavedFile, read_file
+
+_LATEST: Final = {
+    scope: [offset(i) for i in table.TABLE if i.scope is scope and i.is_latest] for scope in Scope if LABELS[scope]
+}
+_GAUGES: Final = [offset(i) for i in table.TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE]
+
+
+class Totals:
+    """Sums over processes. What was never counted is 0."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._cells: dict[Labels, npt.NDArray[np.float64]] = {}
+        self.files = 0
+        """How many processes are in these sums."""
+
+    def add(self, saved: SavedFile) -> None:
+        """Add what one process has counted. What it had open counts only while it lives."""
+        self.files += 1
+        is_gone = not _is_alive(saved.pid)
+        for series in saved.series:
+            scope = series.labels[0]
+            cells = series.cells.copy()
+            if is_gone and scope == Scope.PROCESS:
+                cells[_GAUGES] = 0.0
+            known = self._cells.get(series.labels)
+            if known is not None:
+                latest = _LATEST.get(Scope(scope), [])
+                newest = np.maximum(known[latest], cells[latest])
+                cells += known
+                cells[latest] = newest
+            self._cells[series.labels] = cells
+
+    def series(self, scope: Scope) -> list[Labels]:
+        """Return the label values of every series of a scope, sorted."""
+        return sorted(labels[1:] for labels in self._cells if labels[0] == scope.value)
+
+    def number(self, instrument: Instrument, labels: Labels = (), value: str = "") -> float:
+        """Return a counter or gauge of a series; `value` names the cell of one that has a label of its own."""
+        at = offset(instrument) + (instrument.values.index(value) if value else 0)
+        return float(self._of(instrument, labels)[at])
+
+    def numbers(self, instrument: Instrument, labels: Labels = ()) -> dict[str, float]:
+        """Return a counter by the values of its own label."""
+        first = offset(instrument)
+        cells = self._of(instrument, labels)[first : first + instrument.cells].tolist()
+        return dict(zip(instrument.values, cells, strict=True))
+
+    def histogram(self, instrument: Instrument, labels: Labels = ()) -> Histogram:
+        """Return a histogram of a series."""
+        first = offset(instrument)
+        *counts, total = self._of(instrument, labels)[first : first + instrument.cells].tolist()
+        return Histogram(instrument.bounds, tuple(int(n) for n in counts), total)
+
+    def _of(self, instrument: Instrument, labels: Labels) -> npt.NDArray[np.float64]:
+        found = self._cells.get((instrument.scope.value, *labels))
+        return np.zeros(CELLS) if found is None else found
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """How one version did over one protocol. Times are in seconds; None where nothing was counted."""
+
+    endpoint: str
+    version: str
+    protocol: str
+    count: int
+    """Requests that were answered."""
+    errors: dict[str, int]
+    """Requests that were not, by code; codes that never came are left out."""
+    rows: int
+    mean_s: float | None
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    batch_rows: dict[str, int]
+    """Runs of the model by rows, each key the most that are in its bucket; over all protocols, because they share batches."""
+    batch_rows_mean: float | None
+
+
+def read_folder(folder: Path) -> Totals:
+    """Return the sums over all files of a folder; what is no whole file of this version of Limen is skipped."""
+    totals = Totals()
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        saved = read_file(path)
+        if saved is not None:
+            totals.add(saved)
+    return totals
+
+
+def summaries(totals: Totals) -> Iterator[Summary]:
+    """Yield a summary of each series of requests."""
+    for labels in totals.series(Scope.GATEWAY):
+        endpoint, version, protocol = labels
+        latency = totals.histogram(table.REQUEST_SECONDS, labels)
+        batches = totals.histogram(table.BATCH_ROWS, (endpoint, version))
+        yield Summary(
+            endpoint=endpoint,
+            version=version,
+            protocol=protocol,
+            count=latency.count,
+            errors=errors(totals.numbers(table.REQUESTS, labels)),
+            rows=int(totals.number(table.ANSWERED_ROWS, labels)),
+            mean_s=latency.mean,
+            p50_s=latency.percentile(0.5),
+            p95_s=latency.percentile(0.95),
+            p99_s=latency.percentile(0.99),
+            batch_rows=by_size(batches),
+            batch_rows_mean=batches.mean,
+        )
+
+
+def latency(totals: Totals, endpoint: str, version: str) -> Histogram:
+    """Return how long the answered requests for a version took, over all protocols."""
+    found = empty(table.REQUEST_SECONDS.bounds)
+    for labels in totals.series(Scope.GATEWAY):
+        if labels[:2] == (endpoint, version):
+            found = found.plus(totals.histogram(table.REQUEST_SECONDS, labels))
+    return found
+
+
+def errors(outcomes: Mapping[str, float]) -> dict[str, int]:
+    """Return the outcomes that are errors and that there were."""
+    return {code: int(n) for code, n in outcomes.items() if n and code != OK}
+
+
+def by_size(histogram: Histogram) -> dict[str, int]:
+    """Return the buckets of a histogram of rows that are not empty, by their bounds."""
+    bounds = [str(int(b)) if b != float("inf") else "+Inf" for b, _ in cumulative(histogram)]
+    return {bound: n for bound, n in zip(bounds, histogram.counts, strict=True) if n}
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's, but alive
+        return True
+    return True

@@ -1,0 +1,580 @@
+"""Control's decisions, without processes, files or a clock: facts in, snapshot and wanted processes out."""
+
+import msgspec
+import pytest
+
+from limen.contracts.snapshot import Snapshot
+from limen.packaging.manifest import Replicas, Resources, Serving
+from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
+from limen.serving.fleet import LEAVE_S, OFFER_S, RETIRE_S, START_S, Fleet
+from limen.serving.fleet_records import DEATH_WINDOW_S, Opened, Phase, Version
+from limen.serving.messages import Failure, FirstWord, ModelSummary, ProcessPhase, ProcessSpec, ProcessState, Report
+from limen.serving.replication import RECYCLE_PAUSE_S
+
+OOM = 86
+Loads = list[VersionLoad]
+
+
+def package(model: str = "m", *, memory_mb: int | None = None, **replicas) -> Opened:
+    serving = Serving(replicas=Replicas(**replicas), resources=Resources(memory_mb=memory_mb))
+    return Opened(model, f"/packages/{model}", "d", f"./{model}", serving, ModelSummary(model, "onnx", 1, 1))
+
+
+def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
+    return ProcessSpec(name, "replica", ("replica", opened.root, number, path))
+
+
+class World:
+    """A fleet and the processes it believes in."""
+
+    def __init__(self, *, gateways: int = 2, is_inline: bool = False, fleet: Fleet | None = None) -> None:
+        self.now = 100.0
+        specs = tuple(ProcessSpec(f"g{i}", "gateway", ("gateway",)) for i in range(1, gateways + 1))
+        self.fleet = fleet or Fleet(specs, None if is_inline else launch, "/sockets")
+        self.gateways = {f"g{i}": 1000 + i for i in range(1, gateways + 1)}
+        self.pids: dict[str, int] = {}
+        self.holds: dict[int, dict[tuple[str, str], State]] = {pid: {} for pid in self.gateways.values()}
+
+    def tick(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        self.fleet.tick(self.now)
+
+    # -- what happens
+
+    def start_gateways(self) -> None:
+        for name, pid in self.gateways.items():
+            self.process(name, ProcessPhase.STARTING, pid, kind="gateway")
+            self.fleet.link(name, pid)
+
+    def process(self, name: str, phase: ProcessPhase, pid: int = 0, *, kind: str = "replica", **fields) -> None:
+        if kind == "replica":
+            pid = pid or self.pids.setdefault(name, 2000 + len(self.pids))
+        is_oom = fields.pop("is_oom", False)
+        state = ProcessState(name, kind, phase, pid, **fields)
+        self.fleet.take_process(state, self.now, is_killed_by_system=is_oom)
+
+    def ready(self, *names: str) -> None:
+        for name in names:
+            self.process(name, ProcessPhase.RUNNING, word=FirstWord(ready={"load_s": 0.5}))
+
+    def died(self, name: str, status: int, *, is_oom: bool = False, phase: ProcessPhase = ProcessPhase.PAUSED) -> None:
+        self.process(name, phase, status=status, is_oom=is_oom)
+
+    def report(self, *pids: int, loads: Loads | None = None) -> None:
+        """Have gateways report what they hold, and that they follow the newest snapshot."""
+        for pid in pids or tuple(self.gateways.values()):
+            versions = tuple(
+                VersionStatus(m, v, state, "wrong" * (state is State.FAILED))
+                for (m, v), state in self.holds[pid].items()
+            )
+            self.fleet.take_report(pid, Report(self.fleet.snapshot.revision, versions, tuple(loads or ())))
+
+    def follow(self) -> None:
+        """Have every gateway do what the snapshot says, and report."""
+        for pid in self.gateways.values():
+            self.holds[pid] = {
+                (m.name, v.number): State.FAILED if v.failure else State.READY
+                for m in self.fleet.snapshot.models
+                for v in m.versions
+            }
+        self.report()
+
+    # -- what is decided
+
+    def replicas(self) -> list[str]:
+        return [s.name for s in self.fleet.specs() if s.kind == "replica"]
+
+    def served(self, model: str = "m") -> dict[str, tuple[str, ...]]:
+        found = next((m for m in self.fleet.snapshot.models if m.name == model), None)
+        return {v.number: v.replicas for v in found.versions} if found else {}
+
+    def version(self, number: str, model: str = "m") -> Version:
+        return self.fleet.models[model].versions[number]
+
+
+def live(opened: Opened | None = None, **settings) -> World:
+    """Return a world in which version 1 of one model is in use."""
+    world = World(**settings)
+    world.start_gateways()
+    world.fleet.add(opened or package(), world.now)
+    world.tick()
+    world.ready(*world.replicas())
+    world.tick()
+    world.follow()
+    for name, pid in world.gateways.items():
+        world.process(name, ProcessPhase.RUNNING, pid, kind="gateway", word=FirstWord(ready={}))
+    world.tick()
+    assert world.fleet.is_started
+    return world
+
+
+# -- the start -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_snapshot_comes_when_every_model_has_a_replica_that_is_ready():
+    world = World()
+    world.start_gateways()
+    world.fleet.add(package("a"), world.now)
+    world.fleet.add(package("b"), world.now)
+    world.tick()
+    assert [s.name for s in world.fleet.specs()] == ["g1", "g2", "a-v1-1", "b-v1-1"]
+    world.ready("a-v1-1")
+    world.tick()
+    assert world.fleet.snapshot.revision == 0
+    world.ready("b-v1-1")
+    world.tick()
+    assert world.fleet.snapshot.revision == 1
+    assert [m.name for m in world.fleet.snapshot.models] == ["a", "b"]
+    assert not world.fleet.is_started
+
+
+def test_the_server_has_started_when_every_gateway_is_ready_with_everything():
+    world = live()
+    assert world.served() == {"1": ("/sockets/r1",)}
+    assert world.version("1").phase is Phase.LIVE
+    world.fleet.is_started = False
+    world.process("g2", ProcessPhase.STARTING, world.gateways["g2"], kind="gateway")
+    world.tick()
+    assert not world.fleet.is_started
+
+
+def test_inline_versions_are_offered_at_once_and_have_no_replicas():
+    world = live(is_inline=True)
+    assert world.served() == {"1": ()}
+    assert world.replicas() == []
+
+
+def test_as_many_replicas_start_as_the_package_wants_and_the_first_is_enough_to_begin():
+    world = World()
+    world.start_gateways()
+    world.fleet.add(package(min=3, max=3), world.now)
+    world.tick()
+    assert world.replicas() == ["m-v1-1", "m-v1-2", "m-v1-3"]
+    world.ready("m-v1-2")
+    world.tick()
+    assert world.served() == {"1": ("/sockets/r2",)}
+    world.ready("m-v1-1")
+    world.tick()
+    assert world.served() == {"1": ("/sockets/r1", "/sockets/r2")}
+
+
+# -- a swap ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_swap_loads_beside_then_offers_then_retires_and_then_ends_the_old_replicas():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    assert world.replicas() == ["m-v1-1", "m-v2-1"]
+    assert world.served() == {"1": ("/sockets/r1",)}
+
+    world.ready("m-v2-1")
+    world.tick()
+    assert world.served() == {"2": ("/sockets/r2",)}
+    # One gateway has it, the other is still busy with it: neither is the old one let go nor the new one in use.
+    for pid in world.gateways.values():
+        world.holds[pid] = {("m", "1"): State.READY, ("m", "2"): State.READY}
+    world.holds[1002]["m", "2"] = State.WARMING
+    world.report()
+    world.tick()
+    assert (world.version("1").phase, world.version("2").phase) == (Phase.LIVE, Phase.OFFERED)
+
+    world.holds[1002] = {("m", "1"): State.DRAINING, ("m", "2"): State.READY}
+    world.holds[1001] = {("m", "2"): State.READY}
+    world.report()
+    world.tick()
+    assert (world.version("1").phase, world.version("2").phase) == (Phase.RETIRING, Phase.LIVE)
+    assert world.replicas() == ["m-v1-1", "m-v2-1"]
+
+    world.follow()
+    world.tick()
+    assert world.replicas() == ["m-v2-1"]
+    assert list(world.fleet.models["m"].versions) == ["2"]
+
+
+def test_replicas_of_a_version_that_some_gateway_never_lets_go_end_all_the_same():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    for pid in world.gateways.values():
+        world.holds[pid] = {("m", "1"): State.DRAINING, ("m", "2"): State.READY}
+    world.report()
+    world.tick()
+    world.tick(RETIRE_S)
+    assert "m-v1-1" in world.replicas()
+    world.tick(1)
+    assert world.replicas() == ["m-v2-1"]
+
+
+@pytest.mark.parametrize(
+    ("fact", "reason"),
+    [
+        ({"phase": ProcessPhase.REFUSING, "word": FirstWord(failed=Failure("no such file"))}, "no such file"),
+        ({"phase": ProcessPhase.PAUSED, "status": -11}, "the model's process ended while it was loading (status -11)"),
+        ({"phase": ProcessPhase.PAUSED, "status": OOM}, "the model needs more memory to load than it may use"),
+    ],
+)
+def test_a_version_whose_replica_cannot_load_has_failed_and_the_old_one_stays(fact, reason):
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.process("m-v2-1", **fact)
+    world.tick()
+    assert (world.version("2").phase, world.version("2").reason) == (Phase.FAILED, reason)
+    assert world.replicas() == ["m-v1-1"]
+    assert world.served() == {"1": ("/sockets/r1",), "2": ()}
+    assert world.fleet.snapshot.models[0].versions[1].failure == reason
+    world.follow()
+    world.tick(60)
+    assert world.served() == {"1": ("/sockets/r1",), "2": ()}
+
+
+def test_a_version_that_never_loads_has_failed_after_its_time():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.tick(START_S + 1)
+    assert world.version("2").reason == f"the model was not loaded within {START_S:g} s"
+
+
+def test_a_failed_warm_up_in_one_gateway_brings_the_old_version_back_for_all():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    world.holds[1001] = {("m", "2"): State.READY}
+    world.holds[1002] = {("m", "1"): State.READY, ("m", "2"): State.FAILED}
+    world.report()
+    world.tick()
+    assert world.version("2").phase is Phase.FAILED
+    assert world.served() == {"1": ("/sockets/r1",), "2": ()}
+    # The first gateway still uses the failed version: its replica stays until that is over.
+    world.report()
+    world.tick()
+    assert world.replicas() == ["m-v1-1", "m-v2-1"]
+    world.follow()
+    world.tick()
+    assert world.replicas() == ["m-v1-1"]
+
+
+def test_a_version_that_gateways_never_get_ready_has_failed_after_its_time():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    world.tick(OFFER_S + 1)
+    assert world.version("2").reason == f"not every gateway had the model ready within {OFFER_S:g} s"
+    assert "1" in world.served()
+
+
+def test_the_next_version_takes_the_next_number_and_forgets_the_failed_one():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.died("m-v2-1", 1)
+    world.tick()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v3-1")
+    world.tick()
+    assert list(world.fleet.models["m"].versions) == ["1", "2", "3"]
+    world.follow()
+    world.tick()
+    assert list(world.fleet.models["m"].versions) == ["3"]
+    assert world.served() == {"3": ("/sockets/r3",)}
+
+
+def test_a_gateway_that_is_replaced_does_not_hold_up_a_swap():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    world.process("g2", ProcessPhase.PAUSED, 1002, kind="gateway", status=-9)
+    world.process("g2", ProcessPhase.STARTING, 1003, kind="gateway")
+    world.holds[1001] = {("m", "2"): State.READY}
+    world.report(1001)
+    world.tick()
+    assert world.version("2").phase is Phase.LIVE
+
+
+# -- replicas --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_replica_that_dies_keeps_its_place_because_it_comes_back_there():
+    world = live()
+    revision = world.fleet.snapshot.revision
+    world.died("m-v1-1", -9)
+    world.tick()
+    world.process("m-v1-1", ProcessPhase.STARTING)
+    world.tick()
+    assert world.replicas() == ["m-v1-1"]
+    assert world.fleet.snapshot.revision == revision
+
+
+def busy(in_flight: int, waiting: int = 0) -> Loads:
+    return [VersionLoad("m", "1", waiting, in_flight, waiting, 0.0)]
+
+
+def test_load_starts_replicas_and_quiet_ends_them_when_nothing_is_in_them():
+    world = live(package(min=1, max=2, concurrency=1))
+    for _ in range(30):
+        world.report(loads=busy(5))
+        world.tick(1)
+    assert world.replicas() == ["m-v1-1", "m-v1-2"]
+    world.ready("m-v1-2")
+    world.tick()
+    assert world.served() == {"1": ("/sockets/r1", "/sockets/r2")}
+
+    for _ in range(400):
+        world.report(loads=busy(0))
+        world.tick(1)
+        if len(world.served()["1"]) == 1:
+            break
+    assert world.served() == {"1": ("/sockets/r1",)}
+    world.report(loads=busy(1))
+    world.tick()
+    assert world.replicas() == ["m-v1-1", "m-v1-2"]
+    world.report(loads=busy(0))
+    world.tick()
+    assert world.replicas() == ["m-v1-1"]
+
+
+def test_a_replica_that_should_leave_a_version_that_is_never_quiet_does_so_in_the_end():
+    world = live(package(min=1, max=2))
+    world.fleet.start_replica(world.version("1"))
+    world.ready("m-v1-2")
+    world.tick()
+    replica = world.version("1").replicas["m-v1-2"]
+    replica.leaves_after, replica.leaves_by = world.fleet.snapshot.revision + 1, world.now + LEAVE_S
+    world.tick()
+    world.report(loads=busy(1))
+    world.tick(LEAVE_S)
+    assert "m-v1-2" in world.replicas()
+    world.tick(1)
+    assert "m-v1-2" not in world.replicas()
+
+
+def idle(world: World) -> World:
+    """Let an idle model go."""
+    for _ in range(200):
+        world.report(loads=busy(0))
+        world.tick(1)
+        if not world.replicas():
+            return world
+    raise AssertionError("it is still there")
+
+
+def test_an_idle_model_is_let_go_and_one_request_starts_exactly_one_replica():
+    world = idle(live(package(min=0, max=4, idle_s=30)))
+    assert world.served() == {"1": ()}
+    for _ in range(5):
+        world.fleet.wake("m", "1")
+        world.report(loads=busy(0, waiting=9))
+        world.tick(1)
+    assert world.replicas() == ["m-v1-2"]
+    assert world.served() == {"1": ()}
+    world.ready("m-v1-2")
+    world.tick()
+    assert world.served() == {"1": ("/sockets/r2",)}
+
+
+def test_requests_keep_a_model_awake_even_when_none_is_in_hand_as_it_is_looked_at():
+    world = live(package(min=0, idle_s=30))
+    for i in range(100):
+        world.report(loads=busy(0))
+        world.fleet.count({("m", "1"): float(i)}, world.now)
+        world.tick(1)
+    assert world.replicas() == ["m-v1-1"]
+
+
+def test_a_replica_near_its_memory_is_replaced_by_a_successor_that_is_ready_first():
+    world = live(package(memory_mb=100))
+    world.fleet.measure(lambda pid, limit: 0.91, 1.0)
+    world.tick(RECYCLE_PAUSE_S)
+    assert world.replicas() == ["m-v1-1", "m-v1-2"]
+    assert world.served() == {"1": ("/sockets/r1",)}
+    world.fleet.measure(lambda pid, limit: 0.1, 1.0)
+    world.ready("m-v1-2")
+    world.tick(1)
+    assert world.served() == {"1": ("/sockets/r2",)}
+    assert world.replicas() == ["m-v1-1", "m-v1-2"]
+    world.follow()
+    world.tick(1)
+    assert world.replicas() == ["m-v1-2"]
+
+
+def test_a_replica_that_grows_quickly_is_replaced_in_time_and_one_that_jumps_once_is_not():
+    world = live(package(memory_mb=100))
+    world.now += RECYCLE_PAUSE_S
+    for share in (0.4, 0.7, 0.7, 0.7):
+        world.fleet.measure(lambda pid, limit, share=share: share, 1.0)
+        world.tick()
+        assert world.replicas() == ["m-v1-1"]
+    for share in (0.72, 0.82):
+        world.fleet.measure(lambda pid, limit, share=share: share, 0.25)
+        world.tick()
+    assert world.replicas() == ["m-v1-1", "m-v1-2"]
+
+
+def test_a_successor_that_cannot_load_leaves_the_large_one_in_place():
+    world = live(package(memory_mb=100))
+    world.fleet.measure(lambda pid, limit: 0.95, 1.0)
+    world.tick(RECYCLE_PAUSE_S)
+    world.died("m-v1-2", 1)
+    world.tick(RECYCLE_PAUSE_S / 2)
+    assert world.replicas() == ["m-v1-1"]
+    world.tick(RECYCLE_PAUSE_S / 2)
+    assert world.replicas() == ["m-v1-1", "m-v1-3"]
+    # The next attempt waits twice as long.
+    world.died("m-v1-3", 1)
+    world.tick(RECYCLE_PAUSE_S)
+    assert world.replicas() == ["m-v1-1"]
+    world.tick(RECYCLE_PAUSE_S)
+    assert world.replicas() == ["m-v1-1", "m-v1-4"]
+
+
+@pytest.mark.parametrize(("status", "is_oom"), [(OOM, False), (-9, True)])
+def test_a_version_that_runs_out_of_memory_again_and_again_rests_and_says_why(status, is_oom):
+    world = live(package(memory_mb=64))
+    for _ in range(3):
+        world.died("m-v1-1", status, is_oom=is_oom)
+        world.tick(1)
+        world.ready("m-v1-1")
+        world.tick(1)
+    assert world.replicas() == ["m-v1-1"]
+    world.died("m-v1-1", status, is_oom=is_oom)
+    world.tick(1)
+    assert world.replicas() == []
+    (served,) = world.fleet.snapshot.models[0].versions
+    assert (
+        served.failure
+        == "the model ran out of its memory of 64 MiB 4 times in ten minutes; it is not started again for a while"
+    )
+
+    world.follow()
+    world.fleet.wake("m", "1")
+    world.tick(DEATH_WINDOW_S - 2)
+    assert world.replicas() == []
+    world.tick(1)
+    assert world.replicas() == ["m-v1-2"]
+
+
+def test_a_killed_replica_is_not_taken_for_one_without_memory():
+    world = live(package(memory_mb=64))
+    for _ in range(10):
+        world.died("m-v1-1", -9)
+        world.tick(1)
+        world.ready("m-v1-1")
+    assert world.replicas() == ["m-v1-1"]
+
+
+def test_a_replica_that_the_supervisor_has_given_up_blocks_its_version_for_a_while():
+    world = live()
+    world.died("m-v1-1", 3, phase=ProcessPhase.ENDED)
+    world.tick(1)
+    assert world.replicas() == []
+    assert "keeps ending, the last time with status 3" in world.fleet.snapshot.models[0].versions[0].failure
+    world.tick(DEATH_WINDOW_S)
+    assert world.replicas() == ["m-v1-2"]
+
+
+def test_a_poisonous_request_is_in_the_next_snapshot_once():
+    world = live()
+    revision = world.fleet.snapshot.revision
+    world.fleet.quarantine("abc")
+    world.fleet.quarantine("abc")
+    world.tick()
+    world.tick()
+    assert (world.fleet.snapshot.revision, world.fleet.snapshot.quarantined) == (revision + 1, ("abc",))
+
+
+def test_nothing_new_means_no_new_snapshot():
+    world = live()
+    revision = world.fleet.snapshot.revision
+    for _ in range(10):
+        world.report()
+        world.tick(1)
+    assert world.fleet.snapshot.revision == revision
+
+
+# -- a control process that goes on ----------------------------------------------------------------------------------------
+
+
+def taken_over(world: World) -> World:
+    """Return the world of the next control process, which knows only the snapshot and the supervisor's set."""
+    snapshot = msgspec.json.decode(msgspec.json.encode(world.fleet.snapshot), type=Snapshot)
+    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets")
+    opened = world.fleet.models["m"].versions["1"].opened
+    fleet.resume(snapshot, world.fleet.specs(), lambda served: opened, world.now)
+    after = World(fleet=fleet)
+    after.pids, after.holds, after.now = world.pids, world.holds, world.now
+    for name, pid in world.gateways.items():
+        after.process(name, ProcessPhase.RUNNING, pid, kind="gateway", word=FirstWord(ready={}))
+    return after
+
+
+def test_another_control_process_wants_exactly_what_is_there():
+    world = live(package(min=2, max=2))
+    after = taken_over(world)
+    after.ready(*after.replicas())
+    assert after.fleet.specs() == world.fleet.specs()
+    after.tick()
+    assert after.fleet.specs() == world.fleet.specs()
+    assert after.fleet.snapshot == world.fleet.snapshot
+    assert after.fleet.is_started
+
+
+def test_a_replica_that_is_just_being_restarted_keeps_its_place_in_a_take_over():
+    world = live()
+    world.died("m-v1-1", -9)
+    after = taken_over(world)
+    after.died("m-v1-1", -9)
+    after.tick()
+    assert after.fleet.snapshot == world.fleet.snapshot
+
+
+def test_a_version_that_was_loading_goes_on_loading_after_a_take_over():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    after = taken_over(world)
+    after.ready("m-v1-1")
+    after.report()
+    after.tick()
+    assert after.version("2").phase is Phase.STARTING
+    after.ready("m-v2-1")
+    after.tick()
+    after.follow()
+    after.tick()
+    after.follow()
+    after.tick()
+    assert after.served() == {"2": ("/sockets/r2",)}
+    assert after.replicas() == ["m-v2-1"]
+    assert after.fleet.add(package(), after.now).number == "3"
+
+
+@pytest.mark.parametrize("state", [State.READY, State.FAILED])
+def test_a_swap_that_was_under_way_ends_well_or_badly_after_a_take_over(state):
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    after = taken_over(world)
+    after.ready(*after.replicas())
+    for pid in after.gateways.values():
+        after.holds[pid] = {("m", "1"): State.READY, ("m", "2"): state}
+    after.report()
+    after.tick()
+    after.follow()
+    after.tick()
+    after.follow()
+    after.tick()
+    answering = "2" if state is State.READY else "1"
+    assert after.replicas() == [f"m-v{answering}-1"]
+    assert after.served()[answering]
