@@ -46,6 +46,8 @@ _LIMEN: Final = (
     "0",
     "--grpc-port",
     "0",
+    "--metrics-port",
+    "0",
     "--home",
     "{home}",
 )
@@ -53,8 +55,11 @@ SERVERS: Final = {
     s.name: s
     for s in (
         Server("bare", (sys.executable, "-m", "benchmarks.bare", "{model}")),
-        Server("limen", _LIMEN),
-        Server("limen-2w", (*_LIMEN, "--workers", "2")),
+        # The bare handler holds the model itself, so the one that is held against it does too.
+        Server("limen", (*_LIMEN, "--placement", "inline")),
+        Server("limen-2w", (*_LIMEN, "--placement", "inline", "--workers", "2")),
+        Server("process", _LIMEN),
+        Server("process-2w", (*_LIMEN, "--workers", "2")),
     )
 }
 

@@ -46,7 +46,7 @@ FIXED_LIMITS = (
     ("Levels of nested JSON", "limen.contracts.strict_json", "MAX_DEPTH", ""),
     ("Inputs of one REST request", "limen.gateway.http.tensors", "MAX_INPUTS", ""),
     ("Inputs of one gRPC request", "limen.gateway.grpc.codec", "MAX_INPUTS", ""),
-    ("Requested outputs", "limen.serving.dataplane", "MAX_REQUESTED_OUTPUTS", ""),
+    ("Requested outputs", "limen.serving.selection", "MAX_REQUESTED_OUTPUTS", ""),
     ("Request parameters", "limen.contracts.parameters", "MAX_PARAMETERS", ""),
     ("Dimensions of a tensor", "limen.contracts.wire", "MAX_DIMENSIONS", ""),
     ("Elements of a tensor", "limen.contracts.wire", "MAX_ELEMENTS", ""),

@@ -84,7 +84,7 @@ def write_gate(folder: Path) -> Path:
 
 
 def write_countdown(folder: Path) -> Path:
-    """Write a streaming model: `n` gives the parts n, n-1, … 1, and a negative one breaks off after the first."""
+    """Write a streaming model: the first row's `n` gives the parts n, n-1, … 1; a negative one breaks off after the first."""
     manifest = """\
     inputs: [{name: n, type: int32, minimum: -1, maximum: 1000}]
     outputs: [{name: value, type: int32}]
@@ -98,12 +98,12 @@ def write_countdown(folder: Path) -> Path:
             return {"value": inputs["n"]}
 
         def stream(self, inputs):
-            n = int(inputs["n"][0])
+            n, rows = int(inputs["n"][0]), len(inputs["n"])
             if n < 0:
-                yield {"value": np.array([n], np.int32)}
+                yield {"value": np.full(rows, n, np.int32)}
                 raise RuntimeError("the secret of the model")
             for value in range(n, 0, -1):
-                yield {"value": np.array([value], np.int32)}
+                yield {"value": np.full(rows, value, np.int32)}
     """
     return write_code(folder, manifest, code)
 

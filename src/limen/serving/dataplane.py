@@ -126,8 +126,11 @@ class DataPlane:
         Raises:
             ResourceExhausted: with the seconds after which a retry is worth it.
         """
-        lane = self.admission.lanes.get(model)
+        lane = self.admission.known(model)
         if lane is not None and lane.is_full(is_retry):
+            with self.versions.acquire(model) as handle:
+                if handle.fallback is not None:
+                    return  # it answers, once the request is known
             error = lane.refuse(is_retry)
             if self._metrics is not None:
                 self._metrics.runtime(model, "").shed(lane.refused_for.value)

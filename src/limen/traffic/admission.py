@@ -360,6 +360,10 @@ class Admission:
             lane.configure(queue, at_once)
         return lane
 
+    def known(self, endpoint: str) -> Lane | None:
+        """Return the lane of an endpoint that has had to wait before; None otherwise."""
+        return self._lanes.get(endpoint)
+
     def forget(self, endpoint: str) -> None:
         """Drop the lane of an endpoint that is gone; what it still has in hand is released as before."""
         self._lanes.pop(endpoint, None)

@@ -81,12 +81,12 @@ def test_b13_bombs_leave_nothing_behind(gateway: Gateway):
     """At the limits of a real server: 64 MiB, and a body that would become a gigabyte."""
     body = bomb("gzip", 1 << 30)
     headers = {**JSON, "content-encoding": "gzip"}
-    for _ in range(3):
+    held = []
+    for _ in range(24):
         refused(gateway.call("POST", PREDICT.path, body, headers), 413, "BODY_TOO_LARGE")
-    before = resident()
-    for _ in range(20):
-        refused(gateway.call("POST", PREDICT.path, body, headers), 413, "BODY_TOO_LARGE")
-    assert resident() - before < 5 * MIB
+        held.append(resident())
+    # What is kept can only grow; what the allocator holds back comes and goes.
+    assert min(held[14:]) - min(held[4:14]) < 5 * MIB
 
 
 def test_b13_a_body_of_exactly_the_limit_is_inflated(small: Gateway):

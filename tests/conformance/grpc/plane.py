@@ -45,7 +45,7 @@ class ScriptedPlane(DataPlane):
     """Five models: echo, failing (with the error asked for), broken (by a bug), gated (until told) and countdown (a stream)."""
 
     def __init__(self) -> None:
-        self.statistics = None
+        self.statistics = self._metrics = None
         self.requests: list[InferenceRequest] = []
         self.deadlines: list[Deadline] = []
         self.gate = asyncio.Event()

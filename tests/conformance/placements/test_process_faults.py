@@ -175,7 +175,7 @@ async def test_f06_a_leaking_replica_is_replaced_before_it_reaches_its_limit(tmp
         while len(pids) < 2:
             # Fast up to the mark, then slowly, so that a replacement has time to load.
             is_near = resident_share(pool.pids[0], MEMORY_MB) > RECYCLE_AT
-            outcome = await ask(pool, row(leak=128 if is_near else 8 << 10))
+            outcome = await ask(pool, row(leak=32 if is_near else 8 << 10))
             if isinstance(outcome, InferenceResponse):
                 pids.add(int(outcome.outputs["pid"][0]))
             else:

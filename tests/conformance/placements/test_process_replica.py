@@ -132,6 +132,23 @@ async def test_replicas_that_are_not_wanted_any_more_finish_their_work(alone, tm
     await asyncio.wait_for(alone.pool.wait_retired(), 5)
 
 
+async def test_a_replica_is_in_use_until_the_one_that_replaces_it_answers(alone, tmp_path):
+    pool, (old,) = alone.pool, alone.pool.pids
+    start = ReplicaStart(root=str(alone.package.root), version="1", trust_code=True, socket=str(tmp_path / "t"))
+    pool.set_replicas([start.socket])
+    assert (pool.free, pool.pids) == (1, (old,))
+    assert (await ask(pool, row(1))).outputs["pid"].tolist() == [old]
+    other = await launch(start)
+    await asyncio.wait_for(pool.wait_retired(), 5)
+    assert (pool.free, pool.pids) == (1, (other.process.pid,))
+    assert (await ask(pool, row(1))).outputs["pid"].tolist() == [other.process.pid]
+    # One that ends while it is being left is not looked for again.
+    pool.set_replicas([alone.path + "x"])
+    await end(other.process)
+    await asyncio.wait_for(pool.wait_retired(), 5)
+    assert (pool.free, pool.pids) == (0, ())
+
+
 async def test_the_placement_uses_the_replicas_it_is_told_of_and_follows_changes(alone):
     with pytest.raises(InvalidPackage, match="--trust-code"):
         await ProcessPlacement().start(alone.package, "1")

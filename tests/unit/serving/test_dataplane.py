@@ -23,7 +23,7 @@ from limen.contracts.errors import (
     Unsupported,
 )
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, RequestedOutput
-from limen.packaging.manifest import Fallback
+from limen.packaging.manifest import Fallback, Queue
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
 from limen.serving.call import Call
@@ -291,6 +291,26 @@ async def test_an_answer_given_at_once_is_checked_and_chosen_like_any_other(plan
     with pytest.raises(Internal):
         plane.start(request(), NO_DEADLINE)
     assert leases(plane) == 0
+
+
+async def test_an_endpoint_without_room_refuses_early_and_says_when_to_come_back(plane, sink):
+    plane.refuse_early("double", is_retry=False)
+    sink.is_holding = True
+    with plane.versions.acquire("double") as handle:
+        lane = handle.lane = plane.admission.lane("double", Queue(max_requests=1), 1)
+    call = plane.start(request(), NO_DEADLINE)
+    for _ in range(2):  # one in sixteen may be let through to be looked at
+        with contextlib.suppress(ResourceExhausted):
+            plane.refuse_early("double", is_retry=False)
+    with pytest.raises(ResourceExhausted) as refused:
+        plane.start(request(), NO_DEADLINE)
+    assert (refused.value.reason, lane.in_hand) == (Reason.OVERLOADED, 1)
+    assert refused.value.retry_after_s > 0
+    with pytest.raises(ResourceExhausted):
+        plane.refuse_early("double", is_retry=True)
+    call.cancel()
+    assert lane.in_hand == 0
+    plane.refuse_early("double", is_retry=True)
 
 
 CONSTANT = Fallback(outputs={"y": 0.5, "scores": [0.1, 0.2, 0.7], "text": "fallback"})

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import grpc
 
+from limen.contracts.errors import LimenError
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.codec import decode_request, encode_response
@@ -62,13 +63,13 @@ class InferenceService:
 
     async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answer one request. The caller's cancellation and deadline cancel it wherever it waits."""
-        request_id = ""
+        request_id = model = ""
         self._calls.begin()
         try:
             known = self._outlines.recall(data)
             if known is None:
                 message = parse(pb.ModelInferRequest, data)
-                request_id = message.id
+                request_id, model = message.id, message.model_name
                 known = decode_request(message)
                 self._outlines.remember(data, message, *known)
             request, options = known
@@ -80,6 +81,8 @@ class InferenceService:
             response = await started.answer() if isinstance(started, Call) else started
             return encode_response(response, is_typed=options.is_typed)
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
+            if isinstance(error, LimenError):
+                self._data.refused(model, "", PROTOCOL, error)
             await refuse(context, error, request_id)
         finally:
             self._calls.end()

@@ -16,7 +16,9 @@ from limen.gateway.http.documents import Documents
 from limen.gateway.http.encoding import choose, deflate, inflate
 from limen.gateway.http.errors import Refused, error_response, status_of, too_large
 from limen.gateway.http.message import Answer, Head, Pending, Request, Response, Streaming
+from limen.gateway.http.oip import PROTOCOL as REST
 from limen.gateway.http.oip import OipApi
+from limen.gateway.http.record_api import PROTOCOL as RECORD
 from limen.gateway.http.record_api import RecordApi
 from limen.gateway.http.routes import Route, Router, not_found
 from limen.gateway.http.statistics import StatisticsApi
@@ -25,6 +27,8 @@ from limen.serving.dataplane import DataPlane
 from limen.telemetry.logs import RequestLine, RequestLog, now
 
 LOG = logging.getLogger("limen.gateway")
+PROTOCOLS: Final = {"v1": RECORD, "v2": REST}
+"""What requests are counted as, by the first part of their path."""
 _VARY: Final = b"vary: accept-encoding\r\n"
 
 
@@ -51,6 +55,7 @@ class HttpApplication:
         """
         self._limits = limits or HttpLimits()
         self._log = log
+        self._plane = plane
         self._hosts = None if hosts is None else {h.encode().lower() for h in hosts}
         self._known_hosts: set[bytes] = set()
         oip, records, streams = OipApi(plane), RecordApi(plane), StreamApi(plane)
@@ -129,6 +134,8 @@ class HttpApplication:
                 handler = route.handlers.get(b"GET") if head.method == b"HEAD" else None
                 if handler is None:
                     raise _wrong_method(route)
+            if head.method == b"POST":
+                self._plane.refuse_early(route.model, is_retry=head.is_retry)
             if head.coding is not None:
                 request.body = inflate(request.body, head.coding, self._limits.max_body_bytes)
             answer = handler(request)
@@ -176,7 +183,10 @@ class HttpApplication:
         return error_response(self.told(request, exc), request.id)
 
     def note(self, request: Request, error: LimenError | Refused) -> None:
-        """Log a request that failed."""
+        """Log a request that failed, and count it unless the data plane has."""
+        route = request.head.route
+        if isinstance(error, LimenError) and isinstance(route, Route) and route.model:
+            self._plane.refused(route.model, route.version, PROTOCOLS[route.label[1:3]], error)
         line = _line(request, status_of(error))
         line.code = error.code if isinstance(error, Refused) else error.reason.value
         if isinstance(error, Internal) and error.__cause__ is not None:

@@ -46,8 +46,9 @@ class UnreachedPlane(DataPlane):
 
     def __init__(self) -> None:
         self.requests: list[InferenceRequest] = []
+        self.statistics = self._metrics = None
 
-    async def infer(self, request, deadline):
+    def start(self, request, deadline):
         self.requests.append(request)
         raise Unavailable
 

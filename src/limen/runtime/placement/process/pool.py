@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Final
 
-from limen.contracts.errors import DeadlineExceeded, Internal, LimenError, Unavailable
+from limen.contracts.errors import Internal, LimenError, Unavailable
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.runtime.placement.process.link import Link
 from limen.runtime.placement.process.recovery import WAIT_S, Recovery
@@ -65,7 +65,10 @@ class ReplicaPool:
         self._on_close = on_close
         self._suspects = Suspects(self._poisoned)
         self._links: dict[str, Link] = {}
+        self._leaving: set[Link] = set()
+        """Replicas that are not wanted any more, and in use until a wanted one answers."""
         self._retiring: set[Link] = set()
+        """Replicas that get no new work."""
         self._are_retired = asyncio.Event()
         self._are_retired.set()
         self._ready: list[Link] = []
@@ -80,20 +83,33 @@ class ReplicaPool:
     # -- replicas ------------------------------------------------------------------------------------------------------
 
     def set_replicas(self, paths: Sequence[str]) -> None:
-        """Connect to the replicas that listen at these paths, and leave the others once their work is done."""
+        """Connect to the replicas that listen at these paths, and leave the others once their work is done.
+
+        Those that are left go on until one of the new ones answers, so that there is always one.
+        """
         if self._is_closed:
             return
         for path in self._links.keys() - set(paths):
             link = self._links.pop(path)
             if link.is_ready:
-                self._withdraw(link)
-                self._retiring.add(link)
+                self._leaving.add(link)
                 self._are_retired.clear()
-            link.retire()
+            else:
+                link.retire()
         for path in paths:
             if path not in self._links:
                 link = self._links[path] = Link(path, self, self._loop, self.name, self.version)
                 link.connect()
+        self._let_go(at_once=not paths)
+
+    def _let_go(self, *, at_once: bool = False) -> None:
+        """Give the replicas that are not wanted any more no new work, as soon as one that is wanted answers."""
+        if at_once or any(link.is_ready for link in self._links.values()):
+            while self._leaving:
+                link = self._leaving.pop()
+                self._withdraw(link)
+                self._retiring.add(link)
+                link.retire()
 
     @property
     def connected(self) -> int:
@@ -232,7 +248,7 @@ class ReplicaPool:
         try:
             while True:
                 while not stream.parts and not stream.is_over:
-                    await self._next(stream, deadline)
+                    await stream.changed(deadline)
                 if not stream.parts:
                     break
                 outputs = stream.parts.popleft()
@@ -248,14 +264,6 @@ class ReplicaPool:
             if not stream.is_over and stream.link is not None:
                 stream.link.cancel(stream.call)
 
-    async def _next(self, stream: Stream, deadline: Deadline) -> None:
-        """Wait until a stream has something new."""
-        stream.wakened = self._loop.create_future()
-        timeout = deadline.remaining_s() if deadline.is_set else None
-        done, _ = await asyncio.wait((stream.wakened,), timeout=None if timeout is None else max(0.0, timeout))
-        if not done:
-            raise DeadlineExceeded
-
     async def close(self) -> None:
         """Leave all replicas; what they have in hand is answered `Unavailable`. Idempotent."""
         if self._is_closed:
@@ -263,14 +271,16 @@ class ReplicaPool:
         self._is_closed = True
         self._timer.cancel()
         self.free = 0
-        links = [*self._links.values(), *self._retiring]
+        links = [*self._links.values(), *self._leaving, *self._retiring]
         left = self._recovery.clear()
         for link in links:
             left += link.works.values()
             link.close()
         self._ready.clear()
         self._links.clear()
+        self._leaving.clear()
         self._retiring.clear()
+        self._are_retired.set()
         for work in left:
             self._recovery.give_up(work, Unavailable())
         for stream in list(self._streams):
@@ -294,19 +304,20 @@ class ReplicaPool:
         for arrival in self._arrivals:
             if not arrival.done():
                 arrival.set_result(None)
-        self.free += 1
-        self._offer()
+        before = self.free
+        self._let_go()
+        self.free = self._count()
+        self._offer(before)
 
     def on_freed(self, link: Link) -> None:
         """Give a replica its next batch."""
         if link.is_retiring or len(link.works) != WINDOW - 1:
             return
         self.free += 1
-        self._offer()
+        self._offer(self.free - 1)
 
-    def _offer(self) -> None:
-        """Begin with what was lost; tell the batcher if something is free after that."""
-        before = self.free - 1
+    def _offer(self, before: int) -> None:
+        """Begin with what was lost; tell the batcher if something is free after that and nothing was before."""
         self._resume()
         if before == 0 and self.free > 0:
             try:
@@ -335,12 +346,15 @@ class ReplicaPool:
     def on_retired(self, link: Link) -> None:
         """Forget a replica that was not wanted any more and has nothing left to do."""
         self._retiring.discard(link)
-        if not self._retiring:
+        if not self._retiring and not self._leaving:
             self._are_retired.set()
 
     def on_lost(self, link: Link) -> None:
         """Try again what a replica that has gone had in hand."""
         self._withdraw(link)
+        if link in self._leaving:
+            self._leaving.remove(link)
+            link.is_retiring = True
         self.on_retired(link)
         self._recovery.lost(link.works.values(), link.streams.values(), link.running)
         if not self._recovery.is_idle:
@@ -354,7 +368,10 @@ class ReplicaPool:
         if link in self._ready:
             self._ready.remove(link)
             # Counted anew: a link that broke in the middle of an answer may have been counted as free, or not.
-            self.free = sum(len(other.works) < WINDOW for other in self._ready)
+            self.free = self._count()
+
+    def _count(self) -> int:
+        return sum(len(link.works) < WINDOW for link in self._ready)
 
     def _watch(self) -> None:
         """Kill what hangs, and answer what has waited too long."""

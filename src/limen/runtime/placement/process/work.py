@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from limen.contracts.errors import LimenError
+from limen.contracts.errors import DeadlineExceeded, LimenError
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.contracts.tensors import Array
 
@@ -137,6 +137,18 @@ class Stream:
             self.is_over = True
             self.error = error
             self.wake()
+
+    async def changed(self, deadline: Deadline) -> None:
+        """Return when there is something new.
+
+        Raises:
+            DeadlineExceeded: there was nothing in time.
+        """
+        self.wakened = asyncio.get_running_loop().create_future()
+        timeout = max(0.0, deadline.remaining_s()) if deadline.is_set else None
+        done, _ = await asyncio.wait((self.wakened,), timeout=timeout)
+        if not done:
+            raise DeadlineExceeded
 
     def wake(self) -> None:
         """Let the reader look again."""
