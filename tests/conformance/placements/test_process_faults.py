@@ -92,6 +92,26 @@ async def test_f03_a_request_that_kills_twice_is_quarantined_and_its_neighbours_
     assert pool.crashes == 2
 
 
+async def test_f03_whoever_is_answered_when_tried_again_is_no_suspect_any_more(pool, tmp_path):
+    """The same request is in hand, alone, each time a replica is killed from outside."""
+    for n in range(3):
+        await until(lambda: pool.connected == 2)
+        (folder := tmp_path / str(n)).mkdir()
+        with closed_gate(folder) as gate:
+            # A link, so that the request is the same each time.
+            (link := tmp_path / "gate").unlink(missing_ok=True)
+            link.symlink_to(gate.path)
+            entered = tmp_path / "gate.entered"
+            entered.unlink(missing_ok=True)
+            asking = asyncio.create_task(ask(pool, row(5, gate=str(link))))
+            await until(entered.exists)
+            (victim,) = [pid for pid in pool.pids if is_waiting(pool, pid)]
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda victim=victim: victim not in pool.pids)
+        assert (await asyncio.wait_for(asking, 10)).outputs["x"].tolist() == [5]
+    assert (pool.crashes, pool.quarantined) == (3, set())
+
+
 async def test_f03_what_one_gateway_found_holds_for_the_others(pool):
     other = ReplicaPool("faults", "1")
     other.set_replicas(tuple(pool._paths.values()))

@@ -327,7 +327,7 @@ class ReplicaPool:
 
     def on_answered(self, work: Work) -> None:
         """Hand over the outcomes of a batch, or of a member of one that is tried again."""
-        if work.parent is not None:
+        if work.is_suspect:
             whole = self._recovery.answered(work)
             if whole is None:
                 return

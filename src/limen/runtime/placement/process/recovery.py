@@ -87,6 +87,7 @@ class Recovery:
         elif self._suspects.crashed(batch, was_alone=len(batch) == 1):
             self.give_up(work, poisoned())
         elif len(batch) == 1:
+            work.is_suspect = True
             self.wait(work)
         else:
             LOG.warning("%s: a replica ended in a run of %d requests", self._label, len(batch))
@@ -127,12 +128,12 @@ class Recovery:
         return found
 
     def answered(self, work: Work) -> Work | None:
-        """Return the batch whose outcomes are all there now: the work itself, or the batch it is a member of; None for not yet."""
+        """Take a suspect's outcome; return the batch that has all of its own now, itself or the one it is a member of, or None."""
         parent = work.parent
-        if parent is None:
-            return work
         if isinstance(work.results[0], InferenceResponse):
             self._suspects.cleared(work.batch[0])
+        if parent is None:
+            return work
         parent.settle(work.index, work.results)
         return parent if parent.missing == 0 else None
 

@@ -32,6 +32,7 @@ class Work:
         "done",
         "index",
         "is_cancelled",
+        "is_suspect",
         "link",
         "losses",
         "missing",
@@ -66,6 +67,8 @@ class Work:
         self.call = 0
         self.sent_at = 0.0
         self.is_cancelled = False
+        self.is_suspect = parent is not None
+        """Whether a replica has ended while it was being run."""
 
     @property
     def is_unwanted(self) -> bool:
