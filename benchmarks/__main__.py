@@ -1,6 +1,8 @@
 """Measure what Limen costs.
 
 python -m benchmarks [load]    Limen against a bare handler on the same stack: real servers, wrk and h2load
+python -m benchmarks steady    latency at half of capacity, and streams
+python -m benchmarks placement what the process placement costs: CPU, round trips, large tensors
 python -m benchmarks micro     single steps of a request in this process
 python -m benchmarks profile   instructions of the Python interpreter on a request, by function
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
-from benchmarks import fraud, generators, loads, micro, profile, report, servers
+from benchmarks import fraud, generators, loads, micro, placement, profile, report, servers, steady
 from benchmarks.compare import Plan, Row, measure
 from benchmarks.processes import Conditions, Cores
 
@@ -127,7 +129,13 @@ def _interrupt(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-_COMMANDS = {"load": _load, "micro": micro.main, "profile": profile.main}
+_COMMANDS = {
+    "load": _load,
+    "micro": micro.main,
+    "placement": placement.main,
+    "profile": profile.main,
+    "steady": steady.main,
+}
 
 
 if __name__ == "__main__":

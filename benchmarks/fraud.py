@@ -51,6 +51,16 @@ class Fraud(msgspec.Struct, frozen=True):
     def model(self) -> Path:
         return self.package / "model.onnx"
 
+    @property
+    def unbatched(self) -> Path:
+        """The same package with one row in a run, so that nothing leaves together."""
+        folder = self.package.parent / "unbatched"
+        if not folder.exists():
+            shutil.copytree(self.package, folder)
+            manifest = folder / "model.yaml"
+            manifest.write_text(manifest.read_text() + "batching: {max_rows: 1}\n")
+        return folder
+
     def matrix(self, rows: int) -> NDArray[np.float32]:
         """Return the first rows as one tensor."""
         return np.array(self.rows[:rows], np.float32)

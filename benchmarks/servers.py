@@ -33,7 +33,8 @@ class Server(msgspec.Struct, frozen=True):
 
     name: str
     command: tuple[str, ...]
-    """What to run; {model} and {package} stand for the ONNX file and the package folder, {home} for a scratch folder."""
+    """What to run; {model}, {package} and {unbatched} stand for the ONNX file, the package folder and its form without batches, {home} for a
+    scratch folder."""
 
 
 _LIMEN: Final = (
@@ -60,6 +61,7 @@ SERVERS: Final = {
         Server("limen-2w", (*_LIMEN, "--placement", "inline", "--workers", "2")),
         Server("process", _LIMEN),
         Server("process-2w", (*_LIMEN, "--workers", "2")),
+        Server("unbatched-2w", (*(p.replace("{package}", "{unbatched}") for p in _LIMEN), "--workers", "2")),
     )
 }
 
@@ -100,7 +102,7 @@ def running(server: Server, fraud: Fraud, scratch: Path, conditions: Conditions)
     folder.mkdir(parents=True, exist_ok=True)
     announce = folder / "announce.json"
     announce.unlink(missing_ok=True)
-    places = {"model": fraud.model, "package": fraud.package, "home": folder / "home"}
+    places = {"model": fraud.model, "package": fraud.package, "unbatched": fraud.unbatched, "home": folder / "home"}
     command = [part.format_map(places) for part in (*server.command, "--announce", str(announce))]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)

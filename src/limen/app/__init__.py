@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from limen.app.process import configure_logging, freeze_garbage, python, run_loop, stop_on_signals, tune_process
+from limen.app.process import freeze_garbage, python, run_loop, stop_on_signals, tune_process
 from limen.app.starts import ControlStart
 from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
 from limen.serving.startup import (
@@ -29,7 +29,7 @@ from limen.serving.startup import (
 )
 from limen.settings import ServeSettings
 
-__all__ = ["Ready", "ServeError", "configure_logging", "freeze_garbage", "serve", "tune_process"]
+__all__ = ["Ready", "ServeError", "freeze_garbage", "serve", "tune_process"]
 
 
 class Ready(msgspec.Struct, frozen=True):

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from limen.app.process import allowed_hosts, configure_logging, end_by, python, run_loop, say, say_first
+from limen.app.process import allowed_hosts, end_by, python, run_loop, say, say_first
 from limen.app.starts import ControlStart, GatewayStart
 from limen.serving import run_folder
 from limen.serving.messages import MAX_LINE_BYTES, FirstWord, ProcessSpec, Resume, Want, line
 from limen.serving.run_folder import control_socket
 from limen.serving.startup import shared_listener, shown_address
 from limen.settings import ServeSettings
+from limen.telemetry.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from limen.serving.controlplane import ControlConfig, ControlPlane
@@ -31,7 +32,7 @@ REPLICA_BUDGET = 20
 
 def main() -> None:
     """Run the control process: `ControlStart` comes on standard input, then what the supervisor says."""
-    configure_logging()
+    log_to_stderr()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: what comes after these two lines is read by the event loop.
     with open(0, "rb", buffering=0, closefd=False) as orders:

@@ -14,7 +14,6 @@ import msgspec
 
 from limen.app.process import (
     allowed_hosts,
-    configure_logging,
     end_by,
     freeze_garbage,
     run_loop,
@@ -36,7 +35,7 @@ from limen.serving.gatewaylink import GatewayLink
 from limen.serving.messages import Failure, FirstWord
 from limen.serving.startup import shared_listener, shown_address
 from limen.serving.statistics import Statistics
-from limen.telemetry.logs import RequestLog
+from limen.telemetry.logs import RequestLog, log_to_stderr
 from limen.telemetry.metrics import Metrics
 from limen.telemetry.metrics_file import SUFFIX
 from limen.telemetry.totals import read_folder
@@ -49,7 +48,7 @@ LAST_S = 30.0
 
 def main() -> None:
     """Run a gateway: `GatewayStart` comes on standard input, and whether it is ready goes to standard output."""
-    configure_logging()
+    log_to_stderr()
     start = msgspec.json.decode(sys.stdin.buffer.readline(), type=GatewayStart)
 
     async def work() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import logging
 import os
 import signal
 import sys
@@ -64,11 +63,6 @@ def say(data: bytes) -> None:
 def say_first(word: FirstWord) -> None:
     """Say the first word of a process."""
     say(line(word))
-
-
-def configure_logging() -> None:
-    """Send warnings and worse to standard error, one line each."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def tune_process() -> None:

@@ -70,13 +70,13 @@ def serve(
     ] = ".limen",
 ) -> None:
     """Serve packages over REST and gRPC, each as an endpoint of its own name, until Ctrl-C."""
-    from limen.app import configure_logging
     from limen.app import serve as run
     from limen.cli.words import existing_package
     from limen.gateway.grpc.config import GrpcConfig
     from limen.settings import ServeSettings
+    from limen.telemetry.logs import log_to_stderr
 
-    configure_logging()
+    log_to_stderr()
     settings = ServeSettings(
         packages=tuple(str(existing_package(path)) for path in packages),
         home=home,

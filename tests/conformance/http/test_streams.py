@@ -307,6 +307,10 @@ def test_keys_named_like_inputs_are_tensors_and_all_others_are_parameters(gatewa
     assert events(generate(gateway, body, "generate_stream").body) == [("", answer)]
 
 
+def test_a_parameter_in_both_places_counts_where_parameters_belong(gateway: Gateway):
+    assert generate(gateway, {"text_input": "hi", "n": 1, "parameters": {"n": 2}}).json()["said"] == "None True n=2"
+
+
 def test_a_scalar_is_taken_for_a_vector_of_one_and_null_for_what_may_be_missing(gateway: Gateway):
     answer = generate(gateway, {"text_input": "hi", "weights": 4, "mood": None}).json()
     assert (answer["scores"], answer["said"]) == ([2, 4], "None True ")
@@ -321,7 +325,6 @@ def test_a_scalar_is_taken_for_a_vector_of_one_and_null_for_what_may_be_missing(
         ({"text_input": "hi", "grid": 1}, ["grid"]),
         ({"text_input": ["a", "b"]}, ["text_input"]),
         ({"text_input": "hi", "parameters": {"text_input": "ho"}}, ["parameters.text_input"]),
-        ({"text_input": "hi", "n": 1, "parameters": {"n": 2}}, ["parameters.n"]),
         ({"text_input": "hi", "stop": ["c4n4ry"], "parameters": {"c4n4ry!": None}}, ["stop", "parameters.?"]),
         ({"text_input": 5, "weights": ["c4n4ry"], "last": "yes"}, ["text_input", "weights[0]", "last[0]"]),
     ],

@@ -1,10 +1,11 @@
 """The request log: nothing it writes to may hold up or end the server."""
 
 import io
+import logging
 import os
 import threading
 
-from limen.telemetry.logs import RequestLine, RequestLog
+from limen.telemetry.logs import LineWriter, LineLog, RequestLine, RequestLog
 
 
 def line(request_id: str) -> RequestLine:
@@ -46,3 +47,17 @@ def test_a_closed_stream_is_no_error():
     log.add(line("r"))
     log.close()
     assert log.dropped == 0
+
+
+def test_the_library_of_logging_waits_for_nobody_either():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        written = LineWriter(stream)
+        logger = logging.getLogger("limen.test.pipe")
+        logger.propagate = False
+        logger.addHandler(LineLog(written))
+        for i in range(20_000):
+            logger.warning("a line that nobody reads, number %d, with something behind it to fill the pipe sooner", i)
+        assert not written.offer("no room\n")
+        threading.Thread(target=_drain, args=(reader,), daemon=True).start()
+        written.close(timeout_s=30)

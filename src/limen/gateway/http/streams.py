@@ -193,11 +193,12 @@ def _asked(request: Request, contract: Contract) -> _Generate:
     for where, items in (("", value), ("parameters.", inner)):
         for key, item in items.items():
             path = f"{where}{shown(key)}"
-            if key in record or key in parameters:
+            if key in record:
                 found.append(Violation(path, "is given twice"))
             elif key in fields:
                 record[key] = _one_row(fields[key], item)
             elif isinstance(item, (str, bool, int, float)):
+                # Both places may name one; that made for parameters is read last and counts.
                 parameters[key] = item
             else:
                 found.append(Violation(path, "is not an input; a parameter must be text, a number, true or false"))

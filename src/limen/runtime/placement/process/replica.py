@@ -29,6 +29,7 @@ from limen.runtime.placement.process import isolation
 from limen.runtime.placement.process.server import Loaded, Server
 from limen.runtime.placement.process.start import Failed, Ready, ReplicaStart, Said
 from limen.runtime.placement.trust import ensure_trusted
+from limen.telemetry.logs import log_to_stderr
 
 LOG = logging.getLogger("limen.model")
 BACKLOG = 128
@@ -38,7 +39,7 @@ def main() -> None:
     """Run a replica; returns when it has ended in order."""
     # A Ctrl-C on the terminal is for the supervisor, which ends this process in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     parent, voice = _take_streams()
     start = msgspec.json.decode(_read_line(parent), type=ReplicaStart)
     try:
