@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 
-from limen.telemetry.logs import LineWriter, LineLog, RequestLine, RequestLog
+from limen.telemetry.logs import LineLog, LineWriter, RequestLine, RequestLog
 
 
 def line(request_id: str) -> RequestLine:
