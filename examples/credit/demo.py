@@ -155,6 +155,7 @@ def served(archive: Path, home: Path) -> Iterator[tuple[subprocess.Popen[bytes],
     announcement.unlink(missing_ok=True)
     command = ["serve", str(archive), "--home", str(home), "--announce", str(announcement)]
     command += ["--http-port", str(port(8000)), "--grpc-port", str(port(8001))]
+    command += ["--metrics-port", str(port(8003))]
     print_command(command)
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches the demo, which then stops the server.

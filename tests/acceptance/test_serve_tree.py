@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import httpx
 import pytest
 
+from limen.gateway.grpc._generated import open_inference_pb2 as pb
+from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.services.packages import write_iris, write_score
 from tests.services.process import WAIT_S, Server, limen, refused, serving, wait_gone
 
@@ -185,3 +188,22 @@ def test_the_metrics_of_all_processes_are_on_a_port_of_their_own(server):
     assert sum(float(line.rpartition(" ")[2]) for line in counted) == 1.0
     assert 'limen_process_state{process="gateway-1",state="running"} 1.0' in text
     assert server.stop() == (0, "")
+
+
+def test_the_statistics_extension_counts_over_all_workers_and_both_transports(server):
+    """Requests over connections of their own reach both gateways; each of them knows the numbers of both."""
+    for _ in range(8):
+        assert server.predict("score", **SCORE) == {"score": 6.0}
+
+    def counted() -> int:
+        (found,) = server.http.get("/v2/models/score/versions/1/stats").json()["model_stats"]
+        assert found["latency"]["p99_ms"] > 0
+        return found["inference_count"]
+
+    until(lambda: counted() == 8)
+    assert "statistics" in server.http.get("/v2").json()["extensions"]
+    with grpc.insecure_channel(server.grpc) as channel:
+        asked = pb.ModelStatisticsRequest(name="score")
+        (told,) = GRPCInferenceServiceStub(channel).ModelStatistics(asked, timeout=WAIT_S).model_stats
+    assert (told.name, told.version, told.inference_count) == ("score", "1", 8)
+    assert told.inference_stats.success.count == 8

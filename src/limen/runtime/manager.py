@@ -281,7 +281,8 @@ class VersionManager:
             if handle.leases:
                 handle.idle = asyncio.Event()
                 try:
-                    await asyncio.wait_for(handle.idle.wait(), self._drain_timeout_s)
+                    async with asyncio.timeout(self._drain_timeout_s):
+                        await handle.idle.wait()
                 except TimeoutError:
                     self.overdue_drains += 1
                     LOG.warning(

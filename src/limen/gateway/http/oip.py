@@ -5,18 +5,20 @@ Source: kserve/open-inference-protocol (REST) with Triton's binary tensor data, 
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
-from limen.contracts.errors import InvalidArgument, LimenError, Reason
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
 from limen.contracts.parameters import model_parameters, priority_of
 from limen.contracts.wire import decode_raw
 from limen.gateway.http.answers import encode_json, encode_mixed
 from limen.gateway.http.errors import Refused, id_in
-from limen.gateway.http.message import Answer, Head, Pending, Request, Response
+from limen.gateway.http.later import Later
+from limen.gateway.http.message import Answer, Head, Request, Response
 from limen.gateway.http.routes import Route, Table
 from limen.gateway.http.tensors import decode_infer
 from limen.serving.call import Call
@@ -28,30 +30,6 @@ PROTOCOL: Final = "rest"
 _JSON_TYPES: Final = frozenset({b"application/json", None})
 _ALL_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", None})
 _UNDERSTOOD: Final = ("binary_data_output",)
-
-
-class LaterInfer(Pending):
-    """The answer to an inference request that waits for the model."""
-
-    __slots__ = ("_binary", "_inference")
-
-    def __init__(self, call: Call, inference: InferenceRequest, *, binary: bool) -> None:
-        """Be told by the call."""
-        super().__init__(call.cancel)
-        self._inference = inference
-        self._binary = binary
-        call.done = self._take
-
-    def _take(self, outcome: Outcome) -> None:
-        if isinstance(outcome, LimenError):
-            self.deliver(outcome)
-            return
-        try:
-            response = _encode(outcome, self._inference, binary=self._binary)
-        except Exception as exc:  # noqa: BLE001  the application tells them apart
-            self.deliver(exc)
-        else:
-            self.deliver(response)
 
 
 class OipApi:
@@ -137,7 +115,7 @@ class OipApi:
         inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
         result = self._plane.start(inference, deadline)
         if isinstance(result, Call):
-            return LaterInfer(result, inference, binary=binary)
+            return Later(result, partial(_encode, inference=inference, binary=binary))
         return _encode(result, inference, binary=binary)
 
     def _raw(self, route: Route, body: bytes) -> InferenceRequest:

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
-from limen.contracts.errors import InvalidArgument, LimenError
-from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.errors import InvalidArgument
+from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse
 from limen.contracts.parameters import NONE, model_parameters, priority_of
 from limen.contracts.records import RecordCodec
 from limen.contracts.wire import MAX_BYTES_ELEMENT, check_element_sizes
 from limen.gateway.http.errors import id_in
-from limen.gateway.http.message import Answer, Pending, Request, Response
+from limen.gateway.http.later import Later
+from limen.gateway.http.message import Answer, Request, Response
 from limen.gateway.http.oip import check_type, deadline_of
 from limen.gateway.http.routes import Route, Table
 from limen.runtime.fallback import MARK
@@ -46,30 +48,6 @@ class Predictions(msgspec.Struct, omit_defaults=True):
     model_version: str
     fallback: str = ""
     """`constant` or `version` when the declared fallback answered and not the model."""
-
-
-class LaterPredict(Pending):
-    """The answer to a predict call that waits for the model."""
-
-    __slots__ = ("_api", "_records")
-
-    def __init__(self, api: RecordApi, call: Call, records: RecordCodec) -> None:
-        """Be told by the call."""
-        super().__init__(call.cancel)
-        self._api = api
-        self._records = records
-        call.done = self._take
-
-    def _take(self, outcome: Outcome) -> None:
-        if isinstance(outcome, LimenError):
-            self.deliver(outcome)
-            return
-        try:
-            response = self._api.encode(outcome, self._records)
-        except Exception as exc:  # noqa: BLE001  the application tells them apart
-            self.deliver(exc)
-        else:
-            self.deliver(response)
 
 
 class RecordApi:
@@ -141,7 +119,7 @@ class RecordApi:
                 inference.parameters, deadline = model_parameters(records.parameters, deadline)
             result = self._plane.start(inference, deadline)
         if isinstance(result, Call):
-            return LaterPredict(self, result, handle.records)
+            return Later(result, partial(self.encode, records=handle.records))
         return self.encode(result, handle.records)
 
     def encode(self, response: InferenceResponse, records: RecordCodec) -> Response:
