@@ -229,7 +229,8 @@ def interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("SIGTERM", "SIGHUP"):
+    # SIGINT too: a shell starts what runs in the background with it ignored.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), interrupt)
     sys.stdout.reconfigure(line_buffering=True)
     warnings.simplefilter("ignore")

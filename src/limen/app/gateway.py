@@ -156,6 +156,7 @@ class _Gateway:
         while True:
             await asyncio.sleep(LOG_FLUSH_S)
             self._log.flush()
+            self._versions.count_runs()
             in_flight = sum(s.leases for m in self._versions.models() for s in self._versions.statuses(m))
             self._metrics.process.observe(
                 connections=len(self._http.connections), in_flight=in_flight, dropped_lines=self._log.dropped

@@ -31,7 +31,7 @@ from limen.contracts.openapi_model import ServedContract
 from limen.contracts.statistics import ModelStatistics
 from limen.runtime.fallback import MARK
 from limen.runtime.lifecycle import State, VersionStatus
-from limen.runtime.manager import VersionHandle, VersionManager
+from limen.runtime.manager import COUNT_EVERY, VersionHandle, VersionManager
 from limen.serving.call import Call, Started
 from limen.serving.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, model_metadata, platform_of
 from limen.serving.selection import check_requested, select_outputs
@@ -87,7 +87,7 @@ class DataPlane:
             self._check(handle, request)
             if handle.deadline_s is not None and deadline.at == math.inf:
                 deadline = Deadline.after(handle.deadline_s)
-            begun = perf_counter()
+            begun = 0.0 if handle.now_runs else perf_counter()
             answer = handle.predictor.predict_now(request, deadline)
             if answer is None:
                 call = self._enter(handle, request, deadline)
@@ -95,8 +95,12 @@ class DataPlane:
                 handle.leases += 1
                 call.submit()
                 return call
-            if handle.counts is not None:
-                handle.counts.ran(request.rows, perf_counter() - begun)
+            if begun:
+                handle.now_seconds = perf_counter() - begun
+            handle.now_rows += request.rows
+            handle.now_runs += 1
+            if handle.now_runs >= COUNT_EVERY:
+                handle.count_runs()
             return self.finish(handle, request, answer)
         except LimenError as exc:
             result = self.fall_back(handle, request, deadline, exc)

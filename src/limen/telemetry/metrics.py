@@ -118,6 +118,19 @@ class RuntimeSeries:
         cells[_REQUEST_RUN_SECONDS] += requests * seconds
         cells[_LAST_RUN] = time.time()
 
+    def ran_alike(self, runs: int, rows: int, seconds: float) -> None:
+        """Count runs of one request each: how many, their rows together, and how long one of them took."""
+        cells = self._cells
+        size = bisect_left(ROWS, rows / runs)
+        cells[_ROWS + size] += runs
+        cells[_ROWS_SUM] += rows
+        cells[_RUN + bisect_left(SECONDS, seconds)] += runs
+        cells[_RUN_SUM] += runs * seconds
+        cells[_SIZE_SECONDS + size] += runs * seconds
+        cells[_RUN_REQUESTS] += runs
+        cells[_REQUEST_RUN_SECONDS] += runs * seconds
+        cells[_LAST_RUN] = time.time()
+
     def model_failure(self) -> None:
         """Count a run that failed."""
         self._cells[_MODEL_FAILURES] += 1.0

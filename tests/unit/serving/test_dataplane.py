@@ -30,6 +30,7 @@ from limen.serving.call import Call
 from limen.serving.dataplane import DataPlane
 from limen.serving.selection import MAX_REQUESTED_OUTPUTS
 from limen.telemetry.metrics import Metrics
+from limen.telemetry.statistics import model_statistics
 from limen.telemetry.totals import read_folder, summaries
 from tests.unit.runtime.fakes import FakePlacement, FakeSink, package
 
@@ -291,6 +292,22 @@ async def test_an_answer_given_at_once_is_checked_and_chosen_like_any_other(plan
     with pytest.raises(Internal):
         plane.start(request(), NO_DEADLINE)
     assert leases(plane) == 0
+
+
+async def test_answers_given_at_once_are_counted_as_runs(placement, tmp_path):
+    metrics = Metrics(tmp_path / "gateway-0.metrics")
+    versions = VersionManager(placement, counts=metrics.runtime)
+    versions.set_aspired("double", {"1": package(outputs=OUTPUTS, examples=())})
+    await versions.settle()
+    plane = DataPlane(versions, metrics=metrics)
+    before = model_statistics(read_folder(tmp_path), "double", "1").execution_count
+    for _ in range(21):
+        placement.started["1"].now = three_outputs(request(1, 2))
+        plane.start(request(1, 2, protocol="rest"), NO_DEADLINE)
+    versions.count_runs()
+    found = model_statistics(read_folder(tmp_path), "double", "1")
+    assert (found.inference_count, found.execution_count - before) == (42, 21)
+    metrics.close()
 
 
 async def test_an_endpoint_without_room_refuses_early_and_says_when_to_come_back(plane, sink):

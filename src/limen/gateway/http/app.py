@@ -56,6 +56,7 @@ class HttpApplication:
         self._limits = limits or HttpLimits()
         self._log = log
         self._plane = plane
+        self._lanes = plane.admission.lanes
         self._hosts = None if hosts is None else {h.encode().lower() for h in hosts}
         self._known_hosts: set[bytes] = set()
         oip, records, streams = OipApi(plane), RecordApi(plane), StreamApi(plane)
@@ -134,7 +135,8 @@ class HttpApplication:
                 handler = route.handlers.get(b"GET") if head.method == b"HEAD" else None
                 if handler is None:
                     raise _wrong_method(route)
-            if head.method == b"POST":
+            # Nothing has a lane as long as nothing has had to wait.
+            if self._lanes and head.method == b"POST":
                 self._plane.refuse_early(route.model, is_retry=head.is_retry)
             if head.coding is not None:
                 request.body = inflate(request.body, head.coding, self._limits.max_body_bytes)

@@ -112,7 +112,10 @@ class OipApi:
             request.id = inference.id
         if inference.parameters:
             binary, deadline = _read_parameters(inference, deadline)
-        inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
+        inference.protocol = PROTOCOL
+        inference.started_at = started
+        if head.is_retry:
+            inference.is_retry = True
         result = self._plane.start(inference, deadline)
         if isinstance(result, Call):
             return Later(result, partial(_encode, inference=inference, binary=binary))
@@ -177,7 +180,8 @@ def _read_parameters(inference: InferenceRequest, deadline: Deadline) -> tuple[b
     binary = inference.parameters.get("binary_data_output", False)
     if not isinstance(binary, bool):
         raise InvalidArgument.at("parameters.binary_data_output", "must be true or false", Reason.INVALID_PARAMETER)
-    inference.priority = priority_of(inference.parameters)
+    if "priority" in inference.parameters:
+        inference.priority = priority_of(inference.parameters)
     inference.parameters, deadline = model_parameters(inference.parameters, deadline, allowed=_UNDERSTOOD)
     return binary, deadline
 
