@@ -21,6 +21,7 @@ from limen.contracts.errors import (
     ErrorCode,
     Internal,
     LimenError,
+    ModelError,
     NotFound,
     Unavailable,
     Unsupported,
@@ -186,6 +187,8 @@ class DataPlane:
         self, handle: VersionHandle, request: InferenceRequest, deadline: Deadline, error: LimenError
     ) -> Started | LimenError:
         """Return the declared fallback of a version for a request it did not answer, or the error, counted."""
+        if isinstance(error, ModelError) and handle.counts is not None:
+            handle.counts.model_failure()
         declared = handle.fallback
         if declared is None or request.is_fallback or error.code not in _FALLBACK:
             self.failed(handle.model, handle.version, request, error)

@@ -174,12 +174,6 @@ MODEL_FAILURES: Final = Instrument(
     scope=Scope.RUNTIME,
     help="Runs that failed: the model raised, broke its contract or took its process down.",
 )
-RETRIES: Final = Instrument(
-    name="limen_runtime_retries_total",
-    kind=Kind.COUNTER,
-    scope=Scope.RUNTIME,
-    help="Requests that were run again after their replica was lost.",
-)
 FALLBACKS: Final = Instrument(
     name="limen_runtime_fallbacks_total",
     kind=Kind.COUNTER,
@@ -264,7 +258,7 @@ TABLE: Final = (
     *(REQUEST_SECONDS, REQUESTS, FAILED_SECONDS, ANSWERED_ROWS),
     *(QUEUE_SECONDS, BATCH_ROWS, BATCH_SECONDS, BATCHES),
     *(RUN_REQUESTS, REQUEST_RUN_SECONDS, SIZE_SECONDS, LAST_RUN),
-    *(MODEL_FAILURES, RETRIES, FALLBACKS, SHED, CANCELLED),
+    *(MODEL_FAILURES, FALLBACKS, SHED, CANCELLED),
     *(CONNECTIONS, IN_FLIGHT, DROPPED_LINES, LOST_SERIES),
     *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS),
 )

@@ -50,7 +50,6 @@ _REQUEST_RUN_SECONDS: Final = offset(table.REQUEST_RUN_SECONDS)
 _SIZE_SECONDS: Final = offset(table.SIZE_SECONDS)
 _LAST_RUN: Final = offset(table.LAST_RUN)
 _MODEL_FAILURES: Final = offset(table.MODEL_FAILURES)
-_RETRIES: Final = offset(table.RETRIES)
 _FALLBACKS: Final = offset(table.FALLBACKS)
 _SHED: Final = _cell_of(table.SHED)
 _OTHER_SHED: Final = _SHED[OTHER]
@@ -134,10 +133,6 @@ class RuntimeSeries:
     def model_failure(self) -> None:
         """Count a run that failed."""
         self._cells[_MODEL_FAILURES] += 1.0
-
-    def retry(self) -> None:
-        """Count a request that is run again."""
-        self._cells[_RETRIES] += 1.0
 
     def fallback(self) -> None:
         """Count a request that the declared fallback answers."""

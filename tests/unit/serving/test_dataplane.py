@@ -29,6 +29,7 @@ from limen.runtime.manager import VersionManager
 from limen.serving.call import Call
 from limen.serving.dataplane import DataPlane
 from limen.serving.selection import MAX_REQUESTED_OUTPUTS
+from limen.telemetry.instruments import MODEL_FAILURES
 from limen.telemetry.metrics import Metrics
 from limen.telemetry.statistics import model_statistics
 from limen.telemetry.totals import read_folder, summaries
@@ -304,6 +305,10 @@ async def test_answers_given_at_once_are_counted_as_runs(placement, tmp_path):
     for _ in range(21):
         placement.started["1"].now = three_outputs(request(1, 2))
         plane.start(request(1, 2, protocol="rest"), NO_DEADLINE)
+    placement.started["1"].now = ModelFailed()
+    with pytest.raises(ModelFailed):
+        plane.start(request(1, 2, protocol="rest"), NO_DEADLINE)
+    assert read_folder(tmp_path).number(MODEL_FAILURES, ("double", "1")) == 1
     versions.count_runs()
     found = model_statistics(read_folder(tmp_path), "double", "1")
     assert (found.inference_count, found.execution_count - before) == (42, 21)
