@@ -139,6 +139,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
+    major: int = 1
+    """Grows when callers would break; each major is an endpoint of its own."""
     title: str = ""
     description: str = ""
     owner: str = ""

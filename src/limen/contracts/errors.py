@@ -8,6 +8,10 @@ Not here: how an error looks on a protocol. Each gateway owns one exhaustive tab
     │   ├── Unauthenticated
     │   ├── PermissionDenied
     │   ├── NotFound
+    │   ├── AlreadyExists
+    │   ├── Stale
+    │   ├── Incompatible
+    │   ├── NotAllowedNow
     │   ├── Unsupported
     │   └── Cancelled
     ├── ModelError             the model or its package is at fault
@@ -44,8 +48,12 @@ class ErrorCode(StrEnum):
     """A known caller without the right to do this."""
     NOT_FOUND = "NOT_FOUND"
     """No such model, version or route for this caller."""
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    """Something else has this name or number and is never replaced."""
+    ABORTED = "ABORTED"
+    """What was to be changed has changed since the caller looked."""
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
-    """The package cannot be used as it is."""
+    """The package, or what the registry holds, does not allow it as things are."""
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
     """A limit of the server or of the caller's quota is reached."""
     CANCELLED = "CANCELLED"
@@ -91,6 +99,16 @@ class Reason(StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    STALE = "STALE"
+    INCOMPATIBLE = "INCOMPATIBLE"
+    IN_USE = "IN_USE"
+    RETIRED = "RETIRED"
+    READ_ONLY = "READ_ONLY"
+    IDEMPOTENCY = "IDEMPOTENCY"
+    SIGNATURE = "SIGNATURE"
+    REJECTED = "REJECTED"
+    STORAGE = "STORAGE"
     CANCELLED = "CANCELLED"
     INVALID_PACKAGE = "INVALID_PACKAGE"
     UNSAFE_FORMAT = "UNSAFE_FORMAT"
@@ -194,6 +212,34 @@ class NotFound(CallerError):
 
     code = ErrorCode.NOT_FOUND
     default_reason = Reason.NOT_FOUND
+
+
+class AlreadyExists(CallerError):
+    """There is something else by that name, and it is never replaced."""
+
+    code = ErrorCode.ALREADY_EXISTS
+    default_reason = Reason.ALREADY_EXISTS
+
+
+class Stale(CallerError):
+    """It has changed since it was read; read it again and decide anew."""
+
+    code = ErrorCode.ABORTED
+    default_reason = Reason.STALE
+
+
+class Incompatible(CallerError):
+    """This would break callers; a breaking contract needs a new major version."""
+
+    code = ErrorCode.FAILED_PRECONDITION
+    default_reason = Reason.INCOMPATIBLE
+
+
+class NotAllowedNow(CallerError):
+    """The registry does not allow this as things are."""
+
+    code = ErrorCode.FAILED_PRECONDITION
+    default_reason = Reason.IN_USE
 
 
 class Unsupported(CallerError):

@@ -1,7 +1,7 @@
 """Names and identifiers: parsed once at the edge, trusted afterwards.
 
-Rules: model and endpoint names match `[a-z0-9][a-z0-9._-]{0,62}` without `..`; field names are identifiers so that they
-can stand in JSON, OpenAPI and Protobuf alike; request ids match `[A-Za-z0-9._:-]{1,128}`.
+Rules: model and endpoint names match `[a-z0-9][a-z0-9._-]{0,62}` without `..`, other than `stats`, because `/v2/models/stats`
+is the statistics of all models; field names are identifiers so that they can stand in JSON, OpenAPI and Protobuf alike; request ids match `[A-Za-z0-9._:-]{1,128}`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ ModelName = NewType("ModelName", str)
 FieldName = NewType("FieldName", str)
 Version = NewType("Version", str)
 
-MODEL_NAME = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,62}", re.ASCII)
+MODEL_NAME = re.compile(r"(?!stats$)[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,62}", re.ASCII)
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
-MODEL_NAME_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, without '..'"
+MODEL_NAME_RULE = (
+    "1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, without '..', other than 'stats'"
+)
 FIELD_NAME_RULE = "1 to 63 letters, digits and '_', starting with a letter"
 
 

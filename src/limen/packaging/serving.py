@@ -11,8 +11,9 @@ import msgspec
 
 from limen.contracts.contract import Json
 from limen.contracts.names import VERSION
+from limen.contracts.serving import Replicas, Serving
 from limen.packaging.fields import FIELD_NAME_TEXT, Fields, record_mistakes
-from limen.packaging.manifest import Fallback, Replicas, Serving
+from limen.packaging.manifest import Fallback
 from limen.packaging.rules import INVALID, Anything, Key, Keys, MapOf, Number, Report, shown
 
 MAX_REPLICAS: Final = 256
@@ -76,6 +77,12 @@ SERVING: Final = Keys(
         Key("replicas", REPLICAS, "how many copies of the model run"),
         Key("queue", QUEUE, "what may wait for the model in one gateway"),
         Key("resources", RESOURCES, "what one replica may use"),
+        Key(
+            "hang_after_s",
+            Number(low=0.1, high=86_400),
+            "seconds that one run may take before its replica is taken for hung and replaced; "
+            "never less than three times what runs took in the warm-up, and lately",
+        ),
     )
 )
 FALLBACK: Final = Keys(

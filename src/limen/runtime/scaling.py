@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from limen.packaging.manifest import Replicas
+from limen.contracts.serving import Replicas
 
 SMOOTHING_S: Final = 5.0
 """Time constant of the average of the demand: a step is followed in seconds, one tick's burst is not."""

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedVersion
-from limen.packaging.manifest import Serving
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.runtime.placement.process.start import OOM_STATUS
 from limen.runtime.scaling import ScalingState

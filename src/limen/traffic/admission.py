@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from limen.contracts.errors import DeadlineExceeded, Reason, ResourceExhausted
-from limen.packaging.manifest import Queue
+from limen.contracts.serving import Queue
 from limen.traffic.config import AdmissionConfig
 from limen.traffic.limit import FORGET_S, WINDOW_S, AdaptiveLimit
 

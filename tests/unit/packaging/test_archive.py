@@ -214,7 +214,7 @@ class TestInspect:
         assert (folder.digest, folder.files, folder.manifest) == (built.digest, built.files, packed_one.manifest)
 
     def test_it_can_be_printed_as_json(self, built):
-        found = msgspec.json.decode(msgspec.json.encode(inspect(built.path)))
+        found = msgspec.json.decode(msgspec.json.encode(inspect(built.path).plain()))
         assert (found["digest"], found["origin"]) == (built.digest, str(built.path))
 
     def test_a_damaged_archive_is_not_shown(self, built, tmp_path):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from limen.contracts.contract import Sensitivity
 from limen.contracts.errors import InvalidPackage, Reason
+from limen.contracts.serving import Queue, Replicas, Resources, Serving
 from limen.packaging.decoder import decode_manifest, read_manifest
-from limen.packaging.manifest import Fallback, OutputBinding, Queue, Replicas, Resources, Serving
+from limen.packaging.manifest import Fallback, OutputBinding
 
 TESTDATA = Path(__file__).parent / "testdata"
 GOOD = sorted(TESTDATA.glob("*.good.yaml"))
@@ -103,6 +104,7 @@ def test_what_is_said_about_serving_arrives_in_the_manifest():
         replicas=Replicas(min=0, max=256, concurrency=0.5, idle_s=1),
         queue=Queue(max_requests=1_000_000, max_wait_ms=0),
         resources=Resources(memory_mb=64, cpus=1024),
+        hang_after_s=0.1,
     )
     assert manifest.contract.batching.max_wait_ms == 2.5
     assert manifest.fallback == Fallback(outputs={"y": 0.5, "word": "refer", "scores": None, "raw": "AP8="})

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from limen.contracts.contract import Field
+from limen.contracts.serving import Queue, Replicas, Resources, Serving
 from limen.packaging.decoder import MANIFEST, decode_manifest
 from limen.packaging.fields import FIELD
-from limen.packaging.manifest import Fallback, Queue, Replicas, Resources, Serving
+from limen.packaging.manifest import Fallback
 from limen.packaging.rules import Report
 from limen.packaging.schema import manifest_schema
 from limen.packaging.serving import FALLBACK, QUEUE, REPLICAS, RESOURCES, SERVING

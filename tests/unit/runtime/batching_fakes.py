@@ -119,6 +119,9 @@ class FakeSink:
     async def stream(self, request: InferenceRequest, deadline: Deadline):
         yield answer(request)
 
+    def allow(self, run_s: float) -> None:
+        pass
+
     async def close(self) -> None:
         self.closed += 1
         self.during_close()

@@ -45,6 +45,7 @@ class FakeSink:
         self.asked = asyncio.Event()
         self.cancelled = 0
         self.closed = 0
+        self.allowed: list[float] = []
         self.stream_closed = False
 
     def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:
@@ -79,6 +80,9 @@ class FakeSink:
                 yield outcome
         finally:
             self.stream_closed = True
+
+    def allow(self, run_s: float) -> None:
+        self.allowed.append(run_s)
 
     async def close(self) -> None:
         self.closed += 1

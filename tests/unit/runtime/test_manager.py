@@ -9,6 +9,7 @@ from limen.contracts.errors import InvalidArgument, InvalidPackage, NotFound, Re
 from limen.contracts.inference import InferenceResponse
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
+from limen.runtime.warmup import WARM_UP_TIMEOUT_S
 from tests.unit.runtime.fakes import FakePlacement, FakeSink, package
 
 
@@ -94,6 +95,13 @@ async def test_it_is_ready_only_after_a_right_answer(manager, placement):
     assert seen
     assert all(s == {"1": State.WARMING} for s in seen)
     assert states(manager) == {"1": State.READY}
+
+
+async def test_a_placement_learns_how_long_a_run_may_take_from_the_warm_up(manager, placement):
+    await ready(manager, "1")
+    during, after = placement.started["1"].allowed
+    assert during == WARM_UP_TIMEOUT_S
+    assert 0 < after < during
 
 
 async def test_b46_a_wrong_answer_in_the_warm_up_is_a_failed_state_with_its_reason(manager, placement):

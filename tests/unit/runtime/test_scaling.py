@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limen.packaging.manifest import Replicas
+from limen.contracts.serving import Replicas
 from limen.runtime.scaling import TURN_S, Load, ScalingState, next_count
 
 Demand = Callable[[float], float]

@@ -23,7 +23,8 @@ from limen.contracts.errors import (
     Unsupported,
 )
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, RequestedOutput
-from limen.packaging.manifest import Fallback, Queue
+from limen.contracts.serving import Queue
+from limen.packaging.manifest import Fallback
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
 from limen.serving.call import Call

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
+from limen.contracts.serving import Replicas, Resources, Serving
 from limen.contracts.snapshot import Snapshot
-from limen.packaging.manifest import Replicas, Resources, Serving
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet import LEAVE_S, OFFER_S, RETIRE_S, START_S, Fleet
 from limen.serving.fleet_records import DEATH_WINDOW_S, Opened, Phase, Version

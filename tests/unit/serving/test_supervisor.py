@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from limen.serving import keeper
+from limen.serving import keeper, supervisor
 from limen.serving.keeper import MAX_MISSED_PAUSE_S, MAX_PAUSE_S, MIN_PAUSE_S, STEADY_S, Keeper, next_pause
-from limen.serving.messages import ProcessPhase, ProcessSpec, ProcessState, Tell, Want, line
+from limen.serving.messages import Beat, ProcessPhase, ProcessSpec, ProcessState, Tell, Want, line
 from limen.serving.supervisor import ControlFailedError, Supervisor
 
 WAIT_S = 60
@@ -242,6 +242,31 @@ async def test_control_says_what_is_wanted_and_has_things_passed_on(caplog):
     await until(lambda: "control said something that is not understood" in caplog.text)
     it.supervisor.stop()
     await asyncio.wait_for(task, WAIT_S)
+
+
+async def test_control_that_goes_silent_is_started_again_and_the_others_go_on(monkeypatch, caplog):
+    monkeypatch.setattr(keeper, "MIN_PAUSE_S", 0.001)
+    monkeypatch.setattr(supervisor, "SILENCE_S", 0.05)
+    program = f"import sys; print({READY!r}); print({line(Beat()).decode()!r}, flush=True); sys.stdin.read()"
+    async with running(spec("a"), control=program) as it:
+        a, control = it.pid("a"), it.supervisor._control
+        await until(lambda: control.state.restarts > 1)
+        assert (it.pid("a"), it.kept("a").state.restarts) == (a, 0)
+    assert "control does not go on and is killed" in caplog.text
+    assert "control ended with status -9; another starts" in caplog.text
+
+
+async def test_control_that_goes_on_or_has_not_begun_is_left_alone(monkeypatch):
+    monkeypatch.setattr(keeper, "MIN_PAUSE_S", 0.001)
+    monkeypatch.setattr(supervisor, "SILENCE_S", 0.05)
+    async with running() as it:
+        control = it.supervisor._control
+        await until(lambda: control.state.phase is ProcessPhase.RUNNING)
+        await asyncio.sleep(0.2)  # four times as long as one that has begun may be silent
+        for _ in range(20):
+            it.supervisor._take(line(Beat()))
+            await asyncio.sleep(0.01)
+        assert control.state.restarts == 0
 
 
 async def test_control_that_dies_before_it_has_said_anything_ends_the_server():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from limen.contracts.errors import LimenError
-from limen.packaging.manifest import Queue
+from limen.contracts.serving import Queue
 from limen.traffic.admission import Admission, Ended, Lane
 from limen.traffic.config import AdmissionConfig
 

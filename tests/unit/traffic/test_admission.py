@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limen.contracts.errors import DeadlineExceeded, ErrorCode, Reason, ResourceExhausted
-from limen.packaging.manifest import Queue
+from limen.contracts.serving import Queue
 from limen.traffic.admission import Admission, Ended, Lane, Shed
 from limen.traffic.config import AdmissionConfig
 from tests.unit.traffic.simulator import Clock

@@ -7,7 +7,7 @@ The placement of F23 to F25 is that of the reference in the design: 16 servers, 
 import pytest
 
 from limen.contracts.errors import ResourceExhausted
-from limen.packaging.manifest import Queue
+from limen.contracts.serving import Queue
 from limen.traffic.admission import Admission, Ended, Shed
 from limen.traffic.config import AdmissionConfig
 from tests.unit.traffic.simulator import Clock, Endpoint, Simulation, herd

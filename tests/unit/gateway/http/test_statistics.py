@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from limen.contracts.errors import NotFound
+from limen.contracts.errors import InvalidArgument, NotFound
 from limen.contracts.statistics import ModelStatistics
 from limen.gateway.http.errors import Refused
 from limen.gateway.http.message import Head, Request
@@ -35,7 +35,6 @@ def ask(target: bytes):
         (b"/v2/models/credit/stats", ("credit", "")),
         (b"/v2/models/credit/stats/", ("credit", "")),
         (b"/v2/models/credit/versions/2/stats", ("credit", "2")),
-        (b"/v2/models/stats/versions/2/stats", ("stats", "2")),
     ],
 )
 def test_a_path_asks_for_what_it_names(target: bytes, asked: tuple[str, str]):
@@ -45,6 +44,12 @@ def test_a_path_asks_for_what_it_names(target: bytes, asked: tuple[str, str]):
     [entry] = msgspec.json.decode(response.body)["model_stats"]
     assert (response.status, entry["name"], entry["inference_count"]) == (200, asked[0] or "credit", 3)
     assert entry["latency"] == {"p50_ms": None, "p95_ms": None, "p99_ms": None}
+
+
+@pytest.mark.parametrize("target", [b"/v2/models/stats/stats", b"/v2/models/stats/versions/2/stats"])
+def test_no_model_is_called_stats(target: bytes):
+    with pytest.raises(InvalidArgument, match="other than 'stats'"):
+        ask(target)
 
 
 def test_what_is_not_served_is_an_error_as_everywhere():

@@ -20,10 +20,11 @@ from typing import Final
 
 from limen.contracts.errors import Internal, LimenError, Unavailable
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.serving import Serving
 from limen.runtime.placement.process.link import Link
 from limen.runtime.placement.process.recovery import WAIT_S, Recovery
 from limen.runtime.placement.process.suspects import Suspects, poisoned
-from limen.runtime.placement.process.watchdog import HANG_FLOOR_S, Watchdog
+from limen.runtime.placement.process.watchdog import Watchdog
 from limen.runtime.placement.process.work import WINDOW_PARTS, Stream, Work
 from limen.runtime.predictor import Cancel
 
@@ -41,7 +42,7 @@ class ReplicaPool:
         name: str,
         version: str,
         *,
-        hang_floor_s: float = HANG_FLOOR_S,
+        hang_after_s: float = Serving().hang_after_s,
         on_poison: Callable[[str], None] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class ReplicaPool:
         Args:
             name: the model, for its answers.
             version: the version, for its answers.
-            hang_floor_s: the shortest time after which a replica that does not go on is killed.
+            hang_after_s: the shortest time after which a replica that does not go on is killed.
             on_poison: is told the fingerprint of each request that is quarantined here.
             on_close: is called once, when the pool closes.
         """
@@ -76,7 +77,7 @@ class ReplicaPool:
         self._streams: set[Stream] = set()
         self._arrivals: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
-        self._watchdog = Watchdog(hang_floor_s)
+        self._watchdog = Watchdog(hang_after_s)
         self._timer = self._loop.call_later(self._watchdog.interval_s, self._watch)
         self._is_closed = False
 
@@ -148,6 +149,10 @@ class ReplicaPool:
             if arrival in self._arrivals:
                 self._arrivals.remove(arrival)
         return bool(self._ready)
+
+    def allow(self, run_s: float) -> None:
+        """Kill no replica whose run takes up to so many seconds; see `Sink.allow`."""
+        self._watchdog.allow(run_s)
 
     # -- quarantine ----------------------------------------------------------------------------------------------------
 

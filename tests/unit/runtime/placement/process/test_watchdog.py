@@ -49,6 +49,17 @@ def test_slow_batches_are_given_three_times_what_they_take(replica):
     assert 24 <= seconds_until_hanging(Watchdog(10.0), replica) <= 25
 
 
+def test_what_the_warm_up_took_is_allowed_three_times_and_never_lowers_the_floor(replica):
+    """The first run of a model pays for its set-up; a replica that is started later pays again, on a real request."""
+    watchdog = Watchdog(10.0)
+    replica.times = [0.1] * 100
+    replica.now = (5, 1, 1)
+    watchdog.allow(0.2)
+    assert watchdog.limit_s(replica) == 10
+    watchdog.allow(12.0)
+    assert 36 <= seconds_until_hanging(watchdog, replica) <= 37
+
+
 def test_a_batch_that_is_not_begun_is_a_hang_too_but_not_before_it_was_sent(replica):
     watchdog = Watchdog(10.0)
     replica.works[1].sent_at = 50.0
