@@ -20,7 +20,7 @@ from limen.settings import ServeSettings
 from limen.telemetry.logs import log_to_stderr
 
 if TYPE_CHECKING:
-    from limen.serving.controlplane import ControlConfig, ControlPlane
+    from limen.serving.controlplane import ControlConfig, ControlPlane, Source
     from limen.serving.fleet import Launch
     from limen.serving.fleet_records import Opened
 
@@ -56,8 +56,9 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     orders = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     settings = start.settings
-    launch = _replica_launcher(settings) if settings.placement == "process" else None
-    control = ControlPlane(_config(start), Fleet(gateways, launch, start.sockets), say)
+    source = _source(start)
+    fleet = Fleet(gateways, _replica_launcher(settings), start.sockets, is_all_or_nothing=source.is_required)
+    control = ControlPlane(_config(start), fleet, source, say)
     async with ControlSocket(control).open(control_socket(start.sockets)):
         running = asyncio.create_task(control.run(resume, orders))
         metrics_server = asyncio.create_task(_serve_metrics(settings, control))
@@ -86,16 +87,27 @@ def _config(start: ControlStart) -> ControlConfig:
         shown_address(settings.host, port) for port in (settings.http_port, settings.grpc_port, settings.metrics_port)
     )
     return ControlConfig(
-        packages=settings.packages,
-        home=settings.home,
         run=start.run,
-        trust_code=settings.trust_code,
         watch=settings.watch,
         http=http,
         grpc=grpc,
         metrics=metrics,
         server_pid=start.server_pid,
         started_at=start.started_at,
+    )
+
+
+def _source(start: ControlStart) -> Source:
+    """Return where the endpoints come from: the packages that were named, or else the registry."""
+    from limen.serving.folders import Folders
+
+    settings = start.settings
+    return Folders(
+        settings.packages,
+        settings.home,
+        run_folder.copies(start.run),
+        is_inline=settings.placement == "inline",
+        trust_code=settings.trust_code,
     )
 
 

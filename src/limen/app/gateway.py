@@ -27,6 +27,7 @@ from limen.gateway.grpc.server import GrpcServer
 from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.server import HttpServer
 from limen.runtime.manager import VersionManager
+from limen.runtime.placement.chosen import ChosenPlacement
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import ProcessPlacement
 from limen.serving import run_folder
@@ -107,20 +108,14 @@ class _Gateway:
         self._metrics_folder = run_folder.metrics(start.run)
         self._metrics = _open_metrics(start.name, self._metrics_folder)
         self._log = RequestLog(successes=settings.access_log)
-        shared = ProcessPlacement(trust_code=settings.trust_code, on_poison=self._poisoned)
-        is_shared = settings.placement == "process"
-        placement = shared if is_shared else InlinePlacement(trust_code=settings.trust_code)
+        placement = ChosenPlacement(
+            InlinePlacement(trust_code=settings.trust_code),
+            ProcessPlacement(trust_code=settings.trust_code, on_poison=self._poisoned),
+        )
         self._versions = VersionManager(placement, on_change=self._changed, counts=self._metrics.runtime)
         self._plane = DataPlane(self._versions, metrics=self._metrics)
         self._plane.statistics = Statistics(self._plane, lambda: read_folder(self._metrics_folder))
-        self.link = GatewayLink(
-            start.name,
-            start.control,
-            start.run,
-            self._versions,
-            replicas=shared if is_shared else None,
-            is_draining=lambda: self._plane.is_draining,
-        )
+        self.link = GatewayLink(start.name, start.control, start.run, self._plane, placement)
         target = shown_address(settings.host, settings.grpc_port)
         application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
         self._http = HttpServer(application, settings.http)
@@ -165,7 +160,7 @@ class _Gateway:
     def _changed(self) -> None:
         self.link.changed()
         if self._is_open:
-            self.grpc.refresh_health()
+            self.grpc.refresh()
 
     def _poisoned(self, fingerprint: str) -> None:
         self.link.poison(fingerprint)

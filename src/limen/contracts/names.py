@@ -18,11 +18,13 @@ Version = NewType("Version", str)
 MODEL_NAME = re.compile(r"(?!stats$)[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,62}", re.ASCII)
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+ALIAS = re.compile(r"(?!latest$)[a-z][a-z0-9_-]{0,62}", re.ASCII)
 VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 MODEL_NAME_RULE = (
     "1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, without '..', other than 'stats'"
 )
+ALIAS_RULE = "1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, other than 'latest'"
 FIELD_NAME_RULE = "1 to 63 letters, digits and '_', starting with a letter"
 
 
@@ -36,6 +38,22 @@ def parse_model_name(text: str, path: str = "model_name") -> ModelName:
     if MODEL_NAME.fullmatch(text) is None:
         raise InvalidArgument.at(path, f"must be {MODEL_NAME_RULE}", Reason.INVALID_NAME)
     return ModelName(text)
+
+
+def parse_alias(text: str, path: str = "alias") -> str:
+    """Return `text` as an alias, which is never a number, or raise `InvalidArgument`."""
+    if ALIAS.fullmatch(text) is None:
+        raise InvalidArgument.at(path, f"must be {ALIAS_RULE}", Reason.INVALID_NAME)
+    return text
+
+
+def parse_called(text: str, path: str = "model_name") -> str:
+    """Return what a caller calls a model, `NAME` or `NAME@ALIAS`, or raise `InvalidArgument`."""
+    name, mark, alias = text.partition("@")
+    parse_model_name(name, path)
+    if mark:
+        parse_alias(alias, path)
+    return text
 
 
 def parse_version(text: str, path: str = "model_version") -> Version:

@@ -1,12 +1,16 @@
 """Everything a gateway needs to serve, at one revision.
 
-Made by the control process, pushed to every gateway, and written to disk for a gateway that starts without control. Later the split of
-traffic, limits and key hashes join it.
+Made by the control process, pushed to every gateway, and written to disk for a gateway that starts without control. Later limits and
+key hashes join it.
 """
 
 from __future__ import annotations
 
 import msgspec
+
+from limen.contracts.contract import Slo
+from limen.contracts.endpoint import Route
+from limen.contracts.serving import Serving
 
 
 class ServedVersion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -17,18 +21,32 @@ class ServedVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     """Folder of the verified package."""
     digest: str
     origin: str = ""
-    """The folder or archive it was given as, for people."""
+    """Where it comes from, for people: a folder, an archive, or the registry's name of it."""
     replicas: tuple[str, ...] = ()
     """Paths of its replicas' sockets; empty for versions that live in the gateways, and for one that has been let go while idle."""
     failure: str = ""
     """Why it cannot be loaded; gateways show it and load nothing."""
+    is_inline: bool = False
+    """Whether it lives in the gateways."""
+    inputs: dict[str, int] = {}
+    """Protobuf numbers that the registry keeps for the inputs, by field; empty where the contract says them all."""
+    outputs: dict[str, int] = {}
+    """The same for the outputs."""
 
 
-class ServedModel(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One model and the versions of it that are wanted; the newest ready one answers requests that name none."""
+class ServedEndpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One endpoint: its versions and which of them answers a request that names none."""
 
     name: str
     versions: tuple[ServedVersion, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """Shares of the requests that name no version; the share of a version that is not ready goes to the others."""
+    aliases: dict[str, str] = {}
+    """Alias to the number of its version."""
+    serving: Serving | None = None
+    """What it says instead of its packages about how they are run."""
+    slo: Slo | None = None
+    """What it says instead of its contracts about time."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,6 +54,6 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
     revision: int
     """Grows by one with every change."""
-    models: tuple[ServedModel, ...] = ()
+    endpoints: tuple[ServedEndpoint, ...] = ()
     quarantined: tuple[str, ...] = ()
     """Fingerprints of requests that have killed replicas; they are answered MODEL_CRASH without being run."""

@@ -185,9 +185,10 @@ class _Outputs(_Side):
             if not self._has_column(field, source, spec, path):
                 return None
             left = spec.shape[:-1]
-        given: ElementType = BY_NAME["int64"] if source.argmax else BY_NAME[spec.type]
-        is_named = source.argmax and field.type == "string"
-        problem = None if source.argmax else cast_problem(given, field.element)
+        is_class = source.argmax or source.threshold is not None
+        given: ElementType = BY_NAME["int64"] if is_class else BY_NAME[spec.type]
+        is_named = is_class and field.type == "string"
+        problem = None if is_class else cast_problem(given, field.element)
         shape = field.batched_shape
         is_column = field.is_scalar and len(left) == 2 and left[1] in (1, -1)
         fits = not left or is_column or _promises(left, shape)
@@ -195,7 +196,7 @@ class _Outputs(_Side):
             text = f"is {field.type} {listed_shape(shape)}; it comes from {spec.type} {listed_shape(left)}"
             self.report(path, text + (f" ({problem})" if fits and problem else ""))
             return None
-        if left and not is_column and not is_named and given is field.element and left == spec.shape:
+        if left and not is_column and not is_class and given is field.element and left == spec.shape:
             return None
         return _adapting(field, source, given)
 
@@ -290,19 +291,22 @@ def _columns(names: tuple[str, ...], dtype: np.dtype[Any], is_uniform: bool) -> 
 
 
 def _adapting(field: Field, source: OutputBinding, given: ElementType | None = None) -> Take:
-    """Return how an artifact's tensor becomes this field: column or argmax, then type, then shape.
+    """Return how an artifact's tensor becomes this field: column or class, then type, then shape.
 
     `given` is the type it is known to have; None checks the type of every answer.
     """
     element, name, ndim = field.element, field.name, len(field.shape) + 1
-    column, argmax = source.column, source.argmax
-    labels = np.array(field.enum or field.labels, object) if argmax and field.type == "string" else None
+    column, argmax, threshold = source.column, source.argmax, source.threshold
+    is_named = field.type == "string" and (argmax or threshold is not None)
+    labels = np.array(field.enum or field.labels, object) if is_named else None
 
     def take(array: Array, rows: int) -> Array:
         if argmax or column is not None:
             if array.ndim < 2 or (column is not None and column >= array.shape[-1]):
                 raise InvalidOutput(f"the model's output for {name} has too few columns")
             array = array[..., column] if column is not None else _largest(array, labels, name)
+        if threshold is not None:
+            array = _above(array, threshold, labels, name)
         if array.dtype != element.dtype:
             array = _cast(array, element.dtype) if given is not None else cast_values(array, element, name)
         if array.ndim != ndim and array.size == rows and ndim == 1:
@@ -310,6 +314,16 @@ def _adapting(field: Field, source: OutputBinding, given: ElementType | None = N
         return array
 
     return take
+
+
+def _above(array: Array, threshold: float, labels: Array | None, name: str) -> Array:
+    if array.dtype.kind not in "iuf" or np.isnan(array).any():
+        raise InvalidOutput(f"the model's output for {name} is not a number")
+    index: Array = (array > threshold).astype(np.int64)
+    if labels is None:
+        return index
+    named: Array = labels[index]
+    return named
 
 
 def _largest(array: Array, labels: Array | None, name: str) -> Array:

@@ -24,7 +24,7 @@ from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.runtime.placement import Placement
 from limen.runtime.policy import Verb, next_action
 from limen.runtime.predictor import Predictor, Sink
-from limen.runtime.warmup import warm_up
+from limen.runtime.warmup import WARM_UP_TIMEOUT_S, warm_up
 from limen.telemetry.metrics import RuntimeSeries
 
 LOG = logging.getLogger("limen.runtime")
@@ -149,10 +149,16 @@ class VersionManager:
         self._on_change = on_change or (lambda: None)
         self._counts = counts
         self._aspired: dict[str, dict[str, Package]] = {}
+        self._routed: dict[str, tuple[str, ...]] = {}
+        self._aliases: dict[str, dict[str, str]] = {}
         self._entries: dict[str, dict[str, _Entry]] = {}
         self._ready: dict[str, dict[str, VersionHandle]] = {}
+        self._called: dict[str, VersionHandle] = {}
+        """By `NAME@ALIAS`."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._drains: set[asyncio.Task[None]] = set()
+        self.expected: frozenset[str] = frozenset()
+        """Names that are served here even when none of their versions is known yet."""
         self.overdue_drains = 0
         """Versions unloaded while still held because the drain deadline passed."""
 
@@ -160,8 +166,8 @@ class VersionManager:
         """Return a ready version with one more lease; the caller must `release` it.
 
         Args:
-            model: the model's name.
-            version: its number; the newest ready one when empty.
+            model: the model's name; `NAME@ALIAS` stands for the version that the alias points at.
+            version: its number; when empty, the first ready one of those that were wanted for that, or the newest ready one.
 
         Raises:
             NotFound: no such model or version.
@@ -171,13 +177,20 @@ class VersionManager:
         try:
             handle = self._ready[model][version]
         except KeyError:
-            raise self._absent(model, version) from None
+            called = self._called.get(model)
+            if called is None or version not in ("", called.version):
+                raise self._absent(model, version) from None
+            handle = called
         handle.leases += 1
         return handle
 
     def models(self) -> tuple[str, ...]:
         """Return the names of all known models, ready or not, in the order they were wanted."""
         return tuple(self._entries)
+
+    def is_known(self, called: str) -> bool:
+        """Return whether something is called so: a name, or `NAME@ALIAS` that is ready."""
+        return called in self._entries or called in self._called
 
     def versions(self, model: str) -> tuple[str, ...]:
         """Return the ready versions of a model, oldest first."""
@@ -190,10 +203,27 @@ class VersionManager:
             for e in self._entries.get(model, {}).values()
         ]
 
-    def set_aspired(self, model: str, versions: Mapping[str, Package]) -> None:
-        """Say which versions of a model should be ready; `step` makes it so."""
+    def set_aspired(self, model: str, versions: Mapping[str, Package], routed: tuple[str, ...] = ()) -> None:
+        """Say which versions of a model should be ready; `step` makes it so.
+
+        Args:
+            model: the model's name.
+            versions: number to package.
+            routed: which of them answers requests that name no version, best first; the newest when empty. A version that
+                answered before goes on until one of these is ready.
+        """
         self._aspired[model] = dict(versions)
+        self._routed[model] = routed
         self._entries.setdefault(model, {})
+        self._set_default(model)
+
+    def set_aliases(self, model: str, aliases: Mapping[str, str]) -> None:
+        """Say what versions of a model are called: alias to number."""
+        for alias in self._aliases.get(model, {}):
+            if alias not in aliases:
+                self._called.pop(f"{model}@{alias}", None)
+        self._aliases[model] = dict(aliases)
+        self._set_default(model)
 
     def set_failed(self, model: str, version: str, package: Package, reason: str) -> None:
         """Record a version that could not be loaded elsewhere, so that callers and readers of states are told."""
@@ -240,7 +270,7 @@ class VersionManager:
     async def _step(self, model: str) -> bool:
         async with self._locks[model]:
             wanted = self._aspired[model]
-            action = next_action(self.statuses(model), wanted)
+            action = next_action(self.statuses(model), wanted, self._routed.get(model, ()))
             if action is None:
                 return False
             if action.verb is Verb.LOAD:
@@ -259,7 +289,9 @@ class VersionManager:
             predictor = _composed(sink, package, counts)
             handle = VersionHandle(model, version, package, predictor, counts)
             entry.state = State.WARMING
-            await warm_up(handle.contract, handle.check, handle.records, predictor, version)
+            # How long the first run of a model takes shows now; until then the warm-up's own limit is enough.
+            sink.allow(WARM_UP_TIMEOUT_S)
+            sink.allow(await warm_up(handle.contract, handle.check, handle.records, predictor, version))
         except Exception as exc:  # a failed load is a state, whatever the reason
             entry.state = State.FAILED
             if isinstance(exc, LimenError):
@@ -319,19 +351,40 @@ class VersionManager:
         self._on_change()
 
     def _set_default(self, model: str) -> None:
-        """Point the empty version at the newest ready one; a loading version is nobody's default."""
+        """Point the empty version and the aliases at ready versions; a loading version is nobody's default."""
         ready = self._ready.get(model, {})
-        ready.pop("", None)
-        if ready:
-            ready[""] = ready[max(ready, key=int)]
-        else:
+        before = ready.pop("", None)
+        for alias, number in self._aliases.get(model, {}).items():
+            if number in ready:
+                self._called[f"{model}@{alias}"] = ready[number]
+            else:
+                self._called.pop(f"{model}@{alias}", None)
+        if not ready:
             self._ready.pop(model, None)
+            return
+        routed = next((ready[n] for n in self._routed.get(model, ()) if n in ready), None)
+        if routed is None and not self._routed.get(model):
+            routed = ready[max(ready, key=int)]
+        if routed is None and before in ready.values():
+            routed = before
+        if routed is not None:
+            ready[""] = routed
 
     def _absent(self, model: str, version: str) -> LimenError:
-        entries = self._entries.get(model)
+        name, _, alias = model.partition("@")
+        entries = self._entries.get(name)
         if not entries:
-            parse_model_name(model)
+            parse_model_name(name)
+            if name in self.expected:
+                return Unavailable("the endpoint has no version that answers", retry_after_s=RETRY_AFTER_S)
             return NotFound("there is no model by that name")
+        if alias:
+            number = self._aliases.get(name, {}).get(alias, "")
+            if not number:
+                return NotFound("there is no such alias of this model")
+            if version not in ("", number):
+                return NotFound("the alias does not stand for that version")
+            version = number
         if version:
             parse_version(version)
             found = entries.get(version)

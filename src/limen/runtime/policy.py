@@ -29,19 +29,24 @@ class Action(msgspec.Struct, frozen=True):
     version: str
 
 
-def next_action(statuses: Sequence[VersionStatus], wanted: Collection[str]) -> Action | None:
+def next_action(
+    statuses: Sequence[VersionStatus], wanted: Collection[str], routed: Collection[str] = ()
+) -> Action | None:
     """Return the next step for one model, or None when nothing is to be done.
 
     Args:
         statuses: every version of the model that the manager knows.
         wanted: the versions that should be ready.
+        routed: those of them that answer requests that name no version: they are ready before anything is let go. One is enough
+            when it is empty.
     """
     known = {s.version: s for s in statuses}
     for version in sorted(wanted, key=int):
         status = known.get(version)
         if status is None or status.state is State.NEW:
             return Action(Verb.LOAD, version)
-    replaced = any(s.version in wanted and s.state is State.READY for s in statuses) or not wanted
+    ready = {s.version for s in statuses if s.state is State.READY}
+    replaced = ready.issuperset(routed) if routed else not ready.isdisjoint(wanted) or not wanted
     for status in statuses:
         if status.version not in wanted and (
             status.state is State.FAILED or (status.state is State.READY and replaced)

@@ -49,6 +49,10 @@ class Sink(Protocol):
         """Yield the parts of one answer; raise `LimenError` when it breaks off. Closing it early ends the model's work."""
         ...
 
+    def allow(self, run_s: float) -> None:
+        """Reckon with runs that take up to so many seconds before anything is taken for hung; replaces what was said before."""
+        ...
+
     async def close(self) -> None:
         """Give back what it holds; idempotent."""
         ...

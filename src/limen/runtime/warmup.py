@@ -26,8 +26,8 @@ SETTLING_S = 0.2
 
 async def warm_up(
     contract: Contract, check: ContractCheck, records: RecordCodec, predictor: Predictor, version: str
-) -> None:
-    """Answer every example and compare it with its golden outputs.
+) -> float:
+    """Answer every example, compare it with its golden outputs, and return the seconds of the slowest answer.
 
     A package without examples answers one made from its contract: only the form of that answer can be judged.
 
@@ -35,12 +35,15 @@ async def warm_up(
         InvalidPackage: naming the example and every difference, or what the model failed with.
     """
     examples = contract.examples or (Example(inputs=example_record(contract)),)
+    slowest_s = 0.0
     for i, example in enumerate(examples):
+        begun = time.monotonic()
         label = example.name or (f"examples[{i}]" if contract.examples else MADE_UP)
         try:
             answer = await answer_example(contract, check, records, predictor, example, version)
         except LimenError as exc:
             raise InvalidPackage(f"no right answer to {label}: {exc.message}", violations=exc.violations) from exc
+        slowest_s = max(slowest_s, time.monotonic() - begun)
         found = differences(example.outputs, answer, contract.tolerance, label)
         if found:
             more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
@@ -50,6 +53,7 @@ async def warm_up(
         if time.monotonic() > end:
             break
         await answer_example(contract, check, records, predictor, examples[0], version)
+    return slowest_s
 
 
 async def answer_example(

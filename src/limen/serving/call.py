@@ -59,12 +59,16 @@ class Call:
             self.cancel()
             raise
         if isinstance(outcome, LimenError):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del answered, outcome  # the traceback refers to this frame
         return outcome
 
     def cancel(self) -> None:
         """Say that the caller has left: nothing is told any more, and what has not begun is not run."""
         cancel, self._cancel = self._cancel, None
+        self.done = _nobody
         if cancel is not None:
             cancel()
         if self._handle is not None:
@@ -85,14 +89,17 @@ class Call:
             self._give_back(Ended.SUCCESS)
         except LimenError as exc:
             is_late = isinstance(exc, DeadlineExceeded)
-            result = plane.fall_back(handle, request, self._deadline, exc)
+            # Its traceback refers to this frame, and so to the call.
+            result = plane.fall_back(handle, request, self._deadline, exc) or exc.with_traceback(None)
             self._give_back(Ended.DROPPED if is_late else Ended.IGNORED)
         if isinstance(result, Call):
             # Another version answers; cancelling this cancels that.
             result.done = self.done
             self._cancel = result.cancel
             return
-        self.done(result)
+        # Whoever is told can cancel this: only the garbage collector would part them later.
+        done, self.done = self.done, _nobody
+        done(result)
 
     def _give_back(self, ended: Ended) -> None:
         handle, self._handle = self._handle, None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from random import getrandbits
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +18,7 @@ import msgspec
 
 from limen import __version__
 from limen.contracts.contract import Contract
+from limen.contracts.endpoint import Route
 from limen.contracts.errors import (
     ErrorCode,
     Internal,
@@ -38,6 +40,7 @@ from limen.serving.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, mo
 from limen.serving.selection import check_requested, select_outputs
 from limen.telemetry.metrics import Metrics
 from limen.traffic.admission import Admission, Ended, Lane
+from limen.traffic.routing import Split
 
 LOG = logging.getLogger("limen.serving")
 _FALLBACK = frozenset(
@@ -66,6 +69,7 @@ class DataPlane:
         self._count = metrics is not None
         self.statistics: Callable[[str, str], list[ModelStatistics]] | None = None
         """Gives the statistics of a model and version, each empty for all; the extension is not offered when None."""
+        self._splits: dict[str, Split] = {}
         self.is_draining = False
         """Set when the server is about to stop: readiness goes first."""
 
@@ -80,7 +84,10 @@ class DataPlane:
         if not request.started_at:
             request.started_at = perf_counter()
         try:
-            handle = self.versions.acquire(request.model_name, request.model_version)
+            if self._splits:
+                handle = self.acquire(request.model_name, request.model_version, request.id)
+            else:
+                handle = self.versions.acquire(request.model_name, request.model_version)
         except LimenError as exc:
             self.failed(request.model_name, "", request, exc)
             raise
@@ -105,7 +112,7 @@ class DataPlane:
             return self.finish(handle, request, answer)
         except LimenError as exc:
             result = self.fall_back(handle, request, deadline, exc)
-            if isinstance(result, LimenError):
+            if result is None:
                 raise
             return result
         except Exception as exc:  # a bug of ours must not become a caller's stack trace
@@ -140,6 +147,32 @@ class DataPlane:
             if self._metrics is not None:
                 self._metrics.runtime(model, "").shed(lane.refused_for.value)
             raise error
+
+    def set_routes(self, endpoint: str, routes: Sequence[Route], aliases: Mapping[str, str]) -> None:
+        """Say which versions share the requests of an endpoint that name none, and what versions are called."""
+        if len(routes) > 1:
+            self._splits[endpoint] = Split(endpoint, routes)
+        else:
+            self._splits.pop(endpoint, None)
+        self.versions.set_aliases(endpoint, aliases)
+
+    def acquire(self, model: str, version: str, unit: str) -> VersionHandle:
+        """Return a leased version that answers a request; the share of one that is not ready goes to the others.
+
+        Args:
+            model: the endpoint, or `NAME@ALIAS`.
+            version: its number; by the endpoint's shares when empty.
+            unit: whatever should get the same version again, such as the request's id; drawn by lot when empty.
+
+        Raises:
+            LimenError: as `VersionManager.acquire`.
+        """
+        split = self._splits.get(model) if self._splits and not version else None
+        if split is not None:
+            number = split.route(unit or f"{getrandbits(64):x}")
+            with suppress(Unavailable, NotFound):
+                return self.versions.acquire(model, number)
+        return self.versions.acquire(model, version)
 
     def _enter(self, handle: VersionHandle, request: InferenceRequest, deadline: Deadline) -> Call:
         """Let a request into its endpoint's lane, or refuse it."""
@@ -185,14 +218,14 @@ class DataPlane:
 
     def fall_back(
         self, handle: VersionHandle, request: InferenceRequest, deadline: Deadline, error: LimenError
-    ) -> Started | LimenError:
-        """Return the declared fallback of a version for a request it did not answer, or the error, counted."""
+    ) -> Started | None:
+        """Return the declared fallback of a version for a request it did not answer; without one, None, and the failure is counted."""
         if isinstance(error, ModelError) and handle.counts is not None:
             handle.counts.model_failure()
         declared = handle.fallback
         if declared is None or request.is_fallback or error.code not in _FALLBACK:
             self.failed(handle.model, handle.version, request, error)
-            return error
+            return None
         request.is_fallback = True
         try:
             constant = declared.answer(request, handle.version)
@@ -201,8 +234,8 @@ class DataPlane:
             else:
                 request.model_version = declared.version
                 result = self.start(request, deadline)
-        except LimenError as exc:
-            return exc
+        except LimenError:
+            return None
         if handle.counts is not None:
             handle.counts.fallback()
         return result
@@ -235,7 +268,7 @@ class DataPlane:
             LimenError: also in the middle of the stream, for every failure.
         """
         request.started_at = request.started_at or perf_counter()
-        handle = self.versions.acquire(request.model_name, request.model_version)
+        handle = self.acquire(request.model_name, request.model_version, request.id)
         lane: Lane | None = None
         try:
             if not handle.predictor.can_stream:
@@ -319,6 +352,10 @@ class DataPlane:
         except Unavailable:
             return False
         return not self.is_draining
+
+    def is_known(self, called: str) -> bool:
+        """Return whether there is a model, or a model with an alias, that callers call so."""
+        return self.versions.is_known(called)
 
     def models(self) -> tuple[str, ...]:
         """Return the names of all models, ready or not."""

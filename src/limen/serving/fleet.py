@@ -1,8 +1,9 @@
 """Which versions, replicas and gateways there should be: facts in, decisions out, no input or output.
 
-Called by `serving.controlplane`, which carries out `specs` and `snapshot`, and by tests. A version goes STARTING (its replicas load) →
-OFFERED (the snapshot names it instead of the one before) → LIVE (every gateway is ready with it), and the one before is RETIRING until
-no gateway holds it. What fails on the way is FAILED, and the snapshot names the one before again.
+Called by `serving.controlplane`, which carries out `specs` and `snapshot`, and by tests. Each endpoint has an aim. Its versions go
+STARTING (replicas load) → LOADED; when all have, the aim is offered: the snapshot says it, and versions are OFFERED → LIVE once every
+gateway is ready with all of them. Then the offer is good, and versions that it has no use for are RETIRING until no gateway holds
+them. What fails on the way is FAILED, and the snapshot says again what was good before.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from limen.contracts.snapshot import ServedModel, ServedVersion, Snapshot
+from limen.contracts.contract import Slo
+from limen.contracts.endpoint import Route
+from limen.contracts.serving import Serving
+from limen.contracts.snapshot import Snapshot
 from limen.runtime.lifecycle import State
 from limen.runtime.placement.process.start import OOM_STATUS
 from limen.serving import replication
-from limen.serving.fleet_records import DEATH_WINDOW_S, Gateway, Model, Opened, Phase, Replica, Version
+from limen.serving.fleet_records import Aim, Endpoint, Gateway, Opened, Phase, Replica, Version
 from limen.serving.messages import ProcessPhase, ProcessSpec, ProcessState, Report
 
 START_S = 330.0
@@ -33,23 +37,27 @@ Launch = Callable[[Opened, str, str, str], ProcessSpec]
 
 
 class Fleet:
-    """The models of one server and the processes that serve them."""
+    """The endpoints of one server and the processes that serve them."""
 
-    def __init__(self, gateways: tuple[ProcessSpec, ...], launch: Launch | None, sockets: str) -> None:
-        """Start with no model.
+    def __init__(
+        self, gateways: tuple[ProcessSpec, ...], launch: Launch, sockets: str, *, is_all_or_nothing: bool = True
+    ) -> None:
+        """Start with no endpoint.
 
         Args:
             gateways: the gateway processes.
-            launch: makes the spec of a replica; None when versions live in the gateways.
+            launch: makes the spec of a replica.
             sockets: folder of the replicas' sockets.
+            is_all_or_nothing: whether nothing is served before everything has been loaded once.
         """
         self.gateway_specs = gateways
-        self.models: dict[str, Model] = {}
+        self.endpoints: dict[str, Endpoint] = {}
         self.gateways: dict[int, Gateway] = {}
         """By process id: in a rolling restart two have the same name."""
         self.snapshot = Snapshot(0)
         self.is_started = False
-        """Whether every gateway has been ready with every model once."""
+        """Whether every gateway has been ready with every endpoint once."""
+        self._is_all_or_nothing = is_all_or_nothing
         self._launch = launch
         self._sockets = sockets
         self._serial = 0
@@ -58,12 +66,51 @@ class Fleet:
     # -- facts -------------------------------------------------------------------------------------------------------------
 
     def add(self, opened: Opened, now: float) -> Version:
-        """Take in a package as the next version of its model."""
-        model = self.models.setdefault(opened.model, Model(opened.model))
-        model.last_number += 1
-        model.problem = ""
-        version = model.versions[str(model.last_number)] = Version(str(model.last_number), opened, now)
-        return version
+        """Take in a package as the next version of its endpoint, which is to answer with it alone."""
+        endpoint = self.endpoints.setdefault(opened.endpoint, Endpoint(opened.endpoint))
+        endpoint.last_number += 1
+        number = str(endpoint.last_number)
+        self.aim(opened.endpoint, Aim((Route(int(number), 100),), {}, (number,)), {number: opened}, now)
+        return endpoint.versions[number]
+
+    def aim(
+        self,
+        name: str,
+        aim: Aim,
+        opened: Mapping[str, Opened],
+        now: float,
+        *,
+        serving: Serving | None = None,
+        slo: Slo | None = None,
+    ) -> None:
+        """Want an endpoint to consist of these versions.
+
+        Args:
+            name: the endpoint.
+            aim: its versions, shares and aliases.
+            opened: the package of every version of the aim.
+            now: as in `tick`.
+            serving: what it says instead of its packages about how they are run.
+            slo: what it says instead of its contracts about time.
+        """
+        endpoint = self.endpoints.setdefault(name, Endpoint(name))
+        endpoint.aim, endpoint.problem = aim, ""
+        endpoint.serving, endpoint.slo = serving, slo
+        for number in aim.versions:
+            known = endpoint.versions.get(number)
+            if known is None or known.phase is Phase.FAILED:
+                endpoint.versions[number] = Version(number, opened[number], now)
+            else:
+                known.opened = opened[number]
+                if known.phase is Phase.RETIRING:
+                    known.phase, known.since = Phase.LOADED, now
+        endpoint.versions = dict(sorted(endpoint.versions.items(), key=lambda item: int(item[0])))
+
+    def remove(self, name: str, now: float) -> None:
+        """Want an endpoint no more."""
+        if name in self.endpoints:
+            self.aim(name, Aim(), {}, now)
+            self.endpoints[name].is_removed = True
 
     def take_process(self, state: ProcessState, now: float, *, is_killed_by_system: bool = False) -> None:
         """Learn what became of a process."""
@@ -73,7 +120,7 @@ class Fleet:
             elif state.pid:
                 self.gateways.setdefault(state.pid, Gateway(state.name, state.pid)).phase = state.phase
             return
-        for version in self._versions():
+        for version in self.versions():
             replica = version.replicas.get(state.name)
             if replica is None:
                 continue
@@ -103,9 +150,9 @@ class Fleet:
 
     def wake(self, name: str, number: str) -> None:
         """Learn that a request waits for a version without replicas."""
-        model = self.models.get(name)
-        if model is not None and number in model.versions:
-            model.versions[number].is_woken = True
+        endpoint = self.endpoints.get(name)
+        if endpoint is not None and number in endpoint.versions:
+            endpoint.versions[number].is_woken = True
 
     def quarantine(self, fingerprint: str) -> None:
         """Refuse a request from now on; the oldest one is forgiven when there are too many."""
@@ -120,7 +167,7 @@ class Fleet:
             passed_s: since the last time.
         """
         has_limits = False
-        for version in self._versions():
+        for version in self.versions():
             limit = version.opened.serving.resources.memory_mb
             for replica in version.replicas.values() if limit else ():
                 has_limits = True
@@ -133,8 +180,8 @@ class Fleet:
 
     def count(self, requests: Mapping[tuple[str, str], float], now: float) -> None:
         """Learn how many requests versions have had so far: one that has no new ones is idle."""
-        for version in self._versions():
-            total = requests.get((version.opened.model, version.number), 0.0)
+        for version in self.versions():
+            total = requests.get((version.opened.endpoint, version.number), 0.0)
             if total != version.requests:
                 version.requests, version.busy_at = total, now
 
@@ -142,127 +189,163 @@ class Fleet:
 
     def tick(self, now: float) -> None:
         """Decide everything that can be decided now."""
-        for model in self.models.values():
-            for version in tuple(model.versions.values()):
-                if version.phase is Phase.STARTING:
-                    self._step_starting(model, version, now)
-                elif version.phase is Phase.OFFERED:
-                    self._step_offered(model, version, now)
-                elif version.phase is Phase.LIVE and self._launch is not None:
-                    self._step_live(model, version, now)
+        for endpoint in self.endpoints.values():
+            for version in tuple(endpoint.versions.values()):
+                if version.phase in (Phase.STARTING, Phase.LOADED) and version.number not in endpoint.aim.versions:
+                    self._drop(endpoint, version, now)
+                elif version.phase is Phase.STARTING:
+                    self._step_starting(endpoint, version, now)
+                elif version.phase is Phase.LIVE and not version.opened.is_inline:
+                    self._step_live(version, now)
+            self._step_aim(endpoint, now)
+            if endpoint.offer is not None:
+                self._step_offer(endpoint, endpoint.offer, now)
         self._publish()
-        for model in self.models.values():
-            for version in tuple(model.versions.values()):
-                self._let_go(model, version, now)
+        for endpoint in tuple(self.endpoints.values()):
+            for version in tuple(endpoint.versions.values()):
+                self._let_go(endpoint, version, now)
+            if endpoint.is_removed and not endpoint.versions:
+                del self.endpoints[endpoint.name]
         if not self.is_started:
             self.is_started = self._is_everything_up()
 
     def specs(self) -> tuple[ProcessSpec, ...]:
         """Return every process that should run."""
-        replicas = (r.spec for v in self._versions() for r in v.replicas.values())
+        replicas = (r.spec for v in self.versions() for r in v.replicas.values())
         return (*self.gateway_specs, *replicas)
 
     def is_settled(self) -> bool:
         """Whether no version is on its way into use."""
-        return not any(v.phase in (Phase.STARTING, Phase.OFFERED) for v in self._versions())
+        return not any(v.phase in (Phase.STARTING, Phase.LOADED, Phase.OFFERED) for v in self.versions())
 
     def failures(self) -> list[str]:
         """Return what failed, a text for each version."""
-        return [f"{v.opened.model}: {v.reason}" for v in self._versions() if v.phase is Phase.FAILED]
+        return [f"{v.opened.endpoint}: {v.reason}" for v in self.versions() if v.phase is Phase.FAILED]
 
     def start_replica(self, version: Version, *, replaces: str = "") -> None:
         """Want one more replica of a version."""
-        if self._launch is None:
-            return
         self._serial += 1
         version.started += 1
-        name = f"{version.opened.model}-v{version.number}-{version.started}"
+        name = f"{version.opened.endpoint}-v{version.number}-{version.started}"
         path = f"{self._sockets}/r{self._serial}"
         spec = self._launch(version.opened, version.number, name, path)
         labels = {"version": version.number, "path": path, "replaces": replaces}
         spec = msgspec.structs.replace(spec, labels=labels | {"opened": msgspec.json.encode(version.opened).decode()})
         version.replicas[name] = Replica(name, path, spec, replaces=replaces)
 
-    def _step_starting(self, model: Model, version: Version, now: float) -> None:
-        if self._launch is None:
-            self._offer(version, now)
+    def _step_starting(self, endpoint: Endpoint, version: Version, now: float) -> None:
+        if version.opened.is_inline:
+            version.phase = Phase.LOADED
             return
         if not version.replicas:
             for _ in range(max(1, version.opened.serving.replicas.min)):
                 self.start_replica(version)
         failure = next((r.failure for r in version.replicas.values() if r.failure), "")
         if failure:
-            self._fail(model, version, failure, now)
+            self._fail(endpoint, version, failure, now)
         elif any(r.was_ready for r in version.replicas.values()):
-            self._offer(version, now)
+            version.phase = Phase.LOADED
         elif now - version.since > START_S:
-            self._fail(model, version, f"the model was not loaded within {START_S:g} s", now)
+            self._fail(endpoint, version, f"the model was not loaded within {START_S:g} s", now)
 
-    def _step_offered(self, model: Model, version: Version, now: float) -> None:
-        statuses = [
-            gateway.status(model.name, version.number)
-            for gateway in self.gateways.values()
-            if gateway.report is not None and gateway.report.revision >= version.revision
-        ]
-        failed = next((s for s in statuses if s is not None and s.state is State.FAILED), None)
-        is_ready = statuses and all(s is not None and s.state is State.READY for s in statuses)
-        if failed is not None:
-            self._fail(model, version, failed.reason, now)
-        elif is_ready and self._have_all_applied(version.revision):
-            self._go_live(model, version, now)
-        elif now - version.since > OFFER_S:
-            self._fail(model, version, f"not every gateway had the model ready within {OFFER_S:g} s", now)
+    def _drop(self, endpoint: Endpoint, version: Version, now: float) -> None:
+        """Let go of a version that is no longer wanted before it came into use."""
+        if version.was_offered:
+            version.phase, version.since, version.revision = Phase.RETIRING, now, self.snapshot.revision
+        else:
+            del endpoint.versions[version.number]
 
-    def _step_live(self, model: Model, version: Version, now: float) -> None:
+    def _step_aim(self, endpoint: Endpoint, now: float) -> None:
+        """Offer what is wanted as soon as all of it has been loaded."""
+        if endpoint.aim == (endpoint.offer or endpoint.good):
+            return
+        wanted = [endpoint.versions[n] for n in endpoint.aim.versions]
+        if any(v.phase is Phase.STARTING for v in wanted):
+            return
+        endpoint.offer, endpoint.offered_at, endpoint.revision = endpoint.aim, now, self.snapshot.revision + 1
+        for version in wanted:
+            if version.phase is Phase.LOADED:
+                version.phase, version.since, version.was_offered = Phase.OFFERED, now, True
+                version.revision = endpoint.revision
+
+    def _step_offer(self, endpoint: Endpoint, offer: Aim, now: float) -> None:
+        """Look whether gateways have come to what was offered."""
+        reports = [g for g in self.gateways.values() if g.report is not None and g.report.revision >= endpoint.revision]
+        are_ready = bool(reports) or not offer.versions
+        for version in [endpoint.versions[n] for n in offer.versions]:
+            statuses = [g.status(endpoint.name, version.number) for g in reports]
+            failed = next((s for s in statuses if s is not None and s.state is State.FAILED), None)
+            if version.phase is Phase.OFFERED and failed is not None:
+                self._fail(endpoint, version, failed.reason, now)
+                return
+            is_ready = bool(statuses) and all(s is not None and s.state is State.READY for s in statuses)
+            if version.phase is Phase.OFFERED and not is_ready and now - endpoint.offered_at > OFFER_S:
+                text = f"not every gateway had the model ready within {OFFER_S:g} s"
+                self._fail(endpoint, version, text, now)
+                return
+            are_ready = are_ready and (is_ready or version.phase is Phase.LIVE)
+        if are_ready and self._have_all_applied(endpoint.revision):
+            self._settle_offer(endpoint, offer, now)
+
+    def _step_live(self, version: Version, now: float) -> None:
+        key = version.opened.endpoint, version.number
         reports = [g.report for g in self.gateways.values() if g.report is not None]
-        loads = [
-            load for r in reports for load in r.loads if (load.model, load.version) == (model.name, version.number)
-        ]
+        loads = [load for r in reports for load in r.loads if (load.model, load.version) == key]
         plan = replication.plan(version, loads, now)
         for replaced in plan.starts:
             self.start_replica(version, replaces=replaced)
         for replica in plan.leaves:
             replica.leaves_after, replica.leaves_by = self.snapshot.revision + 1, now + LEAVE_S
 
-    def _offer(self, version: Version, now: float) -> None:
-        version.phase, version.since, version.was_offered = Phase.OFFERED, now, True
-        version.revision = self.snapshot.revision + 1
+    def _settle_offer(self, endpoint: Endpoint, offer: Aim, now: float) -> None:
+        endpoint.good, endpoint.offer = offer, None
+        for version in tuple(endpoint.versions.values()):
+            if version.number in offer.versions:
+                version.phase, version.since = Phase.LIVE, now
+            elif version.phase is Phase.FAILED and not endpoint.problem:
+                del endpoint.versions[version.number]
+            elif version.phase in (Phase.LIVE, Phase.OFFERED):
+                # The snapshot with the offer named it no longer.
+                version.phase, version.since, version.revision = Phase.RETIRING, now, endpoint.revision
 
-    def _go_live(self, model: Model, version: Version, now: float) -> None:
-        for other in tuple(model.versions.values()):
-            if other.phase is Phase.LIVE:
-                # The snapshot that named the new one named this one no longer.
-                other.phase, other.since, other.revision = Phase.RETIRING, now, version.revision
-            elif other.phase is Phase.FAILED:
-                del model.versions[other.number]
-        version.phase, version.since = Phase.LIVE, now
-
-    def _fail(self, model: Model, version: Version, reason: str, now: float) -> None:
-        for other in tuple(model.versions.values()):
-            if other.phase is Phase.FAILED:
-                del model.versions[other.number]
+    def _fail(self, endpoint: Endpoint, version: Version, reason: str, now: float) -> None:
+        """Note that a version cannot be had, and go on with what was good, or with what is left when nothing was."""
+        for other in tuple(endpoint.versions.values()):
+            if other.phase is Phase.FAILED and other.number not in endpoint.aim.versions:
+                del endpoint.versions[other.number]
         version.phase, version.since, version.reason = Phase.FAILED, now, reason
         version.revision = self.snapshot.revision + 1
+        endpoint.problem = f"version {version.number}: {reason}"
+        failed = frozenset({version.number})
+        endpoint.aim = endpoint.good if endpoint.good is not None else endpoint.aim.without(failed)
+        if endpoint.offer is not None:
+            endpoint.offer = None
+            for other in endpoint.versions.values():
+                if other.phase is Phase.OFFERED and other.number in endpoint.aim.versions:
+                    other.phase = Phase.LOADED
+                elif other.phase is Phase.OFFERED:
+                    other.phase, other.since, other.revision = Phase.RETIRING, now, version.revision
 
     def _publish(self) -> None:
         """Make the next snapshot, if anything in it is different."""
-        if not self.is_started and any(v.phase is Phase.STARTING for v in self._versions()):
+        is_first = not self.snapshot.revision
+        if self._is_all_or_nothing and is_first and any(v.phase is Phase.STARTING for v in self.versions()):
             # The first snapshot has everything, so that a gateway that has followed it has everything.
             return
-        models = tuple(ServedModel(m.name, tuple(v.served() for v in _offered(m))) for m in self.models.values())
-        if (models, self._quarantined) != (self.snapshot.models, self.snapshot.quarantined):
-            self.snapshot = Snapshot(self.snapshot.revision + 1, models, self._quarantined)
+        endpoints = tuple(e.served() for e in self.endpoints.values() if not e.is_removed)
+        if is_first or (endpoints, self._quarantined) != (self.snapshot.endpoints, self.snapshot.quarantined):
+            self.snapshot = Snapshot(self.snapshot.revision + 1, endpoints, self._quarantined)
 
-    def _let_go(self, model: Model, version: Version, now: float) -> None:
+    def _let_go(self, endpoint: Endpoint, version: Version, now: float) -> None:
         """Stop wanting replicas that no gateway uses any more."""
         if version.phase in (Phase.RETIRING, Phase.FAILED):
             is_free = self._have_all_applied(version.revision) and not any(
-                g.holds(model.name, version.number) for g in self.gateways.values()
+                g.holds(endpoint.name, version.number) for g in self.gateways.values()
             )
             if is_free or not version.was_offered or now - version.since > RETIRE_S:
                 version.replicas.clear()
                 if version.phase is Phase.RETIRING:
-                    del model.versions[version.number]
+                    del endpoint.versions[version.number]
             return
         for replica in tuple(version.replicas.values()):
             if not replica.is_staying:
@@ -284,79 +367,28 @@ class Fleet:
         """Return how many requests replicas of a version work on; which of them, only the gateways know."""
         reports = (g.report for g in self.gateways.values() if g.report is not None)
         loads = (load for report in reports for load in report.loads)
-        key = version.opened.model, version.number
+        key = version.opened.endpoint, version.number
         return sum(load.in_flight for load in loads if (load.model, load.version) == key)
 
     def _is_everything_up(self) -> bool:
         running = sum(g.phase is ProcessPhase.RUNNING for g in self.gateways.values())
-        return (
-            running >= len(self.gateway_specs)
-            and bool(self.models)
-            and all(m.find(Phase.LIVE) is not None for m in self.models.values())
-        )
+        return running >= len(self.gateway_specs) and all(e.is_settled for e in self.endpoints.values())
 
-    def _versions(self) -> Iterator[Version]:
-        for model in self.models.values():
-            yield from model.versions.values()
+    def versions(self) -> Iterator[Version]:
+        """Yield every version of every endpoint."""
+        for endpoint in self.endpoints.values():
+            yield from endpoint.versions.values()
 
     # -- a control process that goes on where another one ended ------------------------------------------------------------
 
-    def resume(
-        self,
-        snapshot: Snapshot,
-        specs: tuple[ProcessSpec, ...],
-        reopen: Callable[[ServedVersion], Opened],
-        now: float,
-    ) -> None:
+    def resume(self, snapshot: Snapshot, endpoints: Mapping[str, Endpoint]) -> None:
         """Take over what an earlier control process published and wanted; the states of the processes follow.
 
         Args:
             snapshot: the last one that was published.
-            specs: every process that it wanted.
-            reopen: reads a package that was verified before.
-            now: as in `tick`.
+            endpoints: what `serving.takeover` makes of it and of the processes that are there.
         """
         self.snapshot, self._quarantined, self.is_started = snapshot, snapshot.quarantined, True
-        for served in snapshot.models:
-            model = self.models[served.name] = Model(served.name)
-            for found in served.versions:
-                version = model.versions[found.number] = Version(found.number, reopen(found), now)
-                version.was_offered, version.revision = True, snapshot.revision
-                if not found.failure:
-                    version.phase = Phase.LIVE
-                elif all(v.failure for v in served.versions):
-                    version.phase, version.block = Phase.LIVE, found.failure
-                    version.blocked_until = now + DEATH_WINDOW_S
-                else:
-                    version.phase, version.reason = Phase.FAILED, found.failure
-        known = {path for m in snapshot.models for v in m.versions for path in v.replicas}
-        for spec in specs:
-            if "opened" in spec.labels:
-                self._resume_replica(spec, known, now)
-        for model in self.models.values():
-            model.versions = dict(sorted(model.versions.items(), key=lambda item: int(item[0])))
-            model.last_number = max((int(number) for number in model.versions), default=0)
-
-    def _resume_replica(self, spec: ProcessSpec, known: set[str], now: float) -> None:
-        opened = msgspec.json.decode(spec.labels["opened"], type=Opened)
-        number, path = spec.labels["version"], spec.labels["path"]
-        model = self.models.setdefault(opened.model, Model(opened.model))
-        version = model.versions.get(number)
-        if version is None:
-            version = model.versions[number] = Version(number, opened, now)
-            live = model.find(Phase.LIVE)
-            if live is not None and int(number) < int(live.number):
-                # Either of the two may be what gateways hold: the newer one proves itself again, as when it was offered.
-                version.phase, version.was_offered, version.revision = Phase.LIVE, True, live.revision
-                live.phase = Phase.OFFERED
-        version.replicas[spec.name] = Replica(
-            spec.name, path, spec, was_ready=path in known, replaces=spec.labels["replaces"]
-        )
-        version.started = max(version.started, int(spec.name.rpartition("-")[2]))
-        self._serial = max(self._serial, int(path.rpartition("/r")[2]))
-
-
-def _offered(model: Model) -> list[Version]:
-    """Return what gateways should know of a model: what answers or is to answer, and what failed."""
-    answering = model.find(Phase.OFFERED) or model.find(Phase.LIVE)
-    return [v for v in model.versions.values() if v is answering or v.phase is Phase.FAILED]
+        self.endpoints = dict(endpoints)
+        paths = (r.path for v in self.versions() for r in v.replicas.values())
+        self._serial = max((int(path.rpartition("/r")[2]) for path in paths), default=0)

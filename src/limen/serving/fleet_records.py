@@ -8,8 +8,10 @@ from enum import StrEnum
 
 import msgspec
 
+from limen.contracts.contract import Slo
+from limen.contracts.endpoint import Route
 from limen.contracts.serving import Serving
-from limen.contracts.snapshot import ServedVersion
+from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.runtime.placement.process.start import OOM_STATUS
 from limen.runtime.scaling import ScalingState
@@ -25,6 +27,8 @@ class Phase(StrEnum):
 
     STARTING = "STARTING"
     """Its replicas are loading; gateways do not know of it yet."""
+    LOADED = "LOADED"
+    """A replica is ready; it waits for the versions it is to come into use with."""
     OFFERED = "OFFERED"
     """In the snapshot; gateways are getting it ready beside the one before."""
     LIVE = "LIVE"
@@ -35,15 +39,40 @@ class Phase(StrEnum):
     """Did not come into use; the reason is kept and shown."""
 
 
-class Opened(msgspec.Struct, frozen=True):
-    """A package that was verified and may be served."""
+class Aim(msgspec.Struct, frozen=True):
+    """What an endpoint is to consist of."""
 
-    model: str
+    routes: tuple[Route, ...] = ()
+    """Shares of the requests that name no version."""
+    aliases: dict[str, str] = {}
+    """Alias to the number of its version."""
+    versions: tuple[str, ...] = ()
+    """Every version that is kept ready."""
+
+    def without(self, numbers: frozenset[str]) -> Aim:
+        """Return what is left of it when these versions cannot be had."""
+        return Aim(
+            tuple(r for r in self.routes if str(r.version) not in numbers),
+            {alias: number for alias, number in self.aliases.items() if number not in numbers},
+            tuple(n for n in self.versions if n not in numbers),
+        )
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A package that was verified and may be served by an endpoint."""
+
+    endpoint: str
     root: str
     digest: str
     origin: str
     serving: Serving
     summary: ModelSummary
+    is_inline: bool = False
+    """Whether it lives in the gateways, and has no replica."""
+    inputs: dict[str, int] = {}
+    """Protobuf numbers that the registry keeps for the inputs, by field."""
+    outputs: dict[str, int] = {}
+    """The same for the outputs."""
 
 
 @dataclass(slots=True)
@@ -131,26 +160,66 @@ class Version:
     def served(self) -> ServedVersion:
         """Return how gateways are told of it."""
         opened = self.opened
+        told = ServedVersion(
+            self.number,
+            opened.root,
+            opened.digest,
+            opened.origin,
+            is_inline=opened.is_inline,
+            inputs=opened.inputs,
+            outputs=opened.outputs,
+        )
         if self.phase is Phase.FAILED:
-            return ServedVersion(self.number, opened.root, opened.digest, opened.origin, failure=self.reason)
+            return msgspec.structs.replace(told, failure=self.reason)
         paths = tuple(r.path for r in self.staying() if r.was_ready)
-        failure = "" if paths else self.block
-        return ServedVersion(self.number, opened.root, opened.digest, opened.origin, paths, failure)
+        return msgspec.structs.replace(told, replicas=paths, failure="" if paths else self.block)
 
 
 @dataclass(slots=True)
-class Model:
-    """One model and its versions, oldest first."""
+class Endpoint:
+    """One endpoint and its versions, oldest first."""
 
     name: str
     versions: dict[str, Version] = field(default_factory=dict)
     last_number: int = 0
+    """Of the versions that are numbered here; those of a registry come with their numbers."""
+    aim: Aim = field(default_factory=Aim)
+    """What is wanted."""
+    offer: Aim | None = None
+    """What the snapshot says and gateways are still getting ready."""
+    offered_at: float = 0.0
+    revision: int = 0
+    """The first revision with the offer."""
+    good: Aim | None = None
+    """What every gateway has answered with; what the snapshot says when nothing is offered."""
+    serving: Serving | None = None
+    slo: Slo | None = None
     problem: str = ""
-    """Why the last package that was given for it could not be opened."""
+    """Why the last thing that was wanted of it could not be had."""
+    is_removed: bool = False
+    """It is wanted no more, and forgotten once nothing of it is left."""
 
     def find(self, phase: Phase) -> Version | None:
         """Return the newest version in a phase."""
         return next((v for v in reversed(self.versions.values()) if v.phase is phase), None)
+
+    @property
+    def newest(self) -> Version:
+        """The newest version that answers, or the newest one when none does."""
+        return self.find(Phase.LIVE) or list(self.versions.values())[-1]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is what it should be, or what is left of that."""
+        return self.good is not None and self.offer is None and self.aim == self.good
+
+    def served(self) -> ServedEndpoint:
+        """Return how gateways are told of it: what is offered or good, and what failed, for people to see."""
+        now = self.offer or self.good or Aim()
+        told = [v for v in self.versions.values() if v.number in now.versions or v.phase is Phase.FAILED]
+        return ServedEndpoint(
+            self.name, tuple(v.served() for v in told), now.routes, now.aliases, self.serving, self.slo
+        )
 
 
 @dataclass(slots=True)

@@ -12,17 +12,18 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from limen.contracts.endpoint import Route
 from limen.contracts.errors import LimenError
-from limen.contracts.snapshot import ServedVersion, Snapshot
+from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
 from limen.packaging.archive import Package
 from limen.runtime.lifecycle import State, VersionStatus
-from limen.runtime.manager import VersionManager
 from limen.serving import run_folder
+from limen.serving.dataplane import DataPlane
 from limen.serving.messages import MAX_LINE_BYTES, Apply, Hello, Poison, Report, Wake, line
 from limen.serving.opening import package_of
 
@@ -47,6 +48,10 @@ class Replicas(Protocol):
         """Use the replicas behind these sockets for a version."""
         ...
 
+    def set_inline(self, model: str, version: str) -> None:
+        """Have a version run in this process."""
+        ...
+
     def set_quarantined(self, fingerprints: Iterable[str]) -> None:
         """Run these requests no more."""
         ...
@@ -60,10 +65,8 @@ class GatewayLink:
         name: str,
         control: str,
         run: str,
-        versions: VersionManager,
-        *,
-        replicas: Replicas | None = None,
-        is_draining: Callable[[], bool] = lambda: False,
+        plane: DataPlane,
+        replicas: Replicas,
     ) -> None:
         """Prepare to follow; `run` does it.
 
@@ -71,20 +74,19 @@ class GatewayLink:
             name: of this process.
             control: path of the control socket.
             run: the server's folder, with the last snapshot.
-            versions: what is steered.
-            replicas: follows the replicas of versions; None when they live in this process.
-            is_draining: whether the gateway is about to end.
+            plane: what is steered: its versions, and which of them answers.
+            replicas: learns where each version runs.
         """
         self._hello = Hello(name, os.getpid())
         self._control = control
         self._run_folder = run
-        self._versions = versions
+        self._plane = plane
+        self._versions = plane.versions
         self._replicas = replicas
-        self._is_draining = is_draining
         self.snapshot: Snapshot | None = None
         self._is_first = False
         self._packages: dict[tuple[str, str], Package] = {}
-        self._followed: dict[str, tuple[str, ...]] = {}
+        self._followed: dict[str, tuple[tuple[str, ...], tuple[Route, ...], dict[str, str]]] = {}
         self._retries: dict[tuple[str, str], tuple[float, float]] = {}
         self._woken: set[tuple[str, str]] = set()
         self._writer: asyncio.StreamWriter | None = None
@@ -98,8 +100,7 @@ class GatewayLink:
             self._group = group
             group.create_task(self._listen_always())
             group.create_task(self._report_always())
-            if self._replicas is not None:
-                group.create_task(self._wake_always())
+            group.create_task(self._wake_always())
 
     def changed(self) -> None:
         """Say that a version, or the gateway itself, has changed."""
@@ -130,12 +131,14 @@ class GatewayLink:
                 continue
             failed: list[str] = []
             is_waiting = has_ready = False
-            for model in self.snapshot.models:
-                statuses = self._versions.statuses(model.name)
+            for endpoint in self.snapshot.endpoints:
+                statuses = self._versions.statuses(endpoint.name)
+                if not endpoint.versions:
+                    continue
                 if any(s.state is State.READY for s in statuses):
                     has_ready = True
                 elif any(s.state is State.FAILED for s in statuses):
-                    failed += [f"{model.name}: {s.reason}" for s in statuses if s.state is State.FAILED]
+                    failed += [f"{endpoint.name}: {s.reason}" for s in statuses if s.state is State.FAILED]
                 else:
                     is_waiting = True
             if not is_waiting:
@@ -153,12 +156,13 @@ class GatewayLink:
         if self.snapshot is not None and snapshot.revision <= self.snapshot.revision:
             return
         self.snapshot = snapshot
-        if self._replicas is not None:
-            self._replicas.set_quarantined(snapshot.quarantined)
-            for model in snapshot.models:
-                for version in model.versions:
-                    if not version.failure:
-                        self._replicas.set_replicas(model.name, version.number, version.replicas)
+        self._replicas.set_quarantined(snapshot.quarantined)
+        for endpoint in snapshot.endpoints:
+            for version in endpoint.versions:
+                if version.is_inline:
+                    self._replicas.set_inline(endpoint.name, version.number)
+                elif not version.failure:
+                    self._replicas.set_replicas(endpoint.name, version.number, version.replicas)
         self._follow()
         self.changed()
 
@@ -166,36 +170,41 @@ class GatewayLink:
         """Ask the version manager for what the snapshot wants, as far as that can be asked for now."""
         if self.snapshot is None:
             return
-        plan = {model.name: self._wanted(model.name, model.versions) for model in self.snapshot.models}
-        plan |= {name: () for name in self._versions.models() if name not in plan}
+        endpoints = {e.name: e for e in self.snapshot.endpoints}
+        plan = {e.name: (self._wanted(e), e.routes, e.aliases) for e in endpoints.values()}
+        plan |= {name: ((), (), {}) for name in self._versions.models() if name not in plan}
         if plan == self._followed:
             return
         self._followed = plan
-        served = {(m.name, v.number): v for m in self.snapshot.models for v in m.versions}
-        for name, numbers in plan.items():
+        self._versions.expected = frozenset(endpoints)
+        for name, (numbers, routes, aliases) in plan.items():
             known = {s.version for s in self._versions.statuses(name)}
-            packages = {n: self._package(name, served[name, n]) for n in numbers}
-            self._versions.set_aspired(name, packages)
+            served = {v.number: v for v in endpoints[name].versions} if numbers else {}
+            packages = {n: self._package(endpoints[name], served[n]) for n in numbers}
+            self._plane.set_routes(name, routes, aliases)
+            heaviest_first = sorted(routes, key=lambda route: -route.weight)
+            self._versions.set_aspired(name, packages, tuple(str(r.version) for r in heaviest_first))
             for number, package in packages.items():
-                if served[name, number].failure and number not in known:
-                    self._versions.set_failed(name, number, package, served[name, number].failure)
-        self._packages = {key: package for key, package in self._packages.items() if key in served}
+                if served[number].failure and number not in known:
+                    self._versions.set_failed(name, number, package, served[number].failure)
+        kept = {(e.name, v.number) for e in endpoints.values() for v in e.versions}
+        self._packages = {key: package for key, package in self._packages.items() if key in kept}
         if self._group is not None:
             self._group.create_task(self._settle())
 
-    def _wanted(self, model: str, versions: tuple[ServedVersion, ...]) -> tuple[str, ...]:
-        """Return the versions of a model to ask for now; what has to be loaded anew, or shown as failed, is let go first."""
-        statuses = {s.version: s for s in self._versions.statuses(model)}
+    def _wanted(self, endpoint: ServedEndpoint) -> tuple[str, ...]:
+        """Return the versions to ask for now; what has to be loaded anew, or shown as failed, is let go first."""
+        statuses = {s.version: s for s in self._versions.statuses(endpoint.name)}
         has_ready = any(s.state is State.READY for s in statuses.values())
         wanted = []
-        for version in versions:
+        for version in endpoint.versions:
             status = statuses.get(version.number)
             if (
                 status is None
                 or (not version.failure and status.state is not State.FAILED)
                 or (
                     status.state is State.FAILED
-                    and (version.failure or has_ready or not self._is_due(model, version, status))
+                    and (version.failure or has_ready or not self._is_due(endpoint.name, version, status))
                 )
             ):
                 wanted.append(version.number)
@@ -220,10 +229,11 @@ class GatewayLink:
         self.changed()
         self._follow()
 
-    def _package(self, model: str, version: ServedVersion) -> Package:
-        found = self._packages.get((model, version.number))
+    def _package(self, endpoint: ServedEndpoint, version: ServedVersion) -> Package:
+        key = endpoint.name, version.number
+        found = self._packages.get(key)
         if found is None:
-            found = self._packages[model, version.number] = package_of(version)
+            found = self._packages[key] = package_of(endpoint, version)
         return found
 
     # -- control -----------------------------------------------------------------------------------------------------------
@@ -286,15 +296,16 @@ class GatewayLink:
             await asyncio.sleep(WAKE_POLL_S)
 
     def _without_replicas(self) -> set[tuple[str, str]]:
-        models = () if self.snapshot is None else self.snapshot.models
-        return {(m.name, v.number) for m in models for v in m.versions if not v.replicas and not v.failure}
+        endpoints = () if self.snapshot is None else self.snapshot.endpoints
+        versions = ((e.name, v) for e in endpoints for v in e.versions)
+        return {(name, v.number) for name, v in versions if not v.replicas and not v.failure and not v.is_inline}
 
     def _report(self) -> Report:
         return Report(
             self.snapshot.revision if self.snapshot is not None else 0,
             tuple(s for model in self._versions.models() for s in self._versions.statuses(model)),
             tuple(self._versions.loads()),
-            self._is_draining(),
+            self._plane.is_draining,
         )
 
     def _tell(self, message: Report | Wake | Poison) -> None:

@@ -121,7 +121,11 @@ class Tell(msgspec.Struct, frozen=True, tag="tell"):
     payload: msgspec.Raw
 
 
-ToSupervisor = Want | Tell
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """Control to supervisor, about once a second: it goes on. One that says nothing for long is ended and started again."""
+
+
+ToSupervisor = Want | Tell | Beat
 
 
 class ModelSummary(msgspec.Struct, frozen=True):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from limen.contracts.contract import Field
+from limen.contracts.tensors import Kind
 from limen.runtime.manager import VersionHandle
 
 EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_data")
@@ -52,6 +56,9 @@ def model_metadata(handle: VersionHandle, versions: tuple[str, ...]) -> ModelMet
         ("owner", contract.owner),
         ("licence", contract.licence),
         ("task", contract.task),
+        # On the wire text and bytes are one datatype; a client in need of the difference finds it here.
+        ("text_inputs", _texts(contract.inputs)),
+        ("text_outputs", _texts(contract.outputs)),
     )
     return ModelMetadata(
         name=contract.name,
@@ -61,6 +68,10 @@ def model_metadata(handle: VersionHandle, versions: tuple[str, ...]) -> ModelMet
         outputs=tuple(TensorMetadata(f.name, f.wire, f.batched_shape) for f in contract.outputs),
         properties={key: value for key, value in shown if value} | {"digest": handle.package.digest},
     )
+
+
+def _texts(fields: Sequence[Field]) -> str:
+    return ",".join(field.name for field in fields if field.element.kind is Kind.TEXT)
 
 
 def platform_of(backend: str) -> str:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from limen.contracts.contract import Contract, Sensitivity
+from limen.contracts.contract import Contract, Field, Sensitivity
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.examples import example_record
-from limen.contracts.snapshot import ServedVersion
+from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive import Package, open_package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.manifest import Manifest
@@ -32,13 +32,14 @@ Scan = tuple[tuple[str, int, int], ...]
 """The name, size and time of change of each file of a package."""
 
 
-def open_verified(path: Path, home: Path, copies: Path, *, trust_code: bool) -> Opened:
+def open_verified(path: Path, home: Path, copies: Path, *, is_inline: bool, trust_code: bool) -> Opened:
     """Return a package that may be served.
 
     Args:
         path: a package folder or an archive.
         home: where archives are unpacked.
         copies: where copies of folders are kept.
+        is_inline: whether it is to live in the gateways.
         trust_code: whether a package may run code it brings.
 
     Raises:
@@ -49,18 +50,56 @@ def open_verified(path: Path, home: Path, copies: Path, *, trust_code: bool) -> 
         ensure_trusted(package.manifest, trust_code=trust_code)
     except LimenError as exc:
         raise InvalidPackage(f"{path}: {exc.message}", reason=exc.reason, violations=exc.violations) from exc
-    return _opened(package.root, package.digest, str(path), package.manifest)
+    return opened_as(package.manifest.contract.name, package, str(path), is_inline=is_inline)
 
 
-def reopen(served: ServedVersion) -> Opened:
+def opened_as(endpoint: str, package: Package, origin: str, *, is_inline: bool) -> Opened:
+    """Return a package as one endpoint serves it.
+
+    Args:
+        endpoint: the endpoint's name.
+        package: verified.
+        origin: where it comes from, for people.
+        is_inline: whether it is to live in the gateways.
+    """
+    manifest = package.manifest
+    return Opened(
+        endpoint,
+        str(package.root),
+        package.digest,
+        origin,
+        manifest.serving,
+        summary_of(endpoint, manifest),
+        is_inline=is_inline,
+    )
+
+
+def reopen(endpoint: str, served: ServedVersion) -> Opened:
     """Return a version that an earlier control process has verified."""
-    return _opened(Path(served.root), served.digest, served.origin, read_manifest(Path(served.root)))
-
-
-def package_of(served: ServedVersion) -> Package:
-    """Return a version's package as a gateway needs it; control has verified the files."""
     root = Path(served.root)
-    return Package(root, read_manifest(root), served.digest, Path(served.origin))
+    package = Package(root, read_manifest(root), served.digest, Path(served.origin))
+    opened = opened_as(endpoint, package, served.origin, is_inline=served.is_inline)
+    return msgspec.structs.replace(opened, inputs=served.inputs, outputs=served.outputs)
+
+
+def package_of(endpoint: ServedEndpoint, served: ServedVersion) -> Package:
+    """Return a version's package as a gateway needs it, under the endpoint's name and with what the endpoint says instead.
+
+    Control has verified the files.
+    """
+    root = Path(served.root)
+    manifest = read_manifest(root)
+    contract = manifest.contract
+    contract = msgspec.structs.replace(
+        contract,
+        name=endpoint.name,
+        slo=endpoint.slo or contract.slo,
+        inputs=_numbered(contract.inputs, served.inputs),
+        outputs=_numbered(contract.outputs, served.outputs),
+    )
+    serving = endpoint.serving or manifest.serving
+    manifest = msgspec.structs.replace(manifest, contract=contract, serving=serving)
+    return Package(root, manifest, served.digest, Path(served.origin))
 
 
 def forget_copy(root: str, copies: Path) -> None:
@@ -77,11 +116,11 @@ def scan(path: Path) -> Scan:
         return ()
 
 
-def summary_of(manifest: Manifest) -> ModelSummary:
-    """Return what the summary of a started server shows of a model."""
+def summary_of(endpoint: str, manifest: Manifest) -> ModelSummary:
+    """Return what the summary of a started server shows of an endpoint."""
     contract = manifest.contract
     return ModelSummary(
-        contract.name,
+        endpoint,
         manifest.backend,
         len(contract.inputs),
         len(contract.outputs),
@@ -90,8 +129,8 @@ def summary_of(manifest: Manifest) -> ModelSummary:
     )
 
 
-def _opened(root: Path, digest: str, origin: str, manifest: Manifest) -> Opened:
-    return Opened(manifest.contract.name, str(root), digest, origin, manifest.serving, summary_of(manifest))
+def _numbered(fields: tuple[Field, ...], numbers: Mapping[str, int]) -> tuple[Field, ...]:
+    return tuple(msgspec.structs.replace(f, number=numbers.get(f.name, f.number)) for f in fields)
 
 
 def _open_folder(folder: Path, copies: Path, *, trust_code: bool) -> Package:

@@ -1,4 +1,4 @@
-"""`limen init`: a package folder from a trained artifact.
+"""A package folder from a trained artifact: all of `limen init`, and the last step of `limen import` (`serving.importing`).
 
 The artifact is copied as it is; its format decides the backend, its own tensors (and a sample, if there is one) the fields.
 """
@@ -9,7 +9,8 @@ import ast
 import csv
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +22,11 @@ from limen.contracts.names import parse_model_name
 from limen.contracts.tensors import Array
 from limen.packaging.decoder import decode_manifest
 from limen.packaging.manifest import MANIFEST_NAME
-from limen.packaging.scaffold import scaffold
+from limen.packaging.scaffold import Hints, scaffold
 from limen.packaging.sniff import ensure_format, sniff
 from limen.runtime.backends import backend_for
+from limen.runtime.backends.onnx import external_files
+from limen.runtime.predictor import Signature
 
 SAMPLE_ROWS: Final = 10_000
 _SUFFIX: Final = {
@@ -62,28 +65,69 @@ def create_package(name: str, source: Path, folder: Path, sample: Path | None) -
     parse_model_name(name, "name")
     if not source.is_file():
         raise InvalidPackage(f"there is no file {source}")
+    ensure_free(folder)
+    with staged(folder) as inside:
+        made = fill_package(name, source, inside, read_sample(sample) if sample else None)
+    return msgspec.structs.replace(made, folder=folder)
+
+
+def ensure_free(folder: Path) -> None:
+    """Refuse a place for a new package where something is already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidPackage(f"{folder} is there already and not empty; choose another place with --dir")
-    found = sniff(source)
-    loader = backend_for(found.value)
-    if loader is None:
-        raise _refused(source, found.value)
-    columns = read_sample(sample) if sample else None
-    signature = loader.describe(source, columns)
-    artifact = f"model{_SUFFIX.get(found.value, source.suffix or '.bin')}"
-    reference = f"{artifact}:{_class_name(source)}" if loader.name == "python" else artifact
-    text = scaffold(name, loader.name, reference, signature, columns)
-    manifest = decode_manifest(text)
+        raise InvalidPackage(f"{folder} is there already and not empty; choose another place for the package")
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `folder` at the end, and leave nothing behind if the block fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
         inside = Path(staging) / "package"
         inside.mkdir()
-        shutil.copyfile(source, inside / artifact)
-        (inside / MANIFEST_NAME).write_text(text)
+        yield inside
         if folder.exists():
             folder.rmdir()
         inside.rename(folder)
-    contract = manifest.contract
+
+
+def fill_package(
+    name: str,
+    source: Path,
+    folder: Path,
+    sample: Mapping[str, Array] | None = None,
+    *,
+    hints: Hints | None = None,
+    amend: Callable[[str, Signature], Signature] | None = None,
+) -> Created:
+    """Write a package of a trained artifact into an empty folder.
+
+    Args:
+        name: the model's name, already valid.
+        source: the artifact.
+        folder: an empty folder.
+        sample: columns of example data by name.
+        hints: what else is known of the model.
+        amend: takes the backend's name and the artifact's tensors and returns them with what the source knows about them.
+
+    Raises:
+        InvalidPackage: the artifact cannot be packaged.
+    """
+    found = sniff(source)
+    loader = backend_for(found.value)
+    if loader is None:
+        raise _refused(source, found.value)
+    signature = loader.describe(source, sample)
+    if amend is not None:
+        signature = amend(loader.name, signature)
+    artifact = f"model{_SUFFIX.get(found.value, source.suffix or '.bin')}"
+    reference = f"{artifact}:{_class_name(source)}" if loader.name == "python" else artifact
+    text = scaffold(name, loader.name, reference, signature, sample, hints)
+    contract = decode_manifest(text).contract
+    for path in external_files(source) if loader.name == "onnx" else ():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / path, folder / path)
+    shutil.copyfile(source, folder / artifact)
+    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
     return Created(folder, artifact, found.value, loader.name, len(contract.inputs), len(contract.outputs))
 
 

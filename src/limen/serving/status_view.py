@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet import Fleet
-from limen.serving.fleet_records import Model, Phase, Version
+from limen.serving.fleet_records import Endpoint, Phase, Version
 from limen.serving.messages import (
     ModelView,
     ProcessPhase,
@@ -31,13 +31,8 @@ def status_of(
     config: ControlConfig, fleet: Fleet, states: Sequence[ProcessState], totals: Totals, wall: float
 ) -> Status:
     """Return everything at one moment; `wall` is the time of day."""
-    ends = {r.name: r.end for m in fleet.models.values() for v in m.versions.values() for r in v.replicas.values()}
-    models = {
-        r.name: (v.opened.model, v.number)
-        for m in fleet.models.values()
-        for v in m.versions.values()
-        for r in v.replicas.values()
-    }
+    ends = {r.name: r.end for v in fleet.versions() for r in v.replicas.values()}
+    models = {r.name: (v.opened.endpoint, v.number) for v in fleet.versions() for r in v.replicas.values()}
     supervisor = ProcessView(
         "supervisor",
         "supervisor",
@@ -59,9 +54,9 @@ def status_of(
         config.grpc,
         config.metrics,
         fleet.snapshot.revision,
-        fleet.is_started and all(_is_ready(m, fleet) for m in fleet.models.values()),
+        fleet.is_started and all(_is_ready(e, fleet) for e in fleet.endpoints.values()),
         (supervisor, *processes),
-        tuple(_model(model, fleet, totals) for model in fleet.models.values()),
+        tuple(_model(endpoint, fleet, totals) for endpoint in fleet.endpoints.values()),
     )
 
 
@@ -83,20 +78,22 @@ def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float)
     )
 
 
-def _is_ready(model: Model, fleet: Fleet) -> bool:
-    live = model.find(Phase.LIVE)
-    return live is not None and any(
-        (s := g.status(model.name, live.number)) is not None and s.state is State.READY for g in fleet.gateways.values()
+def _is_ready(endpoint: Endpoint, fleet: Fleet) -> bool:
+    """Whether callers get an answer of every version that is in use; a paused endpoint has none."""
+    numbers = endpoint.good.versions if endpoint.good is not None else ()
+    return endpoint.good is not None and all(
+        any((s := g.status(endpoint.name, n)) is not None and s.state is State.READY for g in fleet.gateways.values())
+        for n in numbers
     )
 
 
-def _model(model: Model, fleet: Fleet, totals: Totals) -> ModelView:
-    versions = tuple(_version(version, fleet) for version in model.versions.values())
-    return ModelView(model.name, versions, model.problem, traffic_of(totals, model.name))
+def _model(endpoint: Endpoint, fleet: Fleet, totals: Totals) -> ModelView:
+    versions = tuple(_version(version, fleet) for version in endpoint.versions.values())
+    return ModelView(endpoint.name, versions, endpoint.problem, traffic_of(totals, endpoint.name))
 
 
 def _version(version: Version, fleet: Fleet) -> VersionView:
-    name, number = version.opened.model, version.number
+    name, number = version.opened.endpoint, version.number
     reports = [g.report for g in fleet.gateways.values() if g.report is not None]
     statuses = [s for r in reports for s in r.versions if (s.model, s.version) == (name, number)]
     loads = [w for r in reports for w in r.loads if (w.model, w.version) == (name, number)]
@@ -116,7 +113,7 @@ def _version(version: Version, fleet: Fleet) -> VersionView:
 
 def _state(version: Version, statuses: Sequence[VersionStatus]) -> State:
     """Return one state for what gateways may see differently: the one furthest from what it should be."""
-    if version.phase is Phase.STARTING:
+    if version.phase in (Phase.STARTING, Phase.LOADED):
         return State.LOADING
     if version.phase is Phase.FAILED:
         return State.FAILED

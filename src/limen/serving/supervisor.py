@@ -1,7 +1,7 @@
 """The supervisor: keeps a wanted set of processes, and one process that says what is wanted.
 
 Used by `limen.app`. It knows nothing of models and packages; the control process tells it the set and gets every change. When
-control dies it is started again and handed the last set and what became of it; nothing else is touched. When the supervisor dies,
+control dies or hangs it is started again and handed the last set and what became of it; nothing else is touched. When the supervisor dies,
 however it dies, the standard input of every child closes, and they end.
 """
 
@@ -15,13 +15,20 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from limen.serving.keeper import Keeper
-from limen.serving.messages import Changed, ProcessPhase, ProcessSpec, Resume, Tell, ToSupervisor, Want, line
+from limen.serving.messages import Beat, Changed, ProcessPhase, ProcessSpec, Resume, Tell, ToSupervisor, Want, line
 
 LOG = logging.getLogger("limen.supervisor")
 STOP_ORDER = ("gateway", "replica", "control")
 """Who accepts work ends before who does it, and who decides ends last."""
 ROLL_S = 120.0
 """How long a replacement may take to be ready before a rolling restart is given up."""
+
+SILENCE_S = 10.0
+"""How long control may say nothing before it is taken for hung and started again. It says something every second."""
+FIRST_SILENCE_S = 60.0
+"""The same before it has said for the first time that it goes on: it may have much to import."""
+LOOKS = 5
+"""How often its silence is looked at before it is believed."""
 
 
 class ControlFailedError(Exception):
@@ -45,6 +52,7 @@ class Supervisor:
         """Dismissed and not gone yet."""
         self._tasks: dict[Keeper, asyncio.Task[None]] = {}
         self._has_told = False
+        self._beats = 0
         self._has_failed = False
         self._stopping = asyncio.Event()
         self._roll_asked = asyncio.Event()
@@ -61,9 +69,10 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._begin(self._control)
-                rolling = group.create_task(self._roll_when_asked())
+                tasks = [group.create_task(work()) for work in (self._roll_when_asked, self._watch_control)]
                 await self._stopping.wait()
-                rolling.cancel()
+                for task in tasks:
+                    task.cancel()
                 for kind in STOP_ORDER:
                     await self._end(k for k in self._all() if k.spec.kind == kind)
                 await self._end(self._all())
@@ -143,11 +152,30 @@ class Supervisor:
         except msgspec.DecodeError as exc:
             LOG.warning("control said something that is not understood: %s", exc)
             return
-        if isinstance(message, Want):
+        if isinstance(message, Beat):
+            self._beats += 1
+        elif isinstance(message, Want):
             self.want(message.specs)
         elif isinstance(message, Tell):
             self._has_told = True
             self._on_told(bytes(message.payload))
+
+    async def _watch_control(self) -> None:
+        """Have control started again when it hangs; until it is, gateways go on with what they have."""
+        step_s = SILENCE_S / LOOKS
+        pid, seen, silent_s, limit_s = 0, 0, 0.0, FIRST_SILENCE_S
+        while True:
+            # Looks are counted and not the time: after this process itself was stopped, what control said meanwhile is still unread.
+            await asyncio.sleep(step_s)
+            silent_s += step_s
+            if pid != self._control.state.pid:
+                pid, silent_s, limit_s = self._control.state.pid, 0.0, FIRST_SILENCE_S
+            if seen != self._beats:
+                seen, silent_s, limit_s = self._beats, 0.0, SILENCE_S
+            if silent_s >= limit_s:
+                LOG.error("control does not go on and is killed")
+                self._control.restart()
+                silent_s = 0.0
 
     async def _roll_when_asked(self) -> None:
         while True:

@@ -59,6 +59,56 @@ async def test_the_default_is_the_newest_by_number(manager):
     assert manager.acquire("double").version == "10"
 
 
+async def test_the_default_is_the_routed_version_and_not_one_that_is_only_kept_ready(manager, placement):
+    manager.set_aspired("double", {v: package(digest=v) for v in ("1", "2")}, ("1",))
+    await manager.settle()
+    assert manager.acquire("double").version == "1"
+    assert manager.acquire("double", "2").version == "2"
+
+
+async def test_what_answered_goes_on_until_every_routed_version_is_ready(manager, placement):
+    await ready(manager, "1", "2")
+    manager.set_aspired("double", {v: package(digest=v) for v in ("1", "2")}, ("1",))
+    placement.gate.clear()
+    placement.entered.clear()
+    manager.set_aspired("double", {v: package(digest=v) for v in ("2", "3")}, ("3",))
+    settling = asyncio.create_task(manager.settle())
+    await placement.entered.wait()
+    assert states(manager) == {"1": State.READY, "2": State.READY, "3": State.LOADING}
+    with manager.acquire("double") as handle:
+        assert handle.version == "1"
+    placement.gate.set()
+    await settling
+    assert manager.acquire("double").version == "3"
+    assert set(states(manager)) == {"2", "3"}
+
+
+async def test_an_alias_is_another_name_of_one_ready_version(manager):
+    await ready(manager, "1", "2")
+    manager.set_aliases("double", {"champion": "1", "next": "3"})
+    assert manager.acquire("double@champion").version == "1"
+    assert manager.acquire("double@champion", "1").version == "1"
+    assert manager.is_known("double@champion")
+    assert manager.models() == ("double",)
+    with pytest.raises(NotFound, match="does not stand for"):
+        manager.acquire("double@champion", "2")
+    with pytest.raises(NotFound, match="no such version"):
+        manager.acquire("double@next")
+    with pytest.raises(NotFound, match="no such alias"):
+        manager.acquire("double@other")
+    manager.set_aliases("double", {"champion": "2"})
+    assert manager.acquire("double@champion").version == "2"
+    manager.set_aliases("double", {})
+    with pytest.raises(NotFound):
+        manager.acquire("double@champion")
+
+
+async def test_an_expected_name_without_versions_is_not_ready_rather_than_unknown(manager):
+    manager.expected = frozenset({"paused"})
+    with pytest.raises(Unavailable):
+        manager.acquire("paused")
+
+
 async def test_a_loading_version_is_nobodys_default(manager, placement):
     await ready(manager, "1")
     placement.gate.clear()

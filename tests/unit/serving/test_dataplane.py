@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -22,7 +24,14 @@ from limen.contracts.errors import (
     Unavailable,
     Unsupported,
 )
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, RequestedOutput
+from limen.contracts.inference import (
+    NO_DEADLINE,
+    Deadline,
+    InferenceRequest,
+    InferenceResponse,
+    Outcome,
+    RequestedOutput,
+)
 from limen.contracts.serving import Queue
 from limen.packaging.manifest import Fallback
 from limen.runtime.lifecycle import State
@@ -277,6 +286,57 @@ async def test_a_call_holds_its_lease_and_its_place_until_it_is_answered(plane, 
     assert (leases(plane), lane.in_hand) == (0, 0)
     call.cancel()
     assert (leases(plane), lane.in_hand) == (0, 0)
+
+
+class Caller:
+    """Knows its call, to cancel it, and is known by it, to be told: as every gateway's answer does."""
+
+    def __init__(self, call: Call) -> None:
+        self.cancel = call.cancel
+        self.told: Outcome | None = None
+        call.done = self.take
+
+    def take(self, outcome: Outcome) -> None:
+        self.told = outcome
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "cancelled"])
+async def test_a_call_that_has_ended_leaves_nothing_to_the_garbage_collector(plane, sink, end):
+    """At thousands of calls a second collections would take a tenth of the gateway, and each would stop it for milliseconds."""
+    sink.is_holding = True
+    sink.asked.clear()
+    if end == "failed":
+        sink.answer = lambda request: ModelFailed()
+    caller = Caller(plane.start(request(), NO_DEADLINE))
+    await sink.asked.wait()
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "cancelled":
+            caller.cancel()
+        else:
+            sink.held.pop()()
+        assert (caller.told is None) == (end == "cancelled")
+        is_gone = weakref.ref(caller)
+        del caller
+        assert is_gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("is_at_once", [False, True])
+async def test_a_failure_leaves_nothing_to_the_garbage_collector(plane, sink, is_at_once):
+    sink.answer = lambda request: ModelFailed()
+    sink.now = ModelFailed() if is_at_once else None
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            with contextlib.suppress(ModelFailed):
+                await plane.infer(request(), NO_DEADLINE)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def test_an_answer_given_at_once_is_checked_and_chosen_like_any_other(plane, sink):

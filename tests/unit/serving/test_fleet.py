@@ -3,21 +3,25 @@
 import msgspec
 import pytest
 
+from limen.contracts.endpoint import Route
 from limen.contracts.serving import Replicas, Resources, Serving
 from limen.contracts.snapshot import Snapshot
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet import LEAVE_S, OFFER_S, RETIRE_S, START_S, Fleet
-from limen.serving.fleet_records import DEATH_WINDOW_S, Opened, Phase, Version
+from limen.serving.fleet_records import DEATH_WINDOW_S, Aim, Opened, Phase, Version
 from limen.serving.messages import Failure, FirstWord, ModelSummary, ProcessPhase, ProcessSpec, ProcessState, Report
 from limen.serving.replication import RECYCLE_PAUSE_S
+from limen.serving.takeover import endpoints_of
 
 OOM = 86
 Loads = list[VersionLoad]
 
 
-def package(model: str = "m", *, memory_mb: int | None = None, **replicas) -> Opened:
+def package(model: str = "m", *, memory_mb: int | None = None, is_inline: bool = False, **replicas) -> Opened:
     serving = Serving(replicas=Replicas(**replicas), resources=Resources(memory_mb=memory_mb))
-    return Opened(model, f"/packages/{model}", "d", f"./{model}", serving, ModelSummary(model, "onnx", 1, 1))
+    return Opened(
+        model, f"/packages/{model}", "d", f"./{model}", serving, ModelSummary(model, "onnx", 1, 1), is_inline=is_inline
+    )
 
 
 def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
@@ -27,10 +31,10 @@ def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
 class World:
     """A fleet and the processes it believes in."""
 
-    def __init__(self, *, gateways: int = 2, is_inline: bool = False, fleet: Fleet | None = None) -> None:
+    def __init__(self, *, gateways: int = 2, fleet: Fleet | None = None, is_all_or_nothing: bool = True) -> None:
         self.now = 100.0
         specs = tuple(ProcessSpec(f"g{i}", "gateway", ("gateway",)) for i in range(1, gateways + 1))
-        self.fleet = fleet or Fleet(specs, None if is_inline else launch, "/sockets")
+        self.fleet = fleet or Fleet(specs, launch, "/sockets", is_all_or_nothing=is_all_or_nothing)
         self.gateways = {f"g{i}": 1000 + i for i in range(1, gateways + 1)}
         self.pids: dict[str, int] = {}
         self.holds: dict[int, dict[tuple[str, str], State]] = {pid: {} for pid in self.gateways.values()}
@@ -74,7 +78,7 @@ class World:
         for pid in self.gateways.values():
             self.holds[pid] = {
                 (m.name, v.number): State.FAILED if v.failure else State.READY
-                for m in self.fleet.snapshot.models
+                for m in self.fleet.snapshot.endpoints
                 for v in m.versions
             }
         self.report()
@@ -85,11 +89,11 @@ class World:
         return [s.name for s in self.fleet.specs() if s.kind == "replica"]
 
     def served(self, model: str = "m") -> dict[str, tuple[str, ...]]:
-        found = next((m for m in self.fleet.snapshot.models if m.name == model), None)
+        found = next((m for m in self.fleet.snapshot.endpoints if m.name == model), None)
         return {v.number: v.replicas for v in found.versions} if found else {}
 
     def version(self, number: str, model: str = "m") -> Version:
-        return self.fleet.models[model].versions[number]
+        return self.fleet.endpoints[model].versions[number]
 
 
 def live(opened: Opened | None = None, **settings) -> World:
@@ -124,7 +128,7 @@ def test_the_first_snapshot_comes_when_every_model_has_a_replica_that_is_ready()
     world.ready("b-v1-1")
     world.tick()
     assert world.fleet.snapshot.revision == 1
-    assert [m.name for m in world.fleet.snapshot.models] == ["a", "b"]
+    assert [m.name for m in world.fleet.snapshot.endpoints] == ["a", "b"]
     assert not world.fleet.is_started
 
 
@@ -139,7 +143,7 @@ def test_the_server_has_started_when_every_gateway_is_ready_with_everything():
 
 
 def test_inline_versions_are_offered_at_once_and_have_no_replicas():
-    world = live(is_inline=True)
+    world = live(package(is_inline=True))
     assert world.served() == {"1": ()}
     assert world.replicas() == []
 
@@ -189,7 +193,7 @@ def test_a_swap_loads_beside_then_offers_then_retires_and_then_ends_the_old_repl
     world.follow()
     world.tick()
     assert world.replicas() == ["m-v2-1"]
-    assert list(world.fleet.models["m"].versions) == ["2"]
+    assert list(world.fleet.endpoints["m"].versions) == ["2"]
 
 
 def test_replicas_of_a_version_that_some_gateway_never_lets_go_end_all_the_same():
@@ -225,7 +229,7 @@ def test_a_version_whose_replica_cannot_load_has_failed_and_the_old_one_stays(fa
     assert (world.version("2").phase, world.version("2").reason) == (Phase.FAILED, reason)
     assert world.replicas() == ["m-v1-1"]
     assert world.served() == {"1": ("/sockets/r1",), "2": ()}
-    assert world.fleet.snapshot.models[0].versions[1].failure == reason
+    assert world.fleet.snapshot.endpoints[0].versions[1].failure == reason
     world.follow()
     world.tick(60)
     assert world.served() == {"1": ("/sockets/r1",), "2": ()}
@@ -281,10 +285,10 @@ def test_the_next_version_takes_the_next_number_and_forgets_the_failed_one():
     world.tick()
     world.ready("m-v3-1")
     world.tick()
-    assert list(world.fleet.models["m"].versions) == ["1", "2", "3"]
+    assert list(world.fleet.endpoints["m"].versions) == ["1", "2", "3"]
     world.follow()
     world.tick()
-    assert list(world.fleet.models["m"].versions) == ["3"]
+    assert list(world.fleet.endpoints["m"].versions) == ["3"]
     assert world.served() == {"3": ("/sockets/r3",)}
 
 
@@ -300,6 +304,124 @@ def test_a_gateway_that_is_replaced_does_not_hold_up_a_swap():
     world.report(1001)
     world.tick()
     assert world.version("2").phase is Phase.LIVE
+
+
+# -- endpoints with several versions ------------------------------------------------------------------------------------------
+
+
+def shares(**weights: int) -> tuple[Route, ...]:
+    return tuple(Route(int(number.removeprefix("v")), weight) for number, weight in weights.items())
+
+
+def aimed(world: World, aim: Aim) -> None:
+    world.fleet.aim("m", aim, {n: package() for n in aim.versions}, world.now)
+    world.tick()
+
+
+def settled(world: World) -> World:
+    """Let everything load, be followed and be let go."""
+    for _ in range(6):
+        world.ready(*world.replicas())
+        world.tick()
+        world.follow()
+        world.tick()
+    return world
+
+
+def endpoint(world: World):
+    return next(e for e in world.fleet.snapshot.endpoints if e.name == "m")
+
+
+def test_shares_are_offered_only_when_all_their_versions_have_loaded():
+    world = World()
+    world.start_gateways()
+    aimed(world, Aim(shares(v7=100), {"champion": "7"}, ("7",)))
+    settled(world)
+    aimed(world, Aim(shares(v7=90, v8=5, v9=5), {"champion": "7", "next": "9"}, ("7", "8", "9")))
+    world.ready("m-v8-1")
+    world.tick()
+    assert endpoint(world).routes == shares(v7=100)
+    world.ready("m-v9-1")
+    world.tick()
+    assert endpoint(world).routes == shares(v7=90, v8=5, v9=5)
+    assert endpoint(world).aliases == {"champion": "7", "next": "9"}
+    settled(world)
+    assert [v.phase for v in world.fleet.endpoints["m"].versions.values()] == [Phase.LIVE] * 3
+
+
+def test_shares_that_change_alone_start_nothing():
+    world = World()
+    world.start_gateways()
+    aimed(world, Aim(shares(v7=90, v8=10), {}, ("7", "8")))
+    settled(world)
+    before = world.replicas()
+    aimed(world, Aim(shares(v7=10, v8=90), {}, ("7", "8")))
+    assert endpoint(world).routes == shares(v7=10, v8=90)
+    assert settled(world).replicas() == before
+
+
+def test_one_version_that_fails_keeps_the_whole_change_away():
+    world = World()
+    world.start_gateways()
+    aimed(world, Aim(shares(v7=100), {"champion": "7"}, ("7",)))
+    settled(world)
+    aimed(world, Aim(shares(v8=50, v9=50), {"champion": "8"}, ("8", "9")))
+    world.ready("m-v8-1")
+    world.died("m-v9-1", 1)
+    world.tick()
+    settled(world)
+    assert (endpoint(world).routes, endpoint(world).aliases) == (shares(v7=100), {"champion": "7"})
+    assert world.replicas() == ["m-v7-1"]
+    assert "version 9" in world.fleet.endpoints["m"].problem
+
+
+def test_at_the_start_what_loads_is_served_when_another_version_fails():
+    world = World(is_all_or_nothing=False)
+    world.start_gateways()
+    aimed(world, Aim(shares(v7=90, v8=10), {"next": "8"}, ("7", "8")))
+    world.died("m-v8-1", 1)
+    world.ready("m-v7-1")
+    world.tick()
+    settled(world)
+    assert (endpoint(world).routes, endpoint(world).aliases) == (shares(v7=90), {})
+
+
+def test_going_back_while_the_old_version_is_still_there_uses_it_again():
+    world = World()
+    world.start_gateways()
+    aimed(world, Aim(shares(v7=100), {}, ("7",)))
+    settled(world)
+    aimed(world, Aim(shares(v8=100), {}, ("8",)))
+    world.ready("m-v8-1")
+    world.tick()
+    for pid in world.gateways.values():
+        world.holds[pid] = {("m", "7"): State.DRAINING, ("m", "8"): State.READY}
+    world.report()
+    world.tick()
+    assert world.version("7").phase is Phase.RETIRING
+    aimed(world, Aim(shares(v7=100), {}, ("7",)))
+    settled(world)
+    assert endpoint(world).routes == shares(v7=100)
+    assert world.replicas() == ["m-v7-1"]
+
+
+def test_a_removed_endpoint_is_forgotten_when_no_gateway_holds_it():
+    world = live()
+    world.fleet.remove("m", world.now)
+    world.tick()
+    assert world.fleet.snapshot.endpoints == ()
+    assert world.replicas() == ["m-v1-1"]
+    settled(world)
+    assert world.replicas() == []
+    assert world.fleet.endpoints == {}
+
+
+def test_an_endpoint_without_versions_is_in_the_snapshot_and_has_no_process():
+    world = World(is_all_or_nothing=False)
+    world.start_gateways()
+    aimed(world, Aim())
+    settled(world)
+    assert (endpoint(world).versions, world.replicas()) == ((), [])
 
 
 # -- replicas --------------------------------------------------------------------------------------------------------------
@@ -450,7 +572,7 @@ def test_a_version_that_runs_out_of_memory_again_and_again_rests_and_says_why(st
     world.died("m-v1-1", status, is_oom=is_oom)
     world.tick(1)
     assert world.replicas() == []
-    (served,) = world.fleet.snapshot.models[0].versions
+    (served,) = world.fleet.snapshot.endpoints[0].versions
     assert (
         served.failure
         == "the model ran out of its memory of 64 MiB 4 times in ten minutes; it is not started again for a while"
@@ -478,7 +600,7 @@ def test_a_replica_that_the_supervisor_has_given_up_blocks_its_version_for_a_whi
     world.died("m-v1-1", 3, phase=ProcessPhase.ENDED)
     world.tick(1)
     assert world.replicas() == []
-    assert "keeps ending, the last time with status 3" in world.fleet.snapshot.models[0].versions[0].failure
+    assert "keeps ending, the last time with status 3" in world.fleet.snapshot.endpoints[0].versions[0].failure
     world.tick(DEATH_WINDOW_S)
     assert world.replicas() == ["m-v1-2"]
 
@@ -509,8 +631,9 @@ def taken_over(world: World) -> World:
     """Return the world of the next control process, which knows only the snapshot and the supervisor's set."""
     snapshot = msgspec.json.decode(msgspec.json.encode(world.fleet.snapshot), type=Snapshot)
     fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets")
-    opened = world.fleet.models["m"].versions["1"].opened
-    fleet.resume(snapshot, world.fleet.specs(), lambda served: opened, world.now)
+    opened = world.fleet.endpoints["m"].versions["1"].opened
+    endpoints = endpoints_of(snapshot, world.fleet.specs(), lambda endpoint, served: opened, world.now)
+    fleet.resume(snapshot, endpoints)
     after = World(fleet=fleet)
     after.pids, after.holds, after.now = world.pids, world.holds, world.now
     for name, pid in world.gateways.items():

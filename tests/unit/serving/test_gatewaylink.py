@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from limen.contracts.errors import InvalidPackage
-from limen.contracts.snapshot import ServedModel, ServedVersion, Snapshot
+from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
 from limen.serving import gatewaylink, run_folder
+from limen.serving.dataplane import DataPlane
 from limen.serving.gatewaylink import GatewayLink
 from limen.serving.messages import Apply, FromClient, Hello, Poison, Report, Wake, line
 from tests.unit.runtime.fakes import FakePlacement, package
@@ -28,7 +29,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 def snapshot(revision: int, *versions: ServedVersion, **changes) -> Snapshot:
-    return Snapshot(revision, (ServedModel(MODEL, versions),) if versions else (), **changes)
+    return Snapshot(revision, (ServedEndpoint(MODEL, versions),) if versions else (), **changes)
 
 
 def version(number: str, *, failure: str = "", replicas: tuple[str, ...] = ("/r",)) -> ServedVersion:
@@ -44,6 +45,9 @@ class Replicas:
 
     def set_replicas(self, model: str, version: str, paths: Sequence[str]) -> None:
         self.paths[model, version] = tuple(paths)
+
+    def set_inline(self, model: str, version: str) -> None:
+        self.paths.pop((model, version), None)
 
     def set_quarantined(self, fingerprints: Iterable[str]) -> None:
         self.quarantined = list(fingerprints)
@@ -99,16 +103,15 @@ class World:
         self.placement = FakePlacement()
         self.replicas = Replicas()
         self.versions = VersionManager(self.placement, on_change=lambda: self.link.changed())  # noqa: PLW0108  made below
-        self.link = GatewayLink(
-            "gateway-1", str(folder / "control"), str(folder), self.versions, replicas=self.replicas
-        )
+        plane = DataPlane(self.versions)
+        self.link = GatewayLink("gateway-1", str(folder / "control"), str(folder), plane, self.replicas)
 
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
     monkeypatch.setattr(gatewaylink, "REPORT_S", 0.02)
     monkeypatch.setattr(gatewaylink, "RECONNECT_S", 0.01)
-    monkeypatch.setattr(gatewaylink, "package_of", lambda served: package(digest=served.digest))
+    monkeypatch.setattr(gatewaylink, "package_of", lambda _, served: package(digest=served.digest))
 
 
 @contextlib.asynccontextmanager

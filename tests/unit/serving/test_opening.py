@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.contracts.snapshot import ServedVersion
+from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive import build
 from limen.serving.opening import forget_copy, open_verified, package_of, reopen, scan
 from tests.services.packages import write_countdown, write_score
@@ -18,22 +18,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_served_from_a_copy(folder, tmp_path):
-    opened = open_verified(folder, tmp_path / "home", tmp_path / "copies", trust_code=False)
-    assert (opened.model, opened.origin) == ("score", str(folder))
+    opened = open_verified(folder, tmp_path / "home", tmp_path / "copies", is_inline=False, trust_code=False)
+    assert (opened.endpoint, opened.origin) == ("score", str(folder))
     copy = Path(opened.root)
     assert copy.parent == tmp_path / "copies"
     (folder / "model.onnx").write_bytes(b"something else")
     assert (copy / "model.onnx").read_bytes() != b"something else"
     served = ServedVersion("1", opened.root, opened.digest, opened.origin)
-    assert reopen(served) == opened
-    assert package_of(served).manifest.contract.name == "score"
+    assert reopen("score", served) == opened
+    assert package_of(ServedEndpoint("score.v2"), served).manifest.contract.name == "score.v2"
     forget_copy(opened.root, tmp_path / "copies")
     assert not copy.exists()
 
 
 def test_an_archive_is_served_from_the_cache_and_stays_there(folder, tmp_path):
     archive = build(folder, tmp_path / "dist").path
-    opened = open_verified(archive, tmp_path / "home", tmp_path / "copies", trust_code=False)
+    opened = open_verified(archive, tmp_path / "home", tmp_path / "copies", is_inline=False, trust_code=False)
     assert Path(opened.root).is_relative_to(tmp_path / "home")
     forget_copy(opened.root, tmp_path / "copies")
     assert Path(opened.root).is_dir()
@@ -42,7 +42,7 @@ def test_an_archive_is_served_from_the_cache_and_stays_there(folder, tmp_path):
 def test_a_package_that_is_refused_leaves_no_copy_and_is_named(folder, tmp_path):
     (folder / "model.onnx").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(InvalidPackage, match=f"^{folder}: the package holds unsafe files") as refused:
-        open_verified(folder, tmp_path / "home", tmp_path / "copies", trust_code=False)
+        open_verified(folder, tmp_path / "home", tmp_path / "copies", is_inline=False, trust_code=False)
     assert refused.value.reason is Reason.UNSAFE_FORMAT
     assert list((tmp_path / "copies").iterdir()) == []
 
@@ -50,15 +50,18 @@ def test_a_package_that_is_refused_leaves_no_copy_and_is_named(folder, tmp_path)
 def test_code_that_is_not_trusted_is_not_even_copied(tmp_path):
     folder = write_countdown(tmp_path / "countdown")
     with pytest.raises(InvalidPackage, match="runs only with --trust-code"):
-        open_verified(folder, tmp_path / "home", tmp_path / "copies", trust_code=False)
+        open_verified(folder, tmp_path / "home", tmp_path / "copies", is_inline=False, trust_code=False)
     assert not (tmp_path / "copies").exists()
-    assert open_verified(folder, tmp_path / "home", tmp_path / "copies", trust_code=True).model == "countdown"
+    assert (
+        open_verified(folder, tmp_path / "home", tmp_path / "copies", is_inline=False, trust_code=True).endpoint
+        == "countdown"
+    )
 
 
 def test_a_copy_that_cannot_be_made_is_a_reason_and_no_traceback(folder, tmp_path):
     (tmp_path / "copies").write_text("a file")
     with pytest.raises(InvalidPackage, match=r"cannot be copied to .*copies: "):
-        open_verified(folder, tmp_path / "home", tmp_path / "copies", trust_code=False)
+        open_verified(folder, tmp_path / "home", tmp_path / "copies", is_inline=False, trust_code=False)
 
 
 def test_a_scan_sees_changes_of_content_and_nothing_else(folder):

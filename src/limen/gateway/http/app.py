@@ -70,7 +70,7 @@ class HttpApplication:
                 **documents.model_routes(),
                 **counted.model_routes(),
             },
-            lambda name: name in plane.models(),
+            plane.is_known,
         )
         # Unique over workers and restarts, so that an id in a log means one request.
         self._id_prefix = os.urandom(6).hex()

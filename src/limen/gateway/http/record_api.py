@@ -100,7 +100,7 @@ class RecordApi:
         check_type(head)
         deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
         route: Route = head.route
-        with self._plane.versions.acquire(route.model, route.version) as handle:
+        with self._plane.acquire(route.model, route.version, head.given_id) as handle:
             try:
                 records = handle.records.decode(request.body)
             except InvalidArgument:

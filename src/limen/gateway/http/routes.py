@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from limen.contracts.errors import LimenError
-from limen.contracts.names import parse_model_name, parse_version
+from limen.contracts.names import parse_alias, parse_called, parse_version
 from limen.gateway.http.errors import Refused
 from limen.gateway.http.message import Handler
 
@@ -97,12 +97,13 @@ class Router:
         if len(rest) >= 2 and rest[0] == "versions":
             version, rest = rest[1], rest[2:]
         elif len(rest) >= 2 and rest[0] == "labels" and parts[1] == "v1":
-            raise not_found("there is no such label of this model")
+            # As TensorFlow Serving writes it.
+            name, rest = f"{name}@{parse_alias(rest[1])}", rest[2:]
         suffix = "".join(f"/{part}" for part in rest) + verb
         handlers = self._per_model.get(root + suffix)
         if handlers is None:
             raise not_found()
-        parse_model_name(name)
+        parse_called(name)
         if version is not None:
             parse_version(version)
         return Route(handlers, root + suffix, name, version or "")

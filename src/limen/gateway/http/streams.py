@@ -116,7 +116,7 @@ class StreamApi:
     def _read_records(self, request: Request, deadline: Deadline) -> tuple[InferenceRequest, RecordCodec, Deadline]:
         """Return the request in a record body."""
         route: Route = request.head.route
-        with self._plane.versions.acquire(route.model, route.version) as handle:
+        with self._plane.acquire(route.model, route.version, request.head.given_id) as handle:
             try:
                 records = handle.records.decode(request.body)
             except InvalidArgument:
@@ -130,7 +130,7 @@ class StreamApi:
     def _read_generate(self, request: Request, deadline: Deadline) -> tuple[InferenceRequest, RecordCodec, Deadline]:
         """Return the request in a generate body."""
         route: Route = request.head.route
-        with self._plane.versions.acquire(route.model, route.version) as handle:
+        with self._plane.acquire(route.model, route.version, request.head.given_id) as handle:
             asked = _asked(request, handle.contract)
             try:
                 records = handle.records.decode(_encode({"instances": [asked.record]}))

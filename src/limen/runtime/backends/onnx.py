@@ -183,8 +183,24 @@ def _tensors(model: Any) -> Iterator[Any]:
                     yield from (sparse.values, sparse.indices)
 
 
+def external_files(file: Path) -> tuple[str, ...]:
+    """Return the paths of the files that hold a graph's weights, relative to the graph's own folder; all lie inside it.
+
+    Raises:
+        InvalidPackage: the graph cannot be read, or names a file elsewhere.
+    """
+    with loading("onnx"):
+        graph = require("onnx", "limen[onnx]").load_model(str(file), load_external_data=False)
+    _refuse_data_outside(graph, file, file.parent)
+    return tuple(sorted(_locations(graph)))
+
+
+def _locations(model: Any) -> set[str]:
+    return {e.value for t in _tensors(model) for e in t.external_data if e.key == "location"}
+
+
 def _refuse_data_outside(model: Any, file: Path, folder: Path) -> None:
-    locations = {e.value for t in _tensors(model) for e in t.external_data if e.key == "location"}
+    locations = _locations(model)
     if not locations:
         return
     root = folder.resolve()

@@ -64,7 +64,7 @@ class SklearnBackend:
         """Load the estimator of the package folder `path`."""
         estimator = _read(artifact_file(path, manifest, self.formats))
         inputs = _inputs(estimator, _declared_types(manifest))
-        methods = _methods(estimator)
+        methods = answers_of(estimator)
         signature = Signature(inputs, _outputs(estimator, methods, inputs, None))
         return SklearnModel(signature, methods, wanted_tensors(manifest), is_table=_is_table(estimator))
 
@@ -74,7 +74,7 @@ class SklearnBackend:
         estimator = _read(artifact)
         found = {name: element_type_of(array.dtype) for name, array in (sample or {}).items()}
         inputs = _inputs(estimator, {name: element.name for name, element in found.items() if element})
-        return Signature(inputs, _outputs(estimator, _methods(estimator), inputs, sample))
+        return Signature(inputs, _outputs(estimator, answers_of(estimator), inputs, sample))
 
 
 class SklearnModel(OneAnswer):
@@ -206,8 +206,8 @@ def _inputs(estimator: Any, types: Mapping[str, str]) -> tuple[TensorSpec, ...]:
     return (TensorSpec("X", "float64", (-1, int(width))),)
 
 
-def _methods(estimator: Any) -> dict[str, Method]:
-    """Return the answers the estimator gives, by the name of the tensor."""
+def answers_of(estimator: Any) -> dict[str, Method]:
+    """Return the methods that give an estimator's answers, by the name of the tensor; also called by `runtime.conversion`."""
     base = require("sklearn.base", "limen[sklearn]")
     if base.is_regressor(estimator):
         return {"value": estimator.predict}

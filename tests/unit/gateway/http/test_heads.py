@@ -113,7 +113,8 @@ def test_b13_inflating_stops_at_the_limit(encoding):
     "target",
     [
         b"/v2/models/..%2f..%2fetc", b"/v2/models/%252e%252e", b"//v2", b"/v2//health/live", b"/v2/models/a%00b",
-        b"/v2/models/m/infer/", b"/v2/models/m/infer//", b"/v1/models/m:predict:x", b"/v1/models/m/labels/x:predict",
+        b"/v2/models/m/infer/", b"/v2/models/m/infer//", b"/v1/models/m:predict:x", b"/v1/models/m/labels/7:predict",
+        b"/v1/models/m@:predict", b"/v2/models/m@latest/infer",
     ],
 )  # fmt: skip
 def test_b21_one_path_has_one_spelling(target):

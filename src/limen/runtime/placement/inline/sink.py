@@ -158,6 +158,9 @@ class InlineSink:
                 # Nobody waits for it: the generator's own clean-up runs even when the caller has left.
                 self._thread.submit(partial(_quiet, close))
 
+    def allow(self, run_s: float) -> None:
+        """Do nothing: a thread cannot be ended, so nothing here is ever taken for hung."""
+
     async def close(self) -> None:
         """Close the model on its own thread, after the run that is under way; one that never ends is left behind."""
         if self._closed:

@@ -29,7 +29,6 @@ from limen.runtime.placement.process.start import (
     replica_environment,
     resident_share,
 )
-from limen.runtime.placement.process.watchdog import HANG_FLOOR_S
 from limen.runtime.placement.trust import ensure_trusted
 
 LOG = logging.getLogger("limen.runtime")
@@ -122,16 +121,16 @@ def _signal(send: Callable[[], None]) -> None:
 class OwnPool(ReplicaPool):
     """A pool that keeps its own replicas running."""
 
-    def __init__(self, start: ReplicaStart, name: str, replicas: int, *, hang_floor_s: float) -> None:
+    def __init__(self, start: ReplicaStart, name: str, replicas: int, *, hang_after_s: float) -> None:
         """Prepare; `open` starts the replicas.
 
         Args:
             start: what a replica is told; each gets a socket of its own.
             name: the model, for its answers.
             replicas: how many.
-            hang_floor_s: the shortest time after which a replica that does not go on is killed.
+            hang_after_s: the shortest time after which a replica that does not go on is killed.
         """
-        super().__init__(name, start.version, hang_floor_s=hang_floor_s)
+        super().__init__(name, start.version, hang_after_s=hang_after_s)
         self._wanted = start
         self._folder = tempfile.mkdtemp(prefix="limen-")
         self._paths: dict[int, str] = {}
@@ -241,7 +240,6 @@ class OwnReplicas:
         trust_code: bool = False,
         replicas: int = 1,
         isolate: bool = True,
-        hang_floor_s: float = HANG_FLOOR_S,
     ) -> None:
         """Prepare.
 
@@ -249,12 +247,10 @@ class OwnReplicas:
             trust_code: whether packages that bring their own code may run it.
             replicas: how many processes for each version.
             isolate: take away what a model does not need.
-            hang_floor_s: the shortest time after which a replica that does not go on is killed.
         """
         self._trust_code = trust_code
         self._replicas = replicas
         self._isolate = isolate
-        self._hang_floor_s = hang_floor_s
 
     async def start(self, package: Package, version: str) -> OwnPool:
         """Start the replicas and return when they have loaded the package.
@@ -274,6 +270,6 @@ class OwnReplicas:
             cpus=resources.cpus,
             isolate=self._isolate,
         )
-        pool = OwnPool(start, manifest.contract.name, self._replicas, hang_floor_s=self._hang_floor_s)
+        pool = OwnPool(start, manifest.contract.name, self._replicas, hang_after_s=manifest.serving.hang_after_s)
         await pool.open()
         return pool

@@ -7,7 +7,6 @@ from typing import Final
 
 from limen.packaging.archive import Package
 from limen.runtime.placement.process.pool import ReplicaPool
-from limen.runtime.placement.process.watchdog import HANG_FLOOR_S
 from limen.runtime.placement.trust import ensure_trusted
 
 CONNECT_S: Final = 30.0
@@ -21,18 +20,15 @@ class ProcessPlacement:
         self,
         *,
         trust_code: bool = False,
-        hang_floor_s: float = HANG_FLOOR_S,
         on_poison: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             trust_code: whether packages that bring their own code may run it.
-            hang_floor_s: the shortest time after which a replica that does not go on is killed.
             on_poison: is told the fingerprint of each request that is quarantined here.
         """
         self._trust_code = trust_code
-        self._hang_floor_s = hang_floor_s
         self._on_poison = on_poison
         self._paths: dict[tuple[str, str], tuple[str, ...]] = {}
         self._pools: dict[tuple[str, str], ReplicaPool] = {}
@@ -69,7 +65,8 @@ class ProcessPlacement:
             if self._pools.get(key) is pool:
                 del self._pools[key]
 
-        pool = ReplicaPool(*key, hang_floor_s=self._hang_floor_s, on_poison=self._on_poison, on_close=forget)
+        hang_after_s = package.manifest.serving.hang_after_s
+        pool = ReplicaPool(*key, hang_after_s=hang_after_s, on_poison=self._on_poison, on_close=forget)
         self._pools[key] = pool
         pool.set_quarantined(self._quarantined)
         paths = self._paths.get(key, ())

@@ -8,7 +8,6 @@ holds no port, no credential and no other model, so what a model breaks or leaks
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import logging
 import os
@@ -26,6 +25,7 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.decoder import read_manifest
 from limen.runtime.execution import load
 from limen.runtime.placement.process import isolation
+from limen.runtime.placement.process.parent import die_with, read_line, take_streams
 from limen.runtime.placement.process.server import Loaded, Server
 from limen.runtime.placement.process.start import Failed, Ready, ReplicaStart, Said
 from limen.runtime.placement.trust import ensure_trusted
@@ -40,14 +40,14 @@ def main() -> None:
     # A Ctrl-C on the terminal is for the supervisor, which ends this process in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log_to_stderr()
-    parent, voice = _take_streams()
-    start = msgspec.json.decode(_read_line(parent), type=ReplicaStart)
+    parent, voice = take_streams()
+    start = msgspec.json.decode(read_line(parent), type=ReplicaStart)
     try:
         server = _prepare(start)
     except LimenError as exc:
         _say(voice, Said(failed=Failed(exc.message, exc.reason.value)))
         sys.exit(1)
-    _die_with(parent)
+    die_with(parent)
     stop = _stop_on_signal()
     _say(voice, Said(ready=server.ready))
     server.run(parent, stop)
@@ -115,36 +115,9 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
-def _take_streams() -> tuple[int, int]:
-    """Return standard input and output for the one line each; what the model reads and prints goes elsewhere."""
-    parent, voice = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return parent, voice
-
-
-def _read_line(descriptor: int) -> bytes:
-    """Return what comes before the first line break, and read nothing after it."""
-    line = bytearray()
-    while (piece := os.read(descriptor, 1)) not in (b"", b"\n"):
-        line += piece
-    return bytes(line)
-
-
 def _say(voice: int, said: Said) -> None:
     os.write(voice, msgspec.json.encode(said) + b"\n")
     os.close(voice)
-
-
-def _die_with(parent: int) -> None:
-    """End when the parent's end of standard input closes, whatever the model is doing: the signal needs no interpreter."""
-    if hasattr(os, "O_ASYNC") or hasattr(fcntl, "FASYNC"):
-        flag = getattr(os, "O_ASYNC", 0) or getattr(fcntl, "FASYNC", 0)
-        signal.signal(signal.SIGIO, signal.SIG_DFL)
-        fcntl.fcntl(parent, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(parent, fcntl.F_SETFL, fcntl.fcntl(parent, fcntl.F_GETFL) | flag)
 
 
 def _stop_on_signal() -> socket.socket:

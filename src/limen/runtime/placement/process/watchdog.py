@@ -8,7 +8,6 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from limen.runtime.placement.process.link import Link
 
-HANG_FLOOR_S: Final = 10.0
 TIMES: Final = 3
 """How many times the slowest of its recent batches a replica may take; as many times longer when it works for somebody else."""
 _MAX_INTERVAL_S: Final = 0.5
@@ -17,17 +16,22 @@ _MAX_INTERVAL_S: Final = 0.5
 class Watchdog:
     """Knows when each replica last went on.
 
-    A replica hangs when it has had the same thing in hand for longer than max(3 x p99 of the recent batches, the floor), or has not
-    begun with a batch for as long while it did nothing. What other gateways gave it is for them to judge, unless they do not.
+    A replica hangs when it has had the same thing in hand for longer than max(3 x p99 of the recent batches, 3 x what is allowed, the
+    floor), or has not begun with a batch for as long while it did nothing. What other gateways gave it is for them to judge, unless they do not.
     """
 
     def __init__(self, floor_s: float) -> None:
         """Never call anything hanging that takes less than `floor_s` seconds."""
         self._floor_s = floor_s
+        self._allowed_s = 0.0
         self._seen: WeakKeyDictionary[Link, tuple[int, float]] = WeakKeyDictionary()
         self._killed: set[int] = set()
         self.interval_s = min(_MAX_INTERVAL_S, floor_s / 10)
         """How often to look."""
+
+    def allow(self, run_s: float) -> None:
+        """Reckon with runs of so many seconds, however short the recent ones were; replaces what was said before."""
+        self._allowed_s = TIMES * run_s
 
     def begin(self, link: Link) -> None:
         """Look at a link that has just been connected as if for the first time."""
@@ -37,7 +41,8 @@ class Watchdog:
     def limit_s(self, link: Link) -> float:
         """Return how long a replica may take for one thing."""
         times = sorted(link.times)
-        return max(self._floor_s, TIMES * times[int(0.99 * (len(times) - 1))]) if times else self._floor_s
+        usual_s = TIMES * times[int(0.99 * (len(times) - 1))] if times else 0.0
+        return max(self._floor_s, self._allowed_s, usual_s)
 
     def is_hanging(self, link: Link, now: float) -> bool:
         """Return whether a replica is to be killed; once only."""

@@ -1,0 +1,107 @@
+"""The process that unpickles: the one place of the product where a pickle is loaded.
+
+It reads one `Task`, gives away the network, privileges, the user id and the right to write files, and only then unpickles. What the
+pickle does with what is left is lost with the process. Its answer is data that nobody trusts. Started by `process`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+import warnings
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from limen.contracts.errors import InvalidPackage, LimenError
+from limen.runtime.conversion.formats import converted
+from limen.runtime.conversion.messages import Converted, Refused, Said, Task
+from limen.runtime.placement.process import isolation
+
+CPU_S = 600
+_LIBRARIES = ("joblib", "sklearn", "skops.io", "skl2onnx", "pandas", "xgboost", "lightgbm")
+
+
+def main() -> None:
+    """Convert one pickle; returns when the answer is written."""
+    voice, task = _take_streams()
+    try:
+        said = Said(converted=_convert(task))
+    except LimenError as exc:
+        said = Said(refused=Refused(exc.message))
+    except MemoryError:
+        said = Said(refused=Refused(f"the model needs more than {task.memory_mb} MiB of memory to be converted"))
+    with os.fdopen(voice, "wb") as out:
+        out.write(msgspec.msgpack.encode(said))
+
+
+def _take_streams() -> tuple[int, Task]:
+    """Return where the answer goes and what to do; what the model reads and prints goes elsewhere."""
+    task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
+    voice = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return voice, task
+
+
+def _convert(task: Task) -> Converted:
+    held = _give_away(task.memory_mb)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = _unpickle(task.model)
+    notes = dict.fromkeys(str(w.message).partition("\n")[0][:300] for w in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = converted(model, task)
+    return msgspec.structs.replace(found, notes=tuple(notes), isolation=held)
+
+
+def _give_away(memory_mb: int) -> tuple[str, ...]:
+    """Take from this process what the pickle has no use for.
+
+    Raises:
+        InvalidPackage: this system cannot cut a process off from the network.
+    """
+    isolation.limit_resources(memory_mb, 1)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    held = isolation.leave_network() + isolation.forbid_new_privileges()
+    if "no-network" not in held:
+        raise InvalidPackage(
+            "this system does not let a process be cut off from the network, so the pickle is not loaded; import it on Linux"
+        )
+    # While the files can still be read whoever owns them.
+    for library in _LIBRARIES:
+        with suppress(ImportError):
+            __import__(library)
+    held += isolation.become_nobody((Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent))
+    held += isolation.drop_capabilities()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    return (*held, "no-files")
+
+
+def _unpickle(data: bytes) -> Any:
+    if find_spec("joblib") is None:
+        raise InvalidPackage("converting a pickle needs scikit-learn: install limen[sklearn]")
+    import joblib
+
+    try:
+        # Reads pickle, cloudpickle and joblib's own, compressed or not.
+        return joblib.load(io.BytesIO(data))
+    except ModuleNotFoundError as exc:
+        name = str(exc.name).partition(".")[0]
+        text = f"the pickle needs the Python module {name}, which is not installed here"
+        hint = "install it, in the version the model was trained with" if find_spec(name) is None else "its version differs"
+        raise InvalidPackage(f"{text}; {hint}") from exc
+    except MemoryError:
+        raise
+    except Exception as exc:
+        text = f"the pickle cannot be loaded ({type(exc).__name__}: {str(exc)[:200]})"
+        hint = "most often the libraries here have other versions than those that wrote it"
+        raise InvalidPackage(f"{text}; {hint}") from exc

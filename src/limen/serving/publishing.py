@@ -1,0 +1,233 @@
+"""Publishing: from an archive that somebody brought to a version that exists, or to the reason why not.
+
+The order is that of cost and danger: the size, the archive's layout, what its files are, its manifest and digests (all in
+`packaging.archive`), the signature, the contract against the version before it, and only then the model itself, in a process that is
+thrown away. What passes is stored, and registered with its evidence in one transaction. Whatever fails before that leaves no
+version; a blob that was stored already is reachable from nowhere, and is used when the same package comes again.
+Blocking: callers that are asynchronous use a thread. Called by the management API.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from limen.contracts.catalogue import Evidence, ModelVersion
+from limen.contracts.errors import NotFound, Reason, Stale, Unavailable
+from limen.contracts.findings import Compatibility
+from limen.packaging.archive import Package
+from limen.packaging.trust import Judgement
+from limen.registry.registry import Registry
+from limen.registry.values import NewVersion
+from limen.serving.behaviour import Replay
+from limen.serving.staging import staging_folder
+from limen.serving.verification import Findings, Note, Step, Submission, Verification, evidence_of
+from limen.storage.blobs import BlobStore
+from limen.storage.database import Database
+from limen.storage.references import parse_alias
+
+_ATTEMPTS: Final = 3
+"""How often a package is compared anew because another version was published meanwhile."""
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of it."""
+
+    version: ModelVersion
+    is_new: bool
+    """Whether it was registered now; the same package again is the version that there is."""
+    compatibility: Compatibility | None = None
+    """Against the version before it; None for the first of its major, and when nothing was registered."""
+    behaviour: Replay | None = None
+    """The examples of the version before it, answered by this one; None as above."""
+    steps: tuple[Step, ...] = ()
+
+
+class Publisher:
+    """Verifies packages and registers them. Safe to share between threads."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        database: Database,
+        blobs: BlobStore,
+        verification: Verification,
+        *,
+        staging: Path,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Work on an open registry.
+
+        Args:
+            registry: what exists.
+            database: the registry's.
+            blobs: where archives are kept.
+            verification: finds out whether a package is good.
+            staging: where archives are unpacked meanwhile; nothing stays there.
+            clock: gives the time with its zone.
+        """
+        self._registry = registry
+        self._database = database
+        self._blobs = blobs
+        self._verification = verification
+        self._staging = staging
+        self._clock = clock
+
+    def publish(self, submission: Submission, tell: Callable[[Step], None] | None = None) -> Published:
+        """Verify a package and register it; idempotent by its content.
+
+        Args:
+            submission: the package, and what it is to be called.
+            tell: is told each step when it is done.
+
+        Raises:
+            InvalidPackage: it is unsafe, broken or REJECTED for what its model does, with everything that is wrong.
+            InvalidArgument: it is not the package that it is said to be, or an alias is no name for one.
+            PermissionDenied: SIGNATURE: the trust policy refuses it.
+            Incompatible: its contract would break callers, with every finding; or its answers would, when they may not differ.
+            AlreadyExists: the number belongs to another package.
+            Unavailable: STORAGE. Nothing was registered.
+        """
+        for alias in submission.aliases:
+            parse_alias(alias, "aliases")
+        steps: list[Step] = []
+
+        def note(name: str, text: str) -> None:
+            steps.append(Step(name, text))
+            if tell is not None:
+                tell(steps[-1])
+
+        try:
+            with staging_folder(self._staging) as folder:
+                package, judgement = self._verification.open(submission, folder, note)
+                published = self._known(package, submission)
+                if published is None:
+                    published = self._tried_and_registered(submission, package, judgement, note)
+                else:
+                    note("register", f"this package is version {published.version.number} already")
+        except OSError as exc:
+            raise Unavailable("the package cannot be stored just now", reason=Reason.STORAGE) from exc
+        return msgspec.structs.replace(published, steps=tuple(steps))
+
+    def _known(self, package: Package, submission: Submission) -> Published | None:
+        """Return the version that this package is already, under the aliases it is to have; None when it is none yet."""
+        found = self._version_of(package.manifest.contract.name, package.digest)
+        if found is None:
+            return None
+        if submission.number is not None or submission.aliases:
+            with self._database.transaction() as connection:
+                # The registry says so when another number is wanted.
+                found = self._registry.add_version(connection, self._new(package, submission, "", "", ""))
+                found = self._name(connection, found, submission)
+        return Published(version=found, is_new=False)
+
+    def _version_of(self, model: str, digest: str) -> ModelVersion | None:
+        before = 0
+        while True:
+            try:
+                page = self._registry.versions(model, before=before, include_retired=True)
+            except NotFound:
+                return None
+            for version in page:
+                if version.digest == digest:
+                    return version
+            if not page:
+                return None
+            before = page[-1].number
+            if before == 1:
+                return None
+
+    def _tried_and_registered(
+        self, submission: Submission, package: Package, judgement: Judgement, note: Note
+    ) -> Published:
+        for _ in range(_ATTEMPTS):
+            contract = package.manifest.contract
+            incumbent = self._registry.incumbent(contract.name, contract.major)
+            findings = self._verification.try_out(
+                package, judgement, incumbent, note, same_answers=submission.same_answers
+            )
+            archive, signature = self._stored(submission, note)
+            published = self._registered(submission, package, findings, archive, signature)
+            if published is not None:
+                done = published.version
+                note("register", f"{done.model} version {done.number}" if published.is_new else "it exists already")
+                return published
+        raise Stale("other versions of the model were published meanwhile; publish it again")
+
+    def _stored(self, submission: Submission, note: Note) -> tuple[str, str]:
+        """Store the blobs and return their keys; from here on they are there, and reachable from nowhere."""
+        archive, signature = _sha256(submission.archive), ""
+        self._blobs.put(submission.archive, archive)
+        if submission.signature is not None:
+            signature = _sha256(submission.signature)
+            self._blobs.put(submission.signature, signature)
+        note("store", archive[:12])
+        return archive, signature
+
+    def _registered(
+        self, submission: Submission, package: Package, findings: Findings, archive: str, signature: str
+    ) -> Published | None:
+        """Register everything in one transaction; None when the package was compared with what is no longer the newest."""
+        contract, incumbent = package.manifest.contract, findings.incumbent
+        with self._database.transaction() as connection:
+            is_new = self._version_of(contract.name, package.digest) is None
+            newest = self._registry.incumbent(contract.name, contract.major)
+            if is_new and (newest and newest.number) != (incumbent and incumbent.number):
+                return None
+            new = self._new(package, submission, archive, signature, findings.signature.signer)
+            parent = incumbent.number if incumbent is not None else None
+            new = msgspec.structs.replace(new, lineage=msgspec.structs.replace(new.lineage, parent=parent))
+            version = self._registry.add_version(connection, new)
+            if is_new:
+                for kind, verdict, body in evidence_of(findings):
+                    evidence = Evidence(
+                        model=version.model,
+                        version=version.number,
+                        kind=kind,
+                        verdict=verdict,
+                        body=body,
+                        created_at=self._clock(),
+                        created_by=submission.by,
+                    )
+                    self._registry.add_evidence(connection, evidence)
+            version = self._name(connection, version, submission)
+        return Published(
+            version=version,
+            is_new=is_new,
+            compatibility=findings.compatibility if is_new else None,
+            behaviour=findings.behaviour if is_new else None,
+        )
+
+    def _new(self, package: Package, submission: Submission, archive: str, signature: str, signer: str) -> NewVersion:
+        manifest = package.manifest
+        return NewVersion(
+            contract=manifest.contract,
+            digest=package.digest,
+            archive=archive,
+            size=submission.archive.stat().st_size,
+            backend=manifest.backend,
+            needs_trust=manifest.needs_trust,
+            signature=signature,
+            signer=signer,
+            number=submission.number,
+            lineage=submission.lineage,
+            tags=submission.tags,
+            created_by=submission.by,
+        )
+
+    def _name(self, connection: Connection, version: ModelVersion, submission: Submission) -> ModelVersion:
+        for alias in submission.aliases:
+            self._registry.set_alias(connection, version.model, alias, version.number, expected=None, by=submission.by)
+        names = tuple(sorted({*version.aliases, *submission.aliases}))
+        return msgspec.structs.replace(version, aliases=names)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

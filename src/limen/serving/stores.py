@@ -1,0 +1,62 @@
+"""Everything a registry is made of, opened together: the database with what is kept in it, and the blobs.
+
+Called by the composition root, for a server and for a command that works without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from limen.registry.registry import Registry
+from limen.storage.blobs import BlobStore, open_blobs
+from limen.storage.config import StorageConfig
+from limen.storage.database import Database
+from limen.storage.idempotency import IdempotencyStore
+from limen.traffic.endpoint_store import EndpointStore
+
+
+class Stores(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept, and where. One database, so that a change of several of them is one transaction."""
+
+    database: Database
+    registry: Registry
+    endpoints: EndpointStore
+    idempotency: IdempotencyStore
+    blobs: BlobStore
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.database.close()
+
+
+def utc_now() -> datetime:
+    """Return the time of the machine, with its zone."""
+    return datetime.now(UTC)
+
+
+def open_registry(config: StorageConfig, *, create: bool = True, clock: Callable[[], datetime] = utc_now) -> Stores:
+    """Open a registry and bring its tables up to date.
+
+    Args:
+        config: where it lives.
+        create: make the database file when there is none.
+        clock: the time, with its zone.
+
+    Raises:
+        InvalidArgument: an address that is not one.
+        InvalidPackage: MISSING_DEPENDENCY; a driver is not installed.
+        NotFound: there is no registry here and none is to be made.
+        Unavailable: STORAGE; the database cannot be reached, or was written by a newer Limen.
+    """
+    blobs = open_blobs(config.blobs_address, s3_endpoint=config.s3_endpoint)
+    database = Database.open(config.database_address, create=create)
+    return Stores(
+        database=database,
+        registry=Registry(database, clock),
+        endpoints=EndpointStore(database, clock),
+        idempotency=IdempotencyStore(clock),
+        blobs=blobs,
+    )

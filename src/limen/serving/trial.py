@@ -1,0 +1,88 @@
+"""What happens in the process that tries a package out: limits first, then the model, then its answers.
+
+Everything is taken away before the first byte of the package is read by a library. Nothing is given back: the process ends after
+one package. Called by `limen.app.probe`; the other side is `serving.probe`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from limen.contracts.checks import ContractCheck
+from limen.contracts.contract import Example, Json
+from limen.contracts.errors import InvalidPackage, LimenError
+from limen.contracts.records import RecordCodec
+from limen.packaging.archive import Package
+from limen.packaging.decoder import read_manifest
+from limen.runtime.batching import Batcher
+from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.placement.process import isolation
+from limen.runtime.predictor import Predictor
+from limen.runtime.warmup import answer_example
+from limen.serving.probe import Answer, Loaded, Order, Refused, Said
+
+LOG = logging.getLogger("limen.model")
+
+
+def confine(order: Order) -> tuple[str, ...]:
+    """Take away from this process what a package does not need, and return what was. To be called before there are threads."""
+    isolation.tune_allocator(order.memory_mb)
+    isolation.limit_resources(order.memory_mb, None)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CPU, (order.time_s, order.time_s + 1))
+    held = isolation.leave_network() + isolation.forbid_new_privileges()
+    isolation.set_blas_threads(order.cpus)
+    root = Path(order.root)
+    inside = (path for path in root.rglob("*") if path.is_dir())
+    python = (Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent, Path(__file__).parent)
+    return tuple(held + isolation.become_nobody((root, *inside, *python)) + isolation.drop_capabilities())
+
+
+async def try_out(
+    order: Order, held: tuple[str, ...], examples: Sequence[dict[str, Json]], say: Callable[[Said], None]
+) -> None:
+    """Load the package, say so, and say the answer to each example as soon as it is there."""
+    try:
+        package = Package(Path(order.root), read_manifest(Path(order.root)), "", Path(order.root))
+        begun = time.perf_counter()
+        predictor = await _load(package, order)
+    except LimenError as exc:
+        say(Said(refused=Refused(exc.message, exc.reason.value)))
+        return
+    try:
+        say(Said(loaded=Loaded(time.perf_counter() - begun, predictor.can_stream, held)))
+        if predictor.can_stream:
+            return
+        contract = package.manifest.contract
+        check, records = ContractCheck(contract), RecordCodec(contract)
+        for inputs in examples:
+            try:
+                answer = await answer_example(
+                    contract, check, records, predictor, Example(inputs=inputs), "1", exact=True
+                )
+            except LimenError as exc:
+                say(Said(answer=Answer(problem=exc.message)))
+            else:
+                say(Said(answer=Answer(dict(answer))))
+    finally:
+        await predictor.close()
+
+
+async def _load(package: Package, order: Order) -> Predictor:
+    try:
+        sink = await InlinePlacement(trust_code=order.trust_code).start(package, "1")
+    except LimenError:
+        raise
+    except MemoryError as exc:
+        raise InvalidPackage(f"the model needs more than its {order.memory_mb} MiB of memory to be loaded") from exc
+    except Exception as exc:
+        LOG.warning("the package could not be loaded", exc_info=exc)
+        raise InvalidPackage("the package could not be loaded; the log says why") from exc
+    return Batcher(sink, package.manifest.contract.batching)

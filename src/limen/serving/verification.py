@@ -1,0 +1,223 @@
+"""What must be known of a package before it can become a version: is it safe, is it whole, who signed it, what does it break and answer.
+
+Changes nothing. `serving.publishing` asks in this order and registers what passes, with what was found as evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from limen.contracts.catalogue import EvidenceKind, Lineage, ModelVersion, Verdict
+from limen.contracts.compatibility import compare
+from limen.contracts.contract import Contract, Example, Json
+from limen.contracts.errors import Incompatible, InvalidArgument, InvalidPackage, Reason, Violation
+from limen.contracts.examples import example_record
+from limen.contracts.findings import Compatibility
+from limen.packaging.archive import Package, hash_folder, open_package
+from limen.packaging.signing import Content
+from limen.packaging.statement import MAX_SIGNATURE_BYTES
+from limen.packaging.trust import Judgement, Trust
+from limen.serving.behaviour import Replay, compare_answers
+from limen.serving.config import PublishConfig
+from limen.serving.probe import Probed
+
+Note = Callable[[str, str], None]
+"""Is told the name of a step that is done, and what it gave."""
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody wants to publish."""
+
+    archive: Path
+    """A `.limen` file of ours: nobody else writes to it."""
+    signature: Path | None = None
+    digest: str = ""
+    """The digest that the package is said to have; not compared when empty."""
+    number: int | None = None
+    """The number that it must get; the next one when None."""
+    lineage: Lineage = Lineage()
+    """Its `parent` is set here, to the version that it was compared with."""
+    tags: dict[str, str] = {}
+    aliases: tuple[str, ...] = ()
+    """Aliases that point at it from then on, also when it existed already."""
+    by: str = ""
+    same_answers: bool | None = None
+    """Whether other answers than those of the version before it are refused; as the settings say when None."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Something that was done, for people who wait."""
+
+    name: str
+    text: str
+
+
+class Trial(Protocol):
+    """Something that tries packages out, as `serving.probe.Probe` does."""
+
+    def run(self, package: Package, examples: Sequence[Mapping[str, Json]], *, trust_code: bool) -> Probed:
+        """Load a package and return its answers, or raise `InvalidPackage`."""
+        ...
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found out about a package."""
+
+    signature: Judgement
+    golden: Replay
+    probed: Probed
+    incumbent: ModelVersion | None
+    compatibility: Compatibility | None
+    behaviour: Replay | None
+
+
+class Verification:
+    """Asks everything of one package after the other. Safe to share between threads."""
+
+    def __init__(self, probe: Trial, trust: Trust, config: PublishConfig) -> None:
+        """Say what tries packages out, whom to believe and what a package may cost."""
+        self._probe = probe
+        self._trust = trust
+        self._config = config
+
+    def open(self, submission: Submission, folder: Path, note: Note) -> tuple[Package, Judgement]:
+        """Return a package that may be loaded, unpacked into `folder`, and what the trust policy makes of it.
+
+        Raises:
+            InvalidPackage: it is too large, unsafe, damaged or brings code that may not run here.
+            InvalidArgument: it is another package than it is said to be.
+            PermissionDenied: SIGNATURE: the trust policy refuses it.
+        """
+        size = submission.archive.stat().st_size
+        if size > self._config.max_archive_mb << 20:
+            text = f"the archive has more than {self._config.max_archive_mb} MiB"
+            raise InvalidPackage(text, reason=Reason.UNSAFE_ARCHIVE)
+        package = open_package(submission.archive, folder)
+        if submission.digest and submission.digest != package.digest:
+            raise InvalidArgument.at("digest", "is not the digest of this package", Reason.DATA_SIZE)
+        manifest = package.manifest
+        if manifest.needs_trust and not self._trust.code:
+            text = (
+                f"the package brings code of its own ({manifest.artifact_path}), which `trust.code` does not allow here"
+            )
+            raise InvalidPackage(text, reason=Reason.UNTRUSTED_CODE)
+        contract = manifest.contract
+        note("package", f"{contract.name}, {manifest.backend}, {package.digest[:12]}")
+        note("scan", "no pickles, no stray code, nothing outside the package")
+        content = Content(contract.name, hash_folder(package.root))
+        judgement = self._trust.judge(content, _read(submission.signature))
+        note("signature", judgement.text)
+        return package, judgement
+
+    def try_out(
+        self,
+        package: Package,
+        judgement: Judgement,
+        incumbent: ModelVersion | None,
+        note: Note,
+        *,
+        same_answers: bool | None = None,
+    ) -> Findings:
+        """Return what a package does to those who call the version before it, and what its model answers.
+
+        The contract comes first: it costs nothing, and says whether there is anything to try out.
+
+        Raises:
+            Incompatible: the contract would break callers; or the answers differ, when they may not.
+            InvalidPackage: the model cannot be loaded, or REJECTED: it does not do what its package says.
+        """
+        contract = package.manifest.contract
+        compatibility = _compatible(incumbent, contract)
+        if incumbent is not None and compatibility is not None:
+            note("compatibility", f"{compatibility.verdict} with version {incumbent.number}")
+        own = contract.examples or (Example(inputs=example_record(contract)),)
+        theirs = incumbent.contract.examples if incumbent is not None else ()
+        probed = self._probe.run(package, [e.inputs for e in (*own, *theirs)], trust_code=self._trust.code)
+        note("load", f"loaded in {probed.loaded.load_s:.2f} s, in a process of its own")
+        golden = compare_answers(contract, own, probed.answers[: len(own)])
+        if golden.verdict is Verdict.FAIL:
+            raise _rejected("the model does not answer its own examples rightly", golden.differences)
+        note("golden", f"{golden.compared} of {golden.examples} examples with an answer to compare, all right")
+        behaviour = None
+        if incumbent is not None:
+            behaviour = compare_answers(incumbent.contract, theirs, probed.answers[len(own) :])
+            note("behaviour", _told(behaviour, incumbent))
+            must_agree = self._config.same_answers if same_answers is None else same_answers
+            if behaviour.verdict is Verdict.FAIL and must_agree:
+                text = f"the answers are not those of version {incumbent.number}"
+                raise Incompatible(text, violations=[Violation("", line) for line in behaviour.differences])
+        return Findings(
+            signature=judgement,
+            golden=golden,
+            probed=probed,
+            incumbent=incumbent,
+            compatibility=compatibility,
+            behaviour=behaviour,
+        )
+
+
+def _compatible(incumbent: ModelVersion | None, contract: Contract) -> Compatibility | None:
+    if incumbent is None:
+        return None
+    found = compare(incumbent.contract, contract)
+    if found.breaks_callers:
+        text = (
+            f"the contract breaks callers of version {incumbent.number}; publish it as another major "
+            f"(`major: {contract.major + 1}` in model.yaml), which is an endpoint of its own"
+        )
+        raise Incompatible(text, violations=found.violations)
+    return found
+
+
+def evidence_of(findings: Findings) -> list[tuple[EvidenceKind, Verdict, Json]]:
+    """Return what is kept of the findings for ever."""
+    loaded = findings.probed.loaded
+    scan = {"files": "known formats by content", "isolation": list(loaded.isolation), "load_s": round(loaded.load_s, 6)}
+    signature = {"signer": findings.signature.signer, "text": findings.signature.text}
+    found: list[tuple[EvidenceKind, Verdict, Json]] = [
+        (EvidenceKind.SCAN, Verdict.PASS, scan),
+        (EvidenceKind.SIGNATURE, findings.signature.verdict, signature),
+        (EvidenceKind.GOLDEN, findings.golden.verdict, msgspec.to_builtins(findings.golden)),
+    ]
+    if findings.incumbent is not None:
+        against = {"against": findings.incumbent.number}
+        found += [
+            (EvidenceKind.COMPATIBILITY, Verdict.PASS, against | msgspec.to_builtins(findings.compatibility)),
+            (
+                EvidenceKind.BEHAVIOUR,
+                findings.behaviour.verdict if findings.behaviour else Verdict.INCONCLUSIVE,
+                against | msgspec.to_builtins(findings.behaviour),
+            ),
+        ]
+    return found
+
+
+def _told(behaviour: Replay, incumbent: ModelVersion) -> str:
+    match behaviour.verdict:
+        case Verdict.PASS:
+            return f"{behaviour.compared} examples of version {incumbent.number} are answered as before"
+        case Verdict.FAIL:
+            count = len(behaviour.differences)
+            noun = "difference" if count == 1 else "differences"
+            return f"{count} {noun} to the answers of version {incumbent.number}"
+        case Verdict.INCONCLUSIVE:
+            return f"version {incumbent.number} has no example with an answer to compare"
+
+
+def _rejected(text: str, lines: Sequence[str]) -> InvalidPackage:
+    more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
+    shown = "; ".join(lines[:3])
+    return InvalidPackage(
+        f"{text}: {shown}{more}", reason=Reason.REJECTED, violations=[Violation("examples", line) for line in lines]
+    )
+
+
+def _read(signature: Path | None) -> bytes | None:
+    if signature is None:
+        return None
+    with signature.open("rb") as file:
+        return file.read(MAX_SIGNATURE_BYTES + 1)
