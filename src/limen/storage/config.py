@@ -1,0 +1,58 @@
+"""Where a registry lives: the home folder, unless a database and a blob store are named.
+
+The composition root makes one from flags and the environment; `storage.opening` opens it. Every field is static.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+HOME: Final = ".limen"
+
+
+class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where state is kept. Credentials of an S3 store are not here: they stay in the environment."""
+
+    home: Path = Path(HOME)
+    """Folder of everything that is not said otherwise."""
+    database_url: str = ""
+    """`postgresql://…` or `sqlite:////…`; `limen.db` in the home folder when empty. May hold a password."""
+    blobs: str = ""
+    """A folder or `s3://bucket/prefix`; `blobs` in the home folder when empty."""
+    s3_endpoint: str = ""
+    """Address of the S3 service; the one of the environment (AWS_ENDPOINT_URL) or of AWS when empty."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], *, home: Path | None = None) -> StorageConfig:
+        """Return what LIMEN_HOME, LIMEN_DATABASE_URL, LIMEN_BLOBS and LIMEN_S3_ENDPOINT say; `home` goes before LIMEN_HOME."""
+        return cls(
+            home=home or Path(environment.get("LIMEN_HOME") or HOME),
+            database_url=environment.get("LIMEN_DATABASE_URL", ""),
+            blobs=environment.get("LIMEN_BLOBS", ""),
+            s3_endpoint=environment.get("LIMEN_S3_ENDPOINT", ""),
+        )
+
+    @property
+    def database_address(self) -> str:
+        """The address of the database, the password included."""
+        return self.database_url or f"sqlite:///{(self.home / 'limen.db').absolute()}"
+
+    @property
+    def blobs_address(self) -> str:
+        """The address of the blob store."""
+        return self.blobs or str(self.home / "blobs")
+
+    def __repr__(self) -> str:
+        database = "postgresql" if self.database_url.startswith("postgres") else "sqlite"
+        return (
+            f"StorageConfig(home={str(self.home)!r}, database={database}, blobs={'s3' if self.is_remote else 'folder'})"
+        )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether blobs are kept in an S3 store."""
+        return self.blobs.startswith("s3://")

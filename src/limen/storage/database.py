@@ -1,0 +1,156 @@
+"""The one database of a registry: SQLite in the home folder, or PostgreSQL.
+
+A transaction is the only way to write, and there is one writer at a time: SQLite takes the write lock with BEGIN IMMEDIATE,
+PostgreSQL the row of `revisions`, which every transaction updates first. So a number that a transaction reads is still true
+when it commits, and `revision` grows with every change of anything.
+Blocking: callers that are asynchronous use a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+
+from limen.contracts.errors import InvalidArgument, InvalidPackage, NotFound, Reason
+from limen.storage.faults import database_faults, file_faults
+from limen.storage.migrations import is_current, upgrade
+from limen.storage.schema import revisions
+
+BUSY_TIMEOUT_S: Final = 5.0
+_WRITES: Final = "limen_writes"
+_SQLITE: Final = "sqlite:///"
+_POSTGRESQL: Final = "postgresql+psycopg"
+
+
+class Database:
+    """An open database whose tables are up to date."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """Take an engine that `open` made."""
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+        """Open a database and bring its tables up to date.
+
+        Args:
+            url: `sqlite:////folder/limen.db` or `postgresql://…`.
+            create: make the database file when there is none.
+            busy_timeout_s: how long a writer waits for its turn, and a connection for its server.
+
+        Raises:
+            InvalidArgument: not an address of a database that Limen knows.
+            InvalidPackage: MISSING_DEPENDENCY, when the driver is not installed.
+            NotFound: there is no database file and none is to be made.
+            Unavailable: STORAGE; it cannot be reached, or was written by a newer Limen.
+        """
+        address = _parse(url)
+        if address.get_backend_name() == "sqlite":
+            _prepare_file(Path(address.database or ""), create=create)
+        with database_faults():
+            engine = _engine(address, busy_timeout_s)
+        try:
+            _upgrade(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Give the one writer's connection; commit at the end of the block, or roll back when it raises.
+
+        An `Unavailable` from the end of the block leaves open whether the commit arrived: an idempotency key resolves it.
+
+        Raises:
+            Unavailable: STORAGE; nothing was changed unless the commit itself was cut off.
+        """
+        with database_faults(), _begun(self._engine, writes=True) as connection:
+            connection.execute(revisions.update().values(value=revisions.c.value + 1))
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection that sees one moment and writes nothing.
+
+        Raises:
+            Unavailable: STORAGE.
+        """
+        with database_faults(), _begun(self._engine, writes=False) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._engine.dispose()
+
+
+def _parse(url: str) -> sa.URL:
+    if url.startswith(_SQLITE):
+        # The rest is a path as it is: taken apart as an address, a `?` in the name of a folder would end it.
+        return sa.URL.create("sqlite", database=url.removeprefix(_SQLITE))
+    try:
+        address = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        address = None  # and not the cause: its text is the address, which may hold a password
+    if address is None or address.drivername not in {"postgresql", "postgres", _POSTGRESQL}:
+        raise InvalidArgument.at("database_url", "must be sqlite:////FOLDER/FILE or postgresql://HOST/NAME")
+    return address.set(drivername=_POSTGRESQL)
+
+
+def _upgrade(engine: sa.Engine) -> None:
+    """Bring the tables up to date; a database that is locked by a writer can be opened when there is nothing to do."""
+    with database_faults():
+        with _begun(engine, writes=False) as connection:
+            if is_current(connection):
+                return
+        with _begun(engine, writes=True) as connection:
+            upgrade(connection)
+
+
+def _prepare_file(path: Path, *, create: bool) -> None:
+    with file_faults("the registry's folder"):
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.is_file():
+            raise NotFound("there is no registry here yet")
+
+
+def _engine(address: sa.URL, busy_timeout_s: float) -> sa.Engine:
+    if address.get_backend_name() == "sqlite":
+        engine = sa.create_engine(address, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    wait_s = max(1, round(busy_timeout_s))
+    options = {"connect_timeout": wait_s, "options": f"-c lock_timeout={round(busy_timeout_s * 1000)}"}
+    try:
+        return sa.create_engine(address, hide_parameters=True, pool_pre_ping=True, connect_args=options)
+    except ModuleNotFoundError as exc:
+        text = "PostgreSQL needs psycopg: pip install 'limen[postgres]'"
+        raise InvalidPackage(text, reason=Reason.MISSING_DEPENDENCY) from exc
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by us
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {setting}").close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _begun(engine: sa.Engine, *, writes: bool) -> Iterator[sa.Connection]:
+    options: dict[str, Any] = {_WRITES: writes}
+    if engine.dialect.name == "postgresql" and not writes:
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect() as connection:
+        connection.execution_options(**options)
+        with connection.begin():
+            yield connection

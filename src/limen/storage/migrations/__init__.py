@@ -1,0 +1,60 @@
+"""How the tables came to be: Alembic revisions, run when a database is opened.
+
+A new revision is a module in `versions`; `HEAD` names the newest one, so that Alembic is only loaded when there is something to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from limen.contracts.errors import Reason, Unavailable
+
+HEAD: Final = "0001"
+_LOCK: Final = 0x6C696D656E
+"""Names our advisory lock on PostgreSQL ("limen")."""
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Bring the tables to the newest revision, inside the transaction of the connection.
+
+    Two processes that open a database at once stand in line here.
+
+    Raises:
+        Unavailable: STORAGE, when a newer Limen has changed the database.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    if not is_current(connection):
+        _run(connection)
+
+
+def is_current(connection: sa.Connection) -> bool:
+    """Tell whether the tables are at the newest revision."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return False
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == HEAD
+
+
+def _run(connection: sa.Connection) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+
+    def steps(current: object, _context: object) -> object:
+        return script._upgrade_revs("head", current)  # type: ignore[arg-type] # noqa: SLF001 - as Alembic's manual does it
+
+    try:
+        with EnvironmentContext(config, script, fn=steps) as environment:
+            environment.configure(connection=connection)
+            environment.run_migrations()
+    except CommandError as exc:
+        text = "the registry's database was changed by a newer Limen; this one cannot read it"
+        raise Unavailable(text, reason=Reason.STORAGE) from exc

@@ -1,0 +1,103 @@
+"""Blobs in a store that speaks S3. An object becomes visible when its upload is complete, so nothing is staged there.
+
+Credentials come from the environment, a profile or the machine, as AWS's own tools find them, and are never seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from limen.contracts.errors import Internal, InvalidArgument, InvalidPackage, NotFound, Reason
+from limen.storage.blobs import ensure_digest, fetching, hash_of
+from limen.storage.faults import file_faults, unavailable
+
+_WAIT: Final = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
+_ATTEMPTS: Final = 2
+
+
+class S3Blobs:
+    """Blobs as objects under a prefix of a bucket."""
+
+    def __init__(self, url: str, *, endpoint: str = "") -> None:
+        """Take `s3://bucket/prefix`; nothing is asked of the store yet.
+
+        Args:
+            url: bucket and prefix.
+            endpoint: address of the service; the one of the environment or of AWS when empty.
+
+        Raises:
+            InvalidArgument: there is no bucket in the address.
+            InvalidPackage: MISSING_DEPENDENCY; s3fs is not installed.
+        """
+        self._prefix = url.removeprefix("s3://").strip("/")
+        if not self._prefix:
+            raise InvalidArgument.at("blobs", "must be s3://BUCKET or s3://BUCKET/PREFIX")
+        try:
+            import s3fs  # type: ignore[import-untyped] # published without types
+        except ModuleNotFoundError as exc:
+            text = "an S3 store needs s3fs: pip install 'limen[s3]'"
+            raise InvalidPackage(text, reason=Reason.MISSING_DEPENDENCY) from exc
+        # Another process may put and remove objects, so what was listed before says nothing.
+        self._files: Any = s3fs.S3FileSystem(
+            endpoint_url=endpoint or None, config_kwargs=_WAIT, use_listings_cache=False, skip_instance_cache=True
+        )
+        self._files.retries = _ATTEMPTS
+
+    def put(self, source: Path, digest: str) -> None:
+        """Store a file; nothing happens when it is there already."""
+        key = self._key(digest)
+        with file_faults("the file to store"):
+            if hash_of(source) != digest:
+                raise Internal
+            size = source.stat().st_size
+        with _s3_faults():
+            if self._size(key) == size:
+                return
+            self._files.put_file(str(source), key)
+            if self._size(key) != size:
+                self._files.rm_file(key)
+                raise unavailable("the blob store did not keep all of it")
+
+    def fetch(self, digest: str, target: Path) -> None:
+        """Write a blob to `target`, in one step and only when it is whole."""
+        key = self._key(digest)
+        with file_faults("the folder to write to"), fetching(target, digest) as staging, _s3_faults():
+            try:
+                self._files.get_file(key, str(staging))
+            except FileNotFoundError as exc:
+                raise NotFound("there is no such blob") from exc
+
+    def has(self, digest: str) -> bool:
+        """Tell whether there is such a blob."""
+        with _s3_faults():
+            return self._size(self._key(digest)) is not None
+
+    def remove(self, digest: str) -> None:
+        """Remove a blob; nothing happens when there is none."""
+        with _s3_faults():
+            self._files.rm_file(self._key(digest))
+
+    def _key(self, digest: str) -> str:
+        return f"{self._prefix}/{ensure_digest(digest)[:2]}/{digest}"
+
+    def _size(self, key: str) -> int | None:
+        try:
+            return int(self._files.info(key, refresh=True)["size"])
+        except FileNotFoundError:
+            return None
+
+
+@contextmanager
+def _s3_faults() -> Iterator[None]:
+    """Turn errors of the store, the network and the credentials into ours; their texts hold addresses and keys."""
+    from aiohttp import ClientError
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped] # published without types
+    from botocore.exceptions import ClientError as ServiceError
+
+    try:
+        yield
+    except (OSError, BotoCoreError, ServiceError, ClientError) as exc:
+        raise unavailable("the blob store cannot be used just now") from exc

@@ -1,0 +1,54 @@
+"""Small versions to register, and a clock that only moves when it is told to."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from limen.contracts.catalogue import Lineage, ModelVersion
+from limen.contracts.contract import Contract, Field
+from limen.registry.registry import Registry
+from limen.registry.values import NewVersion
+from limen.storage.database import Database
+
+START = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+class Clock:
+    """Time that stands still."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def contract(name: str = "credit", *, major: int = 1, inputs: str = "amount age", title: str = "Credit") -> Contract:
+    """Return a contract whose inputs are named in one word each, `age:3` with a number of its own."""
+    fields = []
+    for word in inputs.split():
+        field, _, number = word.partition(":")
+        fields.append(Field(name=field, type="float32", number=int(number) if number else None))
+    outputs = (Field(name="risk", type="float64", minimum=0, maximum=1),)
+    return Contract(name=name, inputs=tuple(fields), outputs=outputs, major=major, title=title, owner="risk@bank")
+
+
+def new_version(content: str = "first", of: Contract | None = None, **more: object) -> NewVersion:
+    """Return a package with this content, ready to be registered."""
+    facts = {"lineage": Lineage(source="run-7", code="abc"), "created_by": "ada", "backend": "onnx"} | more
+    archive = digest(f"archive of {content}")
+    return NewVersion(contract=of or contract(), digest=digest(content), archive=archive, size=1234, **facts)
+
+
+def add(
+    database: Database, registry: Registry, content: str = "first", of: Contract | None = None, **more: object
+) -> ModelVersion:
+    """Register a package in a transaction of its own."""
+    with database.transaction() as connection:
+        return registry.add_version(connection, new_version(content, of, **more))
