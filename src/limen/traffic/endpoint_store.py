@@ -6,7 +6,7 @@ that a spec names exist is not known here: `serving` asks the registry in the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -62,7 +62,7 @@ class EndpointStore:
             raise _not_found()
         return found
 
-    def history(self, name: str, *, before: int = 0, limit: int = 50) -> list[EndpointRevision]:  # type: ignore[valid-type] # `list` is the type here
+    def history(self, name: str, *, before: int = 0, limit: int = 50) -> Sequence[EndpointRevision]:
         """Return what became of an endpoint, newest first, from before a revision (0: the newest); also of one that is gone.
 
         Raises:

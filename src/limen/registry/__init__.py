@@ -1,0 +1,1 @@
+"""What exists: models, immutable versions, what they are called and what was found out about them."""
