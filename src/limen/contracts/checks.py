@@ -6,6 +6,7 @@ shape and one reduction a field; the exact search for what is wrong runs only wh
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ class TensorCheck:
 
     __slots__ = (
         "_allowed",
+        "_choices",
         "_fixed",
         "_high",
         "_is_wide",
@@ -48,6 +50,8 @@ class TensorCheck:
         self._low = _bound(field.minimum, self.dtype)
         self._high = _bound(field.maximum, self.dtype)
         self._allowed = None if field.enum is None else frozenset(field.enum)
+        # In the field's own precision, like the bounds.
+        self._choices = np.array(field.enum, self.dtype) if field.enum is not None and field.element.size else None
         self._pattern = re.compile(field.pattern) if field.pattern is not None else None
         self.is_float = field.element.kind is Kind.FLOAT
         self._is_wide = self.is_float and self.dtype.itemsize >= 4
@@ -79,8 +83,10 @@ class TensorCheck:
             self._check_range(array, path)
         if not self.element.size:
             self._check_texts(array, path)
-        elif self._allowed is not None:
-            bad = ~np.isin(array, list(self._allowed))
+        elif self._choices is not None:
+            bad = ~np.isin(array, self._choices)
+            if self.is_float and self.field.nullable:
+                bad &= ~np.isnan(array)  # NaN stands for "missing"
             if bad.any():
                 raise self._violation(array, bad, path, "must be one of the allowed values", Reason.VALUE)
 
@@ -251,10 +257,22 @@ def filled(field: Field, rows: int) -> Array:
     """Return `rows` rows of an optional field's default, or of "missing" (NaN or None) when it is nullable."""
     element = BY_NAME[field.type]
     if field.has_default:
-        row = np.array(field.default, dtype=element.dtype)
+        row = np.array(default_value(field), dtype=element.dtype)
         return np.repeat(row[np.newaxis], rows, axis=0)
     missing: Any = math.nan if element.kind is Kind.FLOAT else None
     return np.full((rows, *(max(d, 0) for d in field.shape)), missing, element.dtype)
+
+
+def default_value(field: Field) -> Any:
+    """Return what stands in for a field that is left out, None without a default; bytes are no longer base64."""
+    value = field.default if field.has_default else None
+    return _unpacked(value) if BY_NAME[field.type].kind is Kind.BINARY else value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(item) for item in value]
+    return base64.b64decode(value) if isinstance(value, str) else value
 
 
 def text_problem(

@@ -162,6 +162,8 @@ class LimenError(Exception):
         self.reason = reason or self.default_reason
         self.violations = tuple(violations)
         self.retry_after_s = retry_after_s
+        self.request_id = ""
+        """The request it is about, as a client was told; empty inside a server."""
         self.is_counted = False
         """Whether the metrics know of it."""
 

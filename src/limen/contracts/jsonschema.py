@@ -127,12 +127,13 @@ def or_null(schema: Schema) -> Schema:
 
 
 def _record(fields: Sequence[Field], required: list[str], *, answer: bool) -> Schema:
-    return {
+    schema: Schema = {
         "type": "object",
         "properties": {f.name: field_schema(f, answer=answer) for f in fields},
         "required": required,
-        "additionalProperties": False,
     }
+    # A later version of the same major may answer with more outputs.
+    return schema if answer else schema | {"additionalProperties": False}
 
 
 def _whole_bounds(field: Field) -> Schema:

@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 
 from limen.contracts import names, strict_json
-from limen.contracts.checks import filled
+from limen.contracts.checks import default_value, filled
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Violation
 from limen.contracts.inference import Parameter
@@ -91,12 +91,7 @@ class RecordCodec:
 
     def encode(self, outputs: Mapping[str, Array]) -> list[dict[str, Json]]:
         """Return the predictions as rows of named fields, ready for JSON."""
-        names = tuple(outputs)
-        columns = [_to_json(outputs[name]) for name in names]
-        if len(names) == 1:
-            name = names[0]
-            return [{name: value} for value in columns[0]]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return as_rows(outputs)
 
     def tensors(self, records: Sequence[Mapping[str, Json]]) -> dict[str, Array]:
         """Return the tensors of already decoded records (examples, batch files), or raise as `decode` does."""
@@ -187,11 +182,12 @@ def _objects(values: list[Any], count: int, field: Field) -> Array:
     """Return rows of str or bytes as one object array with the field's shape."""
     flat: list[Any] = values
     shape: list[int] = [count]
-    for _ in field.shape:
+    for size in field.shape:
         lengths = {len(v) for v in flat}
-        if len(lengths) != 1:
+        if len(lengths) > 1:
             raise ValueError(field.name)
-        shape.append(lengths.pop())
+        # Within something empty, such as a value that is missing, the size is the declared one.
+        shape.append(lengths.pop() if lengths else max(size, 0))
         flat = [item for row in flat for item in row]
     array = np.empty(len(flat), object)
     array[:] = flat
@@ -239,13 +235,19 @@ def _scalar_type(field: Field, element: ElementType) -> Any:
 
 
 def _default(field: Field) -> Any:
-    if not field.has_default:
-        return None
-    value = field.default
-    if field.element.kind is Kind.BINARY and isinstance(value, str):
-        value = base64.b64decode(value)
+    value = default_value(field)
     # A Struct takes a factory for a mutable default.
     return msgspec.field(default_factory=lambda: list(value)) if isinstance(value, list) else value
+
+
+def as_rows(tensors: Mapping[str, Array]) -> list[dict[str, Json]]:
+    """Return tensors of the same number of rows as rows of named fields, ready for JSON."""
+    names = tuple(tensors)
+    columns = [_to_json(tensors[name]) for name in names]
+    if len(names) == 1:
+        name = names[0]
+        return [{name: value} for value in columns[0]]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _to_json(array: Array) -> list[Json]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from limen.contracts import names
-from limen.contracts.checks import text_problem
+from limen.contracts.checks import default_value, text_problem
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import InvalidArgument, Violation
 from limen.contracts.tensors import Kind, is_whole
@@ -74,8 +74,7 @@ class RowCheck:
         if field.name not in row:
             if field.is_required:
                 found.append(Violation(where, "is required"))
-            value = field.default if field.has_default else None
-            return base64.b64decode(value) if isinstance(value, str) and field.type == "bytes" else value
+            return default_value(field)
         value = row[field.name]
         if value is None:
             if not field.nullable:

@@ -7,6 +7,7 @@ import pytest
 from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidArgument, InvalidOutput, Reason
+from limen.contracts.records import RecordCodec
 
 SCORE = (Field(name="y", type="float32"),)
 
@@ -71,6 +72,14 @@ def test_nan_is_a_missing_value_where_one_may_be_missing():
     assert refused(contract, {"x": np.array([np.inf, 1.0])}).reason is Reason.NOT_FINITE
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64"])
+def test_the_allowed_numbers_are_those_of_the_fields_own_precision(kind):
+    contract = check(Field(name="x", type=kind, enum=(0.1, 0.3), nullable=True))
+    dtype = Field(name="x", type=kind).element.dtype
+    assert contract.check_inputs({"x": np.array([0.1, 0.3, np.nan]).astype(dtype)}) == 3
+    assert refused(contract, {"x": np.array([0.1, 0.2]).astype(dtype)}).reason is Reason.VALUE
+
+
 def test_b23_missing_and_extra_inputs_are_named_and_optional_ones_filled():
     contract = check(
         Field(name="a", type="int32"),
@@ -82,6 +91,18 @@ def test_b23_missing_and_extra_inputs_are_named_and_optional_ones_filled():
     assert (inputs["b"].tolist(), inputs["c"].tolist()) == ([1.5, 1.5], [None, None])
     error = refused(contract, {"z": np.array([1], np.int32)})
     assert {str(v) for v in error.violations} == {"z: is not an input of this model", "a: is a required input"}
+
+
+@pytest.mark.parametrize(("shape", "default", "expected"), [((), "aGk=", b"hi"), ((2,), ["aGk=", ""], [b"hi", b""])])
+def test_bytes_that_are_left_out_are_the_bytes_and_not_their_base64(shape, default, expected):
+    fields = (Field(name="n", type="int64"), Field(name="blob", type="bytes", shape=shape, default=default))
+    contract = Contract(name="m", inputs=fields, outputs=())
+    inputs = {"n": np.array([1])}
+    ContractCheck(contract).check_inputs(inputs)
+    assert inputs["blob"].tolist() == [expected]
+    codec = RecordCodec(contract)
+    assert codec.decode(b'{"instances": [{"n": 1}]}').inputs["blob"].tolist() == [expected]
+    assert codec.tensors([{"n": 1}])["blob"].tolist() == [expected]
 
 
 def test_inputs_must_have_the_same_rows():

@@ -128,11 +128,15 @@ def test_an_output_that_need_not_be_finite_may_be_null():
     assert scores["description"] == "One value for each of: zero, one, two."
 
 
-def test_records_allow_no_other_fields_and_require_what_has_no_default():
+def test_records_that_are_sent_allow_no_other_fields_and_require_what_has_no_default():
     schema = input_record(CREDIT)
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["loan_amount", "term_months", "grade"]
     assert output_record(CREDIT)["required"] == ["default_probability", "decision"]
+
+
+def test_an_answer_may_have_more_outputs_than_its_schema_names():
+    assert "additionalProperties" not in output_record(CREDIT)
 
 
 def test_a_secret_field_shows_neither_examples_nor_its_default():

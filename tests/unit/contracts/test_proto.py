@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from grpc_tools import protoc
@@ -10,8 +11,10 @@ from grpc_tools import protoc
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.examples import example_record
-from limen.contracts.proto import field_numbers, proto_package, proto_text, service_name
-from tests.unit.contracts.served import ALL, CREDIT, DIGITS, EVERYTHING
+from limen.contracts.proto import proto_text
+from limen.contracts.proto_descriptor import file_descriptor
+from limen.contracts.proto_schema import field_numbers, proto_file, proto_package, service_name
+from tests.unit.contracts.served import ALL, CREDIT, DIGITS, EVERYTHING, TELLER
 
 KEYWORDS = re.findall(
     r"\w+",
@@ -47,8 +50,37 @@ def test_the_text_compiles_and_is_the_same_every_time(contract, tmp_path):
     text = proto_text(contract)
     assert text == proto_text(contract)
     file = compiled(text, tmp_path)
-    assert [method.name for method in file.service[0].method] == ["Predict"]
+    methods = {m.name: m.server_streaming for m in file.service[0].method}
+    assert methods == {"Predict": False, "PredictStream": True}
     assert {m.name for m in file.message_type} >= {"PredictRequest", "PredictResponse", "Instance", "Prediction"}
+
+
+def odd() -> Contract:
+    """Return a contract of names that are hard to place, with numbers of its own and axes that vary."""
+    fields = tuple(Field(name=name, type="string", number=n) for n, name in enumerate(KEYWORDS, 100))
+    loose = Field(name="grid", type="float32", shape=(-1, -1))
+    return Contract(name="parameter", major=3, inputs=(*fields, loose), outputs=(loose, *fields[::-1]))
+
+
+@pytest.mark.parametrize("contract", [*(s.contract for s in ALL), TELLER, odd()], ids=lambda c: c.name)
+def test_the_descriptor_is_what_protoc_makes_of_the_text(contract, tmp_path):
+    """Reflection, the calls themselves and the file that callers download are one thing."""
+    text, described = compiled(proto_text(contract), tmp_path), file_descriptor(contract)
+    assert described.name == proto_file(contract).path
+    described.name = text.name
+    assert described == text
+
+
+def test_an_endpoint_gives_its_own_name_and_the_contract_its_major():
+    second = msgspec.structs.replace(CREDIT, major=2)
+    assert "package limen.models.credit.v2;" in proto_text(second)
+    assert (
+        proto_file(second, "credit.v2").full_service
+        == proto_file(second).full_service
+        == "limen.models.credit.v2.Credit"
+    )
+    assert proto_file(CREDIT, "lending-eu").full_service == "limen.models.lending_eu.v1.LendingEu"
+    assert proto_file(CREDIT, "lending-eu").path == "limen/models/lending_eu/v1/lending_eu.proto"
 
 
 def test_messages_carry_a_record_and_come_back_unchanged(tmp_path):

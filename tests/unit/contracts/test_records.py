@@ -140,3 +140,11 @@ def test_the_fast_and_the_exact_way_agree(amount, grade, age):
 def test_numbers_are_written_in_their_shortest_form_and_missing_ones_as_null(codec):
     outputs = {"score": np.array([0.1, np.nan], np.float32), "label": np.array(["a", b"\xff"], object)}
     assert codec.encode(outputs) == [{"score": 0.1, "label": "a"}, {"score": None, "label": "/w=="}]
+
+
+@pytest.mark.parametrize("kind", ["string", "bytes", "float32"])
+def test_a_matrix_of_a_free_size_that_is_missing_is_empty(kind):
+    field = Field(name="pairs", type=kind, shape=(-1, 2), nullable=True)
+    codec = RecordCodec(Contract(name="m", inputs=(Field(name="n", type="bool"), field), outputs=()))
+    assert codec.decode(body({"n": True}, {"n": False})).inputs["pairs"].shape == (2, 0, 2)
+    assert codec.decode(body({"n": True, "pairs": None})).inputs["pairs"].shape == (1, 0, 2)

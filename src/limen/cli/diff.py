@@ -1,0 +1,115 @@
+"""`limen diff`: what a new contract means for those who call the old one.
+
+Exit status: 0 when callers can go on as they are, or the new one has a major of its own; 1 when it would break them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from limen.contracts.contract import Contract
+    from limen.contracts.findings import Compatibility, Finding
+
+_WIDTH = 12
+"""Columns of the word that says what a finding means."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("diff", short_help="Tell whether a new contract breaks callers of an old one.")(diff)
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="What callers rely on: package folder or archive.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="What would take its place: package folder or archive.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+) -> None:
+    """Tell whether a new contract breaks callers of an old one, and why.
+
+    Judges records, tensors and the typed Protobuf messages together. Ends with status 1 when callers would break within a major.
+    """
+    from limen.cli.words import problem
+    from limen.contracts.compatibility import compare
+
+    before, after = contract_of(old), contract_of(new)
+    found = compare(before, after)
+    if as_json:
+        _print_json(before, after, found)
+    else:
+        _print_findings(found)
+    if found.breaks_callers:
+        if not as_json:
+            problem(f"{new} breaks callers of {old}", hint=_way_out(before, after))
+        raise typer.Exit(1)
+    if not as_json:
+        typer.echo(_conclusion(new, old, after, found))
+
+
+def contract_of(text: str) -> Contract:
+    """Return the contract that a word of the command line names: the path of a package folder or an archive."""
+    from limen.cli.words import existing_package
+    from limen.packaging.archive import inspect
+
+    return inspect(existing_package(Path(text))).manifest.contract
+
+
+def _print_findings(found: Compatibility) -> None:
+    from limen.cli.words import counted, paint
+    from limen.contracts.findings import Change
+
+    colours = {Change.BREAKING: "31;1", Change.NOTE: "33", Change.COMPATIBLE: "32"}
+    for change, colour in colours.items():
+        for finding in (f for f in found.findings if f.change is change):
+            typer.echo(f"{paint(f'{change:<{_WIDTH}}', colour)}{_where(finding)}")
+            typer.echo(f"{'':<{_WIDTH}}{finding.reason}")
+    if found.findings:
+        numbers = [sum(f.change is change for f in found.findings) for change in colours]
+        counts = [f"{number} {change}" for number, change in zip(numbers, colours, strict=True) if number]
+        typer.echo(f"\n{counted(len(found.findings), 'difference')}: {', '.join(counts)}")
+
+
+def _where(finding: Finding) -> str:
+    surfaces = ", ".join(finding.surfaces)
+    return f"{finding.path} ({surfaces})" if surfaces else finding.path
+
+
+def _conclusion(new: str, old: str, after: Contract, found: Compatibility) -> str:
+    from limen.contracts.findings import Change
+
+    if found.old_major != found.new_major:
+        endpoint = f" such as {after.name}.v{after.major}" if after.major > 1 else ""
+        return (
+            f"{new} has another major: it belongs to an endpoint of its own{endpoint}, "
+            f"and callers of major {found.old_major} keep theirs."
+        )
+    if not found.findings:
+        return "The contracts are the same."
+    notes = "; they should read the notes" if found.verdict is Change.NOTE else ""
+    return f"{new} breaks nobody who calls {old}{notes}."
+
+
+def _way_out(before: Contract, after: Contract) -> str:
+    if before.name != after.name:
+        return "They are packages of two models. Versions of one model have one name."
+    major = before.major + 1
+    return (
+        f"Undo what breaks, or write `major: {major}` in its model.yaml: it is then served beside the old one, "
+        f"by an endpoint of its own, {after.name}.v{major}."
+    )
+
+
+def _print_json(before: Contract, after: Contract, found: Compatibility) -> None:
+    import msgspec
+
+    body = {
+        "old": {"name": before.name, "major": before.major},
+        "new": {"name": after.name, "major": after.major},
+        "verdict": found.verdict,
+        "breaks_callers": found.breaks_callers,
+        "findings": found.findings,
+    }
+    typer.echo(msgspec.json.format(msgspec.json.encode(body), indent=2))
