@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from limen.app.process import freeze_garbage, python, run_loop, stop_on_signals, tune_process
-from limen.app.starts import ControlStart
+from limen.app.starts import ControlStart, encode_start
 from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
 from limen.serving.startup import (
     Announcement,
@@ -27,7 +27,7 @@ from limen.serving.startup import (
     reserve,
     shown_address,
 )
-from limen.settings import ServeSettings
+from limen.settings import ServeSettings, Settings
 
 __all__ = ["Ready", "ServeError", "freeze_garbage", "serve", "tune_process"]
 
@@ -45,15 +45,23 @@ class Ready(msgspec.Struct, frozen=True):
     grpc_engine: str
     metrics: str = ""
     """host:port"""
+    admin: str = ""
+    """host:port of the management API; empty for a server of packages."""
 
 
-def serve(settings: ServeSettings, report: Callable[[Ready], None], note: Callable[[str], None]) -> None:
+def serve(
+    settings: ServeSettings,
+    report: Callable[[Ready], None],
+    note: Callable[[str], None],
+    managed: Settings | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; SIGHUP replaces the gateways one after another.
 
     Args:
         settings: what to serve and where.
         report: called once, when every model has given a right answer and the ports are open.
         note: called with what happens later and is worth a line.
+        managed: the registry to serve; None serves the packages of `settings`.
 
     Raises:
         ServeError: the server cannot start.
@@ -67,7 +75,13 @@ def serve(settings: ServeSettings, report: Callable[[Ready], None], note: Callab
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(reserve(settings.host, port)).getsockname()[1] for port in ports]
         http, grpc, metrics = (shown_address(settings.host, port) for port in held)
-        folder, own = run_folder.create(Path(settings.home), http, grpc, metrics)
+        admin = ""
+        if managed is not None:
+            check_exposure(managed.admin.host)
+            port = stack.enter_context(reserve(managed.admin.host, managed.admin.port)).getsockname()[1]
+            admin = shown_address(managed.admin.host, port)
+            managed = msgspec.structs.replace(managed, admin=msgspec.structs.replace(managed.admin, port=port))
+        folder, own = run_folder.create(Path(settings.home), http, grpc, metrics, admin)
         stack.callback(run_folder.remove, folder, own.sockets)
         settings = msgspec.structs.replace(
             settings,
@@ -78,13 +92,19 @@ def serve(settings: ServeSettings, report: Callable[[Ready], None], note: Callab
             grpc=msgspec.structs.replace(settings.grpc, reuse_port=True),
         )
         start = ControlStart(
-            settings=settings, run=str(folder), sockets=own.sockets, started_at=time.time(), server_pid=os.getpid()
+            settings=settings,
+            managed=managed,
+            run=str(folder),
+            sockets=own.sockets,
+            started_at=time.time(),
+            server_pid=os.getpid(),
         )
 
         def started(message: Started) -> None:
             if settings.announce:
-                announce(Path(settings.announce), Announcement(http, grpc, metrics, os.getpid()))
-            report(Ready(http, grpc, os.getpid(), message.models, settings.workers, message.grpc_engine, metrics))
+                announce(Path(settings.announce), Announcement(http, grpc, metrics, os.getpid(), admin))
+            engine, workers = message.grpc_engine, settings.workers
+            report(Ready(http, grpc, os.getpid(), message.models, workers, engine, metrics, admin))
 
         run_loop(_supervise(start, started, note))
 
@@ -108,7 +128,7 @@ async def _supervise(start: ControlStart, started: Callable[[Started], None], no
             is_started = True
             started(message)
 
-    hello = msgspec.json.encode(start).decode()
+    hello = encode_start(start)
     supervisor = Supervisor(ProcessSpec("control", "control", python("control"), hello, is_essential=True), told)
 
     def end_now() -> None:

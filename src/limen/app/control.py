@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from limen.app.process import allowed_hosts, end_by, python, run_loop, say, say_first
-from limen.app.starts import ControlStart, GatewayStart
+from limen.app.starts import ControlStart, GatewayStart, decode_start, encode_start
 from limen.serving import run_folder
 from limen.serving.messages import MAX_LINE_BYTES, FirstWord, ProcessSpec, Resume, Want, line
 from limen.serving.run_folder import control_socket
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from limen.serving.controlplane import ControlConfig, ControlPlane, Source
     from limen.serving.fleet import Launch
     from limen.serving.fleet_records import Opened
+    from limen.serving.reconciler import Reconciler
+    from limen.settings import Settings
 
 LAST_S = 5.0
 """How long control may take to end; it has nothing to finish."""
@@ -36,7 +38,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: what comes after these two lines is read by the event loop.
     with open(0, "rb", buffering=0, closefd=False) as orders:
-        start = msgspec.json.decode(orders.readline(), type=ControlStart)
+        start = decode_start(orders.readline(), ControlStart)
         resume = msgspec.json.decode(orders.readline(), type=Resume)
     say_first(FirstWord(ready={}))
     gateways = _gateway_specs(start)
@@ -61,7 +63,9 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     control = ControlPlane(_config(start), fleet, source, say)
     async with ControlSocket(control).open(control_socket(start.sockets)):
         running = asyncio.create_task(control.run(resume, orders))
-        metrics_server = asyncio.create_task(_serve_metrics(settings, control))
+        servers = [asyncio.create_task(_serve_metrics(settings, control))]
+        if start.managed is not None:
+            servers.append(asyncio.create_task(_serve_admin(start.managed, settings, control, source)))
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         stopping = asyncio.create_task(stop.wait())
@@ -69,9 +73,9 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
         await asyncio.wait((running, stopping, closed), return_when=asyncio.FIRST_COMPLETED)
         end_by(LAST_S)
         closed.cancel()
-        for task in (running, stopping, metrics_server):
+        for task in (running, stopping, *servers):
             task.cancel()
-        await asyncio.gather(running, stopping, metrics_server, return_exceptions=True)
+        await asyncio.gather(running, stopping, *servers, return_exceptions=True)
         if control.closed.is_set():
             # The supervisor is gone without having been able to do this.
             run_folder.remove(Path(start.run), start.sockets)
@@ -99,9 +103,11 @@ def _config(start: ControlStart) -> ControlConfig:
 
 def _source(start: ControlStart) -> Source:
     """Return where the endpoints come from: the packages that were named, or else the registry."""
+    settings = start.settings
+    if start.managed is not None:
+        return _reconciler(start, start.managed)
     from limen.serving.folders import Folders
 
-    settings = start.settings
     return Folders(
         settings.packages,
         settings.home,
@@ -111,12 +117,27 @@ def _source(start: ControlStart) -> Source:
     )
 
 
+def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
+    from limen.packaging.trust import Trust
+    from limen.serving.reconciler import Reconciler
+    from limen.serving.stores import open_registry
+
+    trust = Trust.of(managed.trust)
+    return Reconciler(
+        lambda: open_registry(managed.registry),
+        Path(start.settings.home),
+        is_inline=start.settings.placement == "inline",
+        trust_code=start.settings.trust_code or managed.trust.code,
+        is_trusted=lambda signer: signer not in trust.revoked and not (trust.is_required and not signer),
+    )
+
+
 def _gateway_specs(start: ControlStart) -> tuple[ProcessSpec, ...]:
     specs = []
     for number in range(1, start.settings.workers + 1):
         name = f"gateway-{number}"
         hello = GatewayStart(name=name, settings=start.settings, run=start.run, control=control_socket(start.sockets))
-        said = msgspec.json.encode(hello).decode()
+        said = encode_start(hello)
         specs.append(ProcessSpec(name, "gateway", python("gateway"), said, is_essential=True))
     return tuple(specs)
 
@@ -158,3 +179,13 @@ async def _serve_metrics(settings: ServeSettings, control: ControlPlane) -> None
         await asyncio.Event().wait()
     finally:
         await server.stop()
+
+
+async def _serve_admin(managed: Settings, settings: ServeSettings, control: ControlPlane, source: Source) -> None:
+    """Serve the management API until cancelled."""
+    from limen.app.management import serve_management
+    from limen.serving.reconciler import Reconciler
+
+    if isinstance(source, Reconciler):
+        listener = shared_listener(managed.admin.host, managed.admin.port)
+        await serve_management(managed, Path(settings.home), control, source, listener)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from limen.app.process import (
     allowed_hosts,
     end_by,
@@ -21,7 +19,7 @@ from limen.app.process import (
     stop_on_signals,
     tune_process,
 )
-from limen.app.starts import GatewayStart
+from limen.app.starts import GatewayStart, decode_start
 from limen.contracts.errors import Reason
 from limen.gateway.grpc.server import GrpcServer
 from limen.gateway.http.app import HttpApplication
@@ -50,7 +48,7 @@ LAST_S = 30.0
 def main() -> None:
     """Run a gateway: `GatewayStart` comes on standard input, and whether it is ready goes to standard output."""
     log_to_stderr()
-    start = msgspec.json.decode(sys.stdin.buffer.readline(), type=GatewayStart)
+    start = decode_start(sys.stdin.buffer.readline(), GatewayStart)
 
     async def work() -> None:
         stop = asyncio.Event()

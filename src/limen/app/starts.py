@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
-from limen.settings import ServeSettings
+from limen.settings import ServeSettings, Settings
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class ControlStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,6 +16,8 @@ class ControlStart(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: ServeSettings
     """With the real ports."""
+    managed: Settings | None = None
+    """Of the registry that it serves; None for a server of packages."""
     run: str
     """The server's folder."""
     sockets: str
@@ -19,6 +25,16 @@ class ControlStart(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     """Seconds since the epoch."""
     server_pid: int
+
+
+def encode_start(start: msgspec.Struct) -> str:
+    """Return what a process reads first, as its line."""
+    return msgspec.json.encode(start, enc_hook=str).decode()
+
+
+def decode_start(line: bytes, kind: type[T]) -> T:
+    """Return what `encode_start` wrote."""
+    return msgspec.json.decode(line, type=kind, dec_hook=lambda found, value: found(value))
 
 
 class GatewayStart(msgspec.Struct, frozen=True, kw_only=True):

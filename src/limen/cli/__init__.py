@@ -11,7 +11,7 @@ import sys
 import typer
 
 from limen import __version__
-from limen.cli import package, serve, status
+from limen.cli import config, diff, endpoint, import_, package, registry, serve, sign, status
 
 app = typer.Typer(
     name="limen",
@@ -23,8 +23,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 package.register(app)
+diff.register(app)
+import_.register(app)
+sign.register(app)
 serve.register(app)
+registry.register(app)
+endpoint.register(app)
 status.register(app)
+config.register(app)
 
 
 @app.callback(invoke_without_command=True)

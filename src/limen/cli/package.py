@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -99,6 +100,8 @@ def build(
 
     built = build_archive(existing_package(package), output)
     typer.echo(f"{built.path}  {size(built.size)}\nsha256 {built.digest}")
+    if built.is_signed:
+        typer.echo(f"signature {built.path.name}.sig")
 
 
 def inspect(
@@ -113,11 +116,12 @@ def inspect(
 
     found = inspect_package(existing_package(package))
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        typer.echo(msgspec.json.format(msgspec.json.encode(found.plain()), indent=2))
         return
     manifest = found.manifest
     contract = manifest.contract
     facts = {
+        "major": str(contract.major) if contract.major > 1 else "",
         "title": contract.title,
         "description": contract.description,
         "owner": contract.owner,
@@ -136,6 +140,13 @@ def inspect(
         for field in fields:
             shape = "[" + ", ".join(str(d) for d in field.shape) + "]" if field.shape else ""
             typer.echo(f"    {field.name:<28}{field.type + shape:<14}{field.unit}".rstrip())
+    plain = found.plain()["manifest"]
+    run = {"batching": plain["contract"]["batching"], "serving": plain["serving"], "fallback": plain["fallback"] or {}}
+    for title, settings in run.items():
+        if settings:
+            typer.echo(f"  {title}")
+        for key, value in _leaves(settings):
+            typer.echo(f"    {key:<28}{value}")
     typer.echo("  files")
     for file in found.files:
         typer.echo(f"    {file.path:<28}{size(file.size)}")
@@ -148,6 +159,19 @@ def schema() -> None:
     from limen.packaging.schema import manifest_schema
 
     typer.echo(msgspec.json.format(msgspec.json.encode(manifest_schema()), indent=2))
+
+
+def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings as `replicas.max` and how the value is written in model.yaml; what is not set is a dash."""
+    import msgspec
+
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        elif isinstance(value, float):
+            yield path + key, f"{value:.15g}"
+        else:
+            yield path + key, "-" if value is None else msgspec.json.encode(value).decode()
 
 
 def _print_step(step: Step) -> None:

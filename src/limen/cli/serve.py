@@ -37,11 +37,14 @@ class EngineChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("serve", short_help="Serve packages over REST and gRPC.")(serve)
+    app.command("serve", short_help="Serve packages, or the endpoints of the registry, over REST and gRPC.")(serve)
 
 
 def serve(
-    packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE", help="Package folders or archives.")],
+    packages: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PACKAGE]...", help="Package folders or archives; the registry when none is given."),
+    ] = None,
     host: Annotated[
         str, typer.Option(metavar="HOST", help="Address to listen on; only loopback is allowed without authentication.")
     ] = "127.0.0.1",
@@ -54,6 +57,10 @@ def serve(
     metrics_port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the metrics; 0 takes a free one.")
     ] = 8003,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Port of the management API, 8002; 0 takes a free one."),
+    ] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=256, help="Gateway processes that share the ports.")
     ] = 1,
@@ -63,22 +70,28 @@ def serve(
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Load a package again when its files change.")] = False,
     grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.AUTO,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", envvar="LIMEN_CONFIG", help="Settings file; ./limen.toml if there.")
+    ] = None,
     announce: Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")] = "",
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
     home: Annotated[
         str, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")
     ] = ".limen",
 ) -> None:
-    """Serve packages over REST and gRPC, each as an endpoint of its own name, until Ctrl-C."""
+    """Serve over REST and gRPC until Ctrl-C: packages, each as an endpoint of its own name, or what the registry says.
+
+    Without a package, the endpoints of the registry in the home are served, and the management API that changes them.
+    """
     from limen.app import serve as run
-    from limen.cli.words import existing_package
+    from limen.cli.words import CommandError, existing_package
     from limen.gateway.grpc.config import GrpcConfig
-    from limen.settings import ServeSettings
+    from limen.settings import ServeSettings, Settings, load_settings
     from limen.telemetry.logs import log_to_stderr
 
     log_to_stderr()
     settings = ServeSettings(
-        packages=tuple(str(existing_package(path)) for path in packages),
+        packages=tuple(str(existing_package(path)) for path in packages or ()),
         home=home,
         host=host,
         http_port=http_port,
@@ -92,7 +105,12 @@ def serve(
         access_log=access_log,
         grpc=GrpcConfig(engine=grpc_engine.value),
     )
-    run(settings, _show, _note)
+    managed: Settings | None = None
+    if not packages:
+        if watch:
+            raise CommandError("--watch is for packages, and none is given", "The registry is followed all the time.")
+        managed = load_settings(config, {"registry.home": home, "admin.port": admin_port})
+    run(settings, _show, _note, managed)
 
 
 def _show(ready: Ready) -> None:
@@ -110,8 +128,17 @@ def _show(ready: Ready) -> None:
         f"  gRPC   {ready.grpc}",
         "",
     ]
-    first = ready.models[0]
-    if first.example:
+    if ready.admin:
+        lines[-1:-1] = [f"  admin  http://{ready.admin}"]
+    first = ready.models[0] if ready.models else None
+    if first is None:
+        lines += [
+            "  Nothing to serve yet:",
+            "    limen publish PACKAGE --alias champion",
+            "    limen endpoint apply endpoint.yaml",
+            "",
+        ]
+    elif first.example:
         lines += [
             "  Try it:",
             f"    curl {http}/v1/models/{first.name}:predict -H 'content-type: application/json' \\",
@@ -134,7 +161,7 @@ def _models(models: Sequence[ModelSummary]) -> list[str]:
     rows = [
         (m.name, m.backend, f"{counted(m.inputs, 'input')}, {counted(m.outputs, 'output')}", m.title) for m in models
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     return [
         "  ".join(
             (paint(name.ljust(widths[0]), "1"), backend.ljust(widths[1]), fields.ljust(widths[2]), title)

@@ -56,6 +56,8 @@ def next_step(reason: Reason | None) -> str:
         Reason.UNSAFE_FORMAT: "Save the model in a format without code: ONNX, skops, XGBoost JSON/UBJ or LightGBM text.",
         Reason.UNTRUSTED_CODE: "Read the code first: it runs with all your rights.",
         Reason.INVALID_PACKAGE: "`limen check PACKAGE` shows everything that is wrong with a package.",
+        Reason.REJECTED: "`limen check PACKAGE` shows what the model answers to its examples.",
+        Reason.SIGNATURE: "`limen sign PACKAGE --key FILE` signs what is there now; `limen verify PACKAGE` checks it.",
     }
     return steps.get(reason, "") if reason else ""
 

@@ -17,6 +17,7 @@ _PLATFORMS = {
     "sklearn": "sklearn_skops",
     "xgboost": "xgboost_ubj",
     "lightgbm": "lightgbm_text",
+    "rules": "gorules_jdm",
     "python": "python",
 }
 

@@ -13,12 +13,12 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from sqlalchemy import Connection
 
-from limen.contracts.catalogue import Evidence, ModelVersion
+from limen.contracts.catalogue import Alias, Evidence, ModelVersion
 from limen.contracts.errors import NotFound, Reason, Stale, Unavailable
 from limen.contracts.findings import Compatibility
 from limen.packaging.archive import Package
@@ -34,6 +34,16 @@ from limen.storage.references import parse_alias
 
 _ATTEMPTS: Final = 3
 """How often a package is compared anew because another version was published meanwhile."""
+
+
+class Name(Protocol):
+    """Has an alias name a version, as `serving.catalogue.Catalogue.point` does."""
+
+    def __call__(
+        self, connection: Connection, version: ModelVersion, alias: str, *, expected: int | None, by: str
+    ) -> Alias:
+        """Do it, or raise what forbids it."""
+        ...
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +68,7 @@ class Publisher:
         database: Database,
         blobs: BlobStore,
         verification: Verification,
+        name: Name,
         *,
         staging: Path,
         clock: Callable[[], datetime],
@@ -69,6 +80,7 @@ class Publisher:
             database: the registry's.
             blobs: where archives are kept.
             verification: finds out whether a package is good.
+            name: has an alias name a version, in an open transaction.
             staging: where archives are unpacked meanwhile; nothing stays there.
             clock: gives the time with its zone.
         """
@@ -76,6 +88,7 @@ class Publisher:
         self._database = database
         self._blobs = blobs
         self._verification = verification
+        self._point = name
         self._staging = staging
         self._clock = clock
 
@@ -223,7 +236,7 @@ class Publisher:
 
     def _name(self, connection: Connection, version: ModelVersion, submission: Submission) -> ModelVersion:
         for alias in submission.aliases:
-            self._registry.set_alias(connection, version.model, alias, version.number, expected=None, by=submission.by)
+            self._point(connection, version, alias, expected=None, by=submission.by)
         names = tuple(sorted({*version.aliases, *submission.aliases}))
         return msgspec.structs.replace(version, aliases=names)
 

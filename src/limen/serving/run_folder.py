@@ -40,6 +40,8 @@ class ServerFile(msgspec.Struct, frozen=True):
     http: str
     grpc: str
     metrics: str
+    admin: str = ""
+    """Where its management API is; empty when it serves packages and no registry."""
 
     @property
     def control(self) -> str:
@@ -62,7 +64,7 @@ class ServerFile(msgspec.Struct, frozen=True):
         return not is_alive(self.pid, self.start) if self.is_here else _is_earlier(self.host, this_host())
 
 
-def create(home: Path, http: str, grpc: str, metrics: str) -> tuple[Path, ServerFile]:
+def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> tuple[Path, ServerFile]:
     """Make the folder of this process's server and the folder of its sockets.
 
     Returns:
@@ -78,7 +80,7 @@ def create(home: Path, http: str, grpc: str, metrics: str) -> tuple[Path, Server
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
         folder.chmod(0o755)
     (folder / "metrics").mkdir()
-    own = ServerFile(os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics)
+    own = ServerFile(os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin)
     write(folder / "server.json", msgspec.json.encode(own))
     return folder, own
 

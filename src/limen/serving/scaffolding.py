@@ -34,6 +34,7 @@ _SUFFIX: Final = {
     "xgboost-ubj": ".ubj",
     "lightgbm": ".txt",
     "skops": ".skops",
+    "jdm": ".json",
     "python": ".py",
 }
 
@@ -74,7 +75,7 @@ def create_package(name: str, source: Path, folder: Path, sample: Path | None) -
 def ensure_free(folder: Path) -> None:
     """Refuse a place for a new package where something is already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidPackage(f"{folder} is there already and not empty; choose another place for the package")
+        raise InvalidPackage(f"{folder} is there already and not empty; choose another place with --dir")
 
 
 @contextmanager
@@ -139,8 +140,8 @@ def _refused(source: Path, found: str) -> InvalidPackage:
         if exc.reason is Reason.UNSAFE_FORMAT:
             return exc
     return InvalidPackage(
-        f"{source.name} is {found}, which no backend loads; Limen takes ONNX, skops, XGBoost (JSON or UBJ), LightGBM (text) "
-        "and Python classes"
+        f"{source.name} is {found}, which no backend loads; Limen takes ONNX, skops, XGBoost (JSON or UBJ), LightGBM (text), "
+        "decisions (JDM) and Python classes"
     )
 
 

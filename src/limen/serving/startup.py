@@ -36,6 +36,8 @@ class Announcement(msgspec.Struct, frozen=True):
     metrics: str
     """host:port"""
     pid: int
+    admin: str = ""
+    """host:port of the management API; empty for a server of packages."""
 
 
 def check_exposure(host: str) -> None:

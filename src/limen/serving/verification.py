@@ -34,6 +34,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
     archive: Path
     """A `.limen` file of ours: nobody else writes to it."""
+    model: str = ""
+    """The model that it is said to be of; not compared when empty."""
     signature: Path | None = None
     digest: str = ""
     """The digest that the package is said to have; not compared when empty."""
@@ -100,6 +102,8 @@ class Verification:
         if submission.digest and submission.digest != package.digest:
             raise InvalidArgument.at("digest", "is not the digest of this package", Reason.DATA_SIZE)
         manifest = package.manifest
+        if submission.model not in {"", manifest.contract.name}:
+            raise InvalidArgument.at("model", "is not the model of this package", Reason.INVALID_NAME)
         if manifest.needs_trust and not self._trust.code:
             text = (
                 f"the package brings code of its own ({manifest.artifact_path}), which `trust.code` does not allow here"

@@ -1,0 +1,129 @@
+"""The management API, put together: in the control process of a server, or in the process of a command when no server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from limen.admin.app import management_api
+from limen.admin.services import Services
+from limen.app.process import allowed_hosts, python
+from limen.packaging.trust import Trust
+from limen.serving.catalogue import Catalogue
+from limen.serving.probe import Probe
+from limen.serving.publishing import Publisher
+from limen.serving.stores import Stores, open_registry, utc_now
+from limen.serving.verification import Verification
+from limen.settings import Settings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from limen.contracts.endpoint import EndpointStatus
+    from limen.serving.controlplane import ControlPlane
+    from limen.serving.reconciler import Reconciler
+
+GRACE_S = 5
+"""How long requests may take that are in hand when the server stops."""
+
+
+def management_here(settings: Settings) -> tuple[Any, Callable[[], None]]:
+    """Return the application over the registry of this home, for a command; no server runs.
+
+    Returns:
+        The ASGI application, and what closes the registry.
+
+    Raises:
+        LimenError: the registry cannot be opened.
+    """
+    stores = open_registry(settings.registry)
+
+    async def nothing() -> None:
+        return
+
+    services = Services(
+        stores=lambda: stores,
+        publisher=_publisher_of(settings, settings.registry.home),
+        staging=settings.registry.home / "staging",
+        max_archive_bytes=settings.publish.max_archive_mb << 20,
+        changed=lambda: None,
+        statuses=dict,
+        server=lambda: None,
+        is_ready=lambda: False,
+        problem=lambda: "no server runs",
+        reload=nothing,
+    )
+    return management_api(services), stores.close
+
+
+async def serve_management(
+    settings: Settings, home: Path, control: ControlPlane, reconciler: Reconciler, listener: socket.socket
+) -> None:
+    """Serve the management API of a server until cancelled."""
+
+    def statuses() -> Mapping[str, EndpointStatus]:
+        return reconciler.statuses(control.fleet.endpoints)
+
+    services = Services(
+        stores=reconciler.opened,
+        publisher=_publisher_of(settings, home),
+        staging=home / "staging",
+        max_archive_bytes=settings.publish.max_archive_mb << 20,
+        changed=reconciler.poke_soon,
+        statuses=statuses,
+        server=lambda: msgspec.to_builtins(control.status()),
+        is_ready=lambda: not reconciler.problem and all(s.is_ready for s in statuses().values()),
+        problem=lambda: reconciler.problem,
+        reload=lambda: reconciler.look_again(control),
+    )
+    server = _server(management_api(services, allowed_hosts(settings.admin.host)))
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await asyncio.wait([serving], timeout=GRACE_S + 1)
+
+
+def _publisher_of(settings: Settings, home: Path) -> Callable[[Stores], Publisher]:
+    def publisher(stores: Stores) -> Publisher:
+        verification = Verification(
+            Probe(python("probe"), settings.publish), Trust.of(settings.trust), settings.publish
+        )
+        return Publisher(
+            stores.registry,
+            stores.database,
+            stores.blobs,
+            verification,
+            Catalogue(stores).point,
+            staging=home / "staging",
+            clock=utc_now,
+        )
+
+    return publisher
+
+
+def _server(app: Any) -> uvicorn.Server:
+    """Return a server that leaves signals to the process it is in."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    return Server(config)

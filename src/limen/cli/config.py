@@ -1,0 +1,58 @@
+"""`limen config check` and `limen config show`: what the settings are, and where each comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file; LIMEN_CONFIG or limen.toml here when not given."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    commands.command("check", short_help="Find every mistake in the settings.")(check)
+    commands.command("show", short_help="Print the settings.")(show)
+    app.add_typer(
+        commands, name="config", short_help="Check and show the settings.", help="Check and show the settings."
+    )
+
+
+def check(config: Config = None) -> None:
+    """Find every mistake in the settings file and the environment, and in the keys they name."""
+    from limen.cli.words import counted
+    from limen.settings import load_settings
+
+    settings = load_settings(config)
+    given = sum(entry.origin != "default" for entry in settings.entries)
+    believed = 0
+    if settings.trust.keys or settings.trust.revoked:
+        from limen.packaging.trust import Trust
+
+        trust = Trust.of(settings.trust)
+        believed = len(trust.keys) + len(trust.authorities)
+    typer.echo(f"The settings are sound: {counted(given, 'setting')} given, {counted(believed, 'key')} trusted.")
+
+
+def show(
+    config: Config = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each setting comes from.")] = False,
+) -> None:
+    """Print every setting as TOML, passwords masked."""
+    import msgspec
+
+    from limen.settings import load_settings
+
+    section = ""
+    for entry in load_settings(config).entries:
+        table, _, name = entry.key.partition(".")
+        if table != section:
+            typer.echo(f"{chr(10) if section else ''}[{table}]")
+            section = table
+        line = f"{name} = {msgspec.json.encode(entry.value).decode()}"
+        typer.echo(f"{line:<40}  # {entry.origin}" if origin else line)

@@ -1,0 +1,182 @@
+"""`limen endpoint …`: where callers come in."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limen.cli.connection import AsJson, Home, Server, managing, pages, print_json, table, when
+
+if TYPE_CHECKING:
+    from limen.client import Management
+    from limen.contracts.endpoint import Endpoint
+    from limen.contracts.management import EndpointPreview
+
+Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The public name.")]
+READY_S = 330.0
+"""How long `apply` waits for a server to follow; as long as a model may take to load."""
+app = typer.Typer(help="Public names that callers use, and the versions behind them.", no_args_is_help=True)
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="endpoint")
+
+
+@app.command("apply")
+def apply(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="endpoint.yaml")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until the server serves it.")] = True,
+    home: Home = Path(".limen"),
+    server: Server = "",
+) -> None:
+    """Make a file the description of an endpoint that holds, after showing what would change."""
+    from limen.cli.words import CommandError
+    from limen.traffic.endpoints import parse_spec
+
+    if not file.is_file():
+        raise CommandError(f"there is no file {file}", "Write what the endpoint is: name, model and traffic.")
+    spec = parse_spec(file.read_bytes(), str(file))
+    with managing(home, server) as management:
+        preview = management.preview_endpoint(spec)
+        _print_preview(preview)
+        if not preview.changes:
+            return
+        if not yes and not _agreed():
+            raise typer.Exit(1)
+        applied = management.apply_endpoint(spec, expected=preview.revision)
+        if wait:
+            _wait(management, applied)
+
+
+@app.command("list")
+def list_endpoints(home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
+    """List the endpoints and whether they are ready."""
+    with managing(home, server) as management:
+        found = [endpoint for page in pages(management.endpoints) for endpoint in page.items]
+    if as_json:
+        print_json(found)
+        return
+    rows = [("ENDPOINT", "MODEL", "TRAFFIC", "ANSWERS", "STATE")]
+    for endpoint in found:
+        spec, status = endpoint.spec, endpoint.status
+        traffic = ", ".join(f"{reference} {weight} %" for reference, weight in spec.traffic.items())
+        answers = ", ".join(f"version {route.version}" for route in status.routes)
+        rows.append((spec.name, spec.model, traffic, answers or "–", _state(endpoint)))
+    typer.echo("\n".join(table(rows)) if found else "There is no endpoint yet; `limen endpoint apply FILE` makes one.")
+
+
+@app.command("show")
+def show(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
+    """Show an endpoint: what is wanted, what is so, and what became of it."""
+    from limen.traffic.endpoints import spec_text
+
+    with managing(home, server) as management:
+        endpoint = management.endpoint(name)
+        history = management.endpoint_history(name, limit=5).items
+    if as_json:
+        print_json(endpoint)
+        return
+    typer.echo(spec_text(endpoint.spec).rstrip())
+    typer.echo(f"\nrevision {endpoint.revision}, {_state(endpoint)}")
+    for route in endpoint.status.routes:
+        typer.echo(f"  {route.weight:>3} %  version {route.version}")
+    for version in endpoint.status.versions:
+        reason = f": {version.reason}" if version.reason else ""
+        typer.echo(f"  version {version.version}  {version.state}{reason}")
+    for change in history:
+        what = "removed" if change.spec is None else ", ".join(f"{r} {w} %" for r, w in change.spec.traffic.items())
+        typer.echo(f"  {when(change.changed_at)}  revision {change.revision}: {what}")
+
+
+@app.command("delete")
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    home: Home = Path(".limen"),
+    server: Server = "",
+) -> None:
+    """Take an endpoint away: its callers are told that there is none."""
+    with managing(home, server) as management:
+        endpoint = management.endpoint(name)
+        if not yes and not _agreed(f"Take {name} away from its callers?"):
+            raise typer.Exit(1)
+        management.remove_endpoint(name, expected=endpoint.revision)
+    typer.echo(f"{name} is gone")
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of endpoint.yaml, for editors."""
+    from limen.traffic.endpoints import endpoint_schema
+
+    print_json(endpoint_schema())
+
+
+def _print_preview(preview: EndpointPreview) -> None:
+    from limen.cli.words import paint
+
+    if not preview.changes:
+        typer.echo(f"{preview.name} is like that already (revision {preview.revision})")
+        return
+    typer.echo(f"{preview.name}: " + ("a new endpoint" if preview.is_new else f"changes revision {preview.revision}"))
+    for change in preview.changes:
+        if change.before is not None:
+            typer.echo(paint(f"  - {change.path}: {_plain(change.before)}", "31"))
+        if change.after is not None:
+            typer.echo(paint(f"  + {change.path}: {_plain(change.after)}", "32"))
+
+
+def _plain(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
+
+
+def _agreed(question: str = "Apply this?") -> bool:
+    import sys
+
+    from limen.cli.words import CommandError
+
+    if not sys.stdin.isatty():
+        raise CommandError("there is nobody to ask", "--yes does it without asking.")
+    return typer.confirm(question)
+
+
+def _wait(management: Management, applied: Endpoint) -> None:
+    """Wait until the server follows, or say why it cannot."""
+    from limen.cli.words import CommandError
+
+    name, until = applied.spec.name, time.monotonic() + READY_S
+    if management.status().server is None:
+        typer.echo(f"{name} has revision {applied.revision}; `limen serve` serves it")
+        return
+    while time.monotonic() < until:
+        endpoint = management.endpoint(name)
+        status = endpoint.status
+        if endpoint.revision != applied.revision:
+            raise CommandError(f"{name} was changed by somebody else meanwhile", "`limen endpoint show` says how.")
+        if status.observed_revision >= applied.revision and (status.is_ready or status.problem):
+            if status.problem and not applied.spec.is_paused:
+                kept = ", ".join(f"version {route.version}" for route in status.routes)
+                hint = f"It goes on with {kept}." if kept else "Nothing answers for it now."
+                raise CommandError(f"{name} cannot be what it should be: {status.problem}", hint)
+            typer.echo(f"{name} is {_state(endpoint)}, revision {endpoint.revision}")
+            return
+        time.sleep(0.1)
+    raise CommandError(f"{name} is not ready after {READY_S:.0f} s", "`limen endpoint show` says how far it is.")
+
+
+def _state(endpoint: Endpoint) -> str:
+    status = endpoint.status
+    if endpoint.spec.is_paused:
+        return "paused"
+    if not status.observed_revision:
+        return "not served"
+    if status.problem:
+        return f"not as wanted: {status.problem}"
+    return "ready" if status.is_ready else "on its way"

@@ -1,0 +1,118 @@
+"""`limen import`: a package from what another tool keeps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from limen.packaging.importers.mlflow_registry import TrackingServer
+    from limen.serving.importing import Imported
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("import", short_help="Make a package from MLflow, Triton, a pickle or a model file.")(import_)
+
+
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A model file, an MLflow model folder, a Triton model folder (or triton:REPOSITORY/MODEL), "
+            "mlflow:models:/NAME/VERSION or mlflow:models:/NAME@ALIAS.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model; the source's own when not given.")] = "",
+    directory: Annotated[
+        Path | None, typer.Option("--dir", "-o", metavar="DIR", help="Folder to make; the model's name when not given.")
+    ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Example rows with a header, instead of the source's own example."),
+    ] = None,
+    version: Annotated[
+        str, typer.Option(metavar="NUMBER", help="Version of a Triton model; the newest when not given.")
+    ] = "",
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="Load a pickle once, in a process without network and files, and convert it to a format without code.",
+        ),
+    ] = False,
+    to: Annotated[
+        str,
+        typer.Option(metavar="FORMAT", help="Format for a scikit-learn pickle: onnx or skops; the first that fits."),
+    ] = "",
+    tracking_uri: Annotated[
+        str, typer.Option(metavar="URL", envvar="MLFLOW_TRACKING_URI", help="Address of the MLflow server.")
+    ] = "",
+) -> None:
+    """Make a package folder from a model that another tool keeps.
+
+    Nothing is fetched but from the MLflow server that is configured. A pickle is never packaged: with --trust-pickle it is
+    converted, and kept only if it answers as the original does.
+    """
+    from limen.cli.words import CommandError
+    from limen.contracts.errors import InvalidPackage, Reason
+    from limen.serving.importing import TARGETS, ImportOptions, import_model
+
+    if to and to not in TARGETS:
+        raise CommandError(f"--to must be one of {', '.join(TARGETS)}")
+    options = ImportOptions(
+        name=name,
+        folder=directory,
+        version=version,
+        sample=sample,
+        trust_pickle=trust_pickle,
+        targets=(to,) if to else TARGETS,
+        server=_server(tracking_uri),
+    )
+    try:
+        made = import_model(source, options)
+    except InvalidPackage as exc:
+        # There is no package yet that `limen check` could say more about.
+        raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
+    _report(made)
+
+
+def _server(uri: str) -> TrackingServer | None:
+    """Return the tracking server with the credentials that MLflow's own client would use."""
+    from limen.packaging.importers.mlflow_registry import TrackingServer
+
+    if not uri:
+        return None
+    given = {key: os.environ.get(f"MLFLOW_TRACKING_{key.upper()}", "") for key in ("token", "username", "password")}
+    return TrackingServer(uri=uri, **given)
+
+
+def _report(made: Imported) -> None:
+    from limen.cli.words import counted
+
+    created = made.created
+    rows = [(created.artifact, f"{created.format}, loaded by the {created.backend} backend")]
+    rows.append(("model.yaml", f"{counted(created.inputs, 'input')}, {counted(created.outputs, 'output')}"))
+    parity = made.parity
+    if parity is not None:
+        rows.append(("examples.json", "the original's answers, which the package must repeat"))
+    rows.append(("origin.json", f"where it comes from: {made.origin['source']}"))
+    width = max(len(file) for file, _ in rows)
+    typer.echo(f"{created.folder}/  ({made.kind})")
+    for file, text in rows:
+        typer.echo(f"  {file:<{width}}  {text}")
+    if parity is not None:
+        typer.echo(f"\nConverted from a pickle: {made.origin['converted']['model']} to {created.format}.")
+        difference = f"largest difference {parity.largest_difference:.2g}"
+        typer.echo(f"Asked the same {parity.rows} rows, both give the same answers ({difference}).")
+    if made.notes:
+        typer.echo("\nNot carried over, or worth a look:")
+        for note in made.notes:
+            typer.echo(f"  - {note}")
+    trust = " --trust-code" if created.backend == "python" else ""
+    typer.echo(f"\nNext: complete the descriptions and limits in {created.folder / 'model.yaml'}, then")
+    typer.echo(f"  limen check {created.folder}{trust}\n  limen serve {created.folder}{trust}")

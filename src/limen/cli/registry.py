@@ -1,0 +1,260 @@
+"""`limen publish`, `limen model …` and `limen alias …`: what a registry holds, and what versions are called."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limen.cli.connection import AsJson, Config, Home, Server, managing, pages, print_json, table, when
+
+if TYPE_CHECKING:
+    from limen.client.management import PublishOptions
+    from limen.contracts.catalogue import Evidence, ModelVersion
+    from limen.contracts.management import Published
+
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model.")]
+Number = Annotated[int, typer.Argument(metavar="VERSION", help="Number of the version.", min=1)]
+model_app = typer.Typer(help="Models and versions of the registry.", no_args_is_help=True)
+alias_app = typer.Typer(help="Names of versions that move, such as champion.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("publish", short_help="Register a package as the next version of its model.")(publish)
+    app.add_typer(model_app, name="model")
+    app.add_typer(alias_app, name="alias")
+
+
+def publish(
+    package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")],
+    alias: Annotated[str, typer.Option(metavar="NAME", help="Alias that is to name the version.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the version; repeatable.")] = None,
+    number: Annotated[int, typer.Option(metavar="N", min=0, help="Number it must get; the next one if 0.")] = 0,
+    source: Annotated[str, typer.Option(help="The run or model that it comes from.")] = "",
+    data: Annotated[str, typer.Option(help="The data that it was trained on.")] = "",
+    code: Annotated[str, typer.Option(help="The code that trained it, such as a commit.")] = "",
+    home: Home = Path(".limen"),
+    server: Server = "",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a package as the next version of its model, after everything that can be known of it has been looked at.
+
+    The same content is the same version, however often it is published.
+    """
+    from limen.cli.words import CommandError, existing_package
+    from limen.contracts.catalogue import Lineage
+    from limen.packaging.archive import build, inspect
+
+    tags: dict[str, str] = {}
+    for given in tag or ():
+        key, equals, value = given.partition("=")
+        if not equals or not key:
+            raise CommandError(f"--tag {given} is not KEY=VALUE", "Write it as --tag team=risk.")
+        tags[key] = value
+    options: PublishOptions = {"alias": alias, "tags": tags, "lineage": Lineage(source=source, data=data, code=code)}
+    if number:
+        options["number"] = number
+    path = existing_package(package)
+    with tempfile.TemporaryDirectory(prefix="limen-publish-") as folder:
+        archive = build(path, Path(folder)).path if path.is_dir() else path
+        name = inspect(archive).manifest.contract.name
+        with managing(home, server, config) as management:
+            done = management.publish(name, archive, **options)
+    print_json(done) if as_json else _print_published(done, alias)
+
+
+@model_app.command("list")
+def list_models(home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
+    """List the models, with their newest version and aliases."""
+    with managing(home, server) as management:
+        models = [model for page in pages(management.models) for model in page.items]
+    if as_json:
+        print_json(models)
+        return
+    rows = [("MODEL", "NEWEST", "VERSIONS", "ALIASES", "TITLE")]
+    for model in models:
+        aliases = ", ".join(f"{alias} → {number}" for alias, number in sorted(model.aliases.items()))
+        rows.append((model.name, str(model.latest or "–"), str(model.versions), aliases, model.title))
+    typer.echo(
+        "\n".join(table(rows)) if models else "The registry has no model yet; `limen publish PACKAGE` gives it one."
+    )
+
+
+@model_app.command("show")
+def show_model(
+    name: Name,
+    version: Annotated[
+        str, typer.Argument(metavar="[VERSION]", help="Number or alias; all versions if left out.")
+    ] = "",
+    home: Home = Path(".limen"),
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's versions, or one version with its evidence."""
+    with managing(home, server) as management:
+        if version:
+            found = management.version(name, version)
+            evidence = management.evidence(name, found.number).items
+            print_json({"version": found, "evidence": evidence}) if as_json else _print_version(found, evidence)
+            return
+        versions = [
+            v
+            for page in pages(lambda **options: management.versions(name, include_retired=True, **options))
+            for v in page.items
+        ]
+    if as_json:
+        print_json(versions)
+        return
+    rows = [("VERSION", "MAJOR", "ALIASES", "PUBLISHED", "DIGEST", "")]
+    for v in versions:
+        state = f"retired: {v.retired_reason}" if v.is_retired else ""
+        rows.append((str(v.number), str(v.major), ", ".join(v.aliases), when(v.created_at), v.digest[:12], state))
+    typer.echo("\n".join(table(rows)))
+
+
+@model_app.command("retire")
+def retire(
+    name: Name,
+    version: Number,
+    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
+    home: Home = Path(".limen"),
+    server: Server = "",
+) -> None:
+    """Take a version out of use; it stays in the registry and can be restored."""
+    with managing(home, server) as management:
+        management.retire(name, version, reason)
+    typer.echo(f"version {version} of {name} is retired")
+
+
+@model_app.command("restore")
+def restore(name: Name, version: Number, home: Home = Path(".limen"), server: Server = "") -> None:
+    """Bring a retired version back."""
+    with managing(home, server) as management:
+        management.restore(name, version)
+    typer.echo(f"version {version} of {name} can be used again")
+
+
+@model_app.command("tag")
+def tag(
+    name: Name,
+    tags: Annotated[list[str], typer.Argument(metavar="KEY=VALUE", help="Tag to set; KEY= removes it.")],
+    version: Annotated[int, typer.Option(metavar="N", min=0, help="Of this version; of the model if 0.")] = 0,
+    home: Home = Path(".limen"),
+    server: Server = "",
+) -> None:
+    """Set or remove tags of a model or a version."""
+    from limen.cli.words import CommandError
+
+    changes: dict[str, str | None] = {}
+    for given in tags:
+        key, equals, value = given.partition("=")
+        if not equals or not key:
+            raise CommandError(f"{given} is not KEY=VALUE", "KEY= removes a tag.")
+        changes[key] = value or None
+    with managing(home, server) as management:
+        found = management.tag_version(name, version, changes) if version else management.tag_model(name, changes)
+    typer.echo(", ".join(f"{key}={value}" for key, value in sorted(found.tags.items())) or "no tags")
+
+
+@model_app.command("archive")
+def archive(
+    name: Name,
+    version: Number,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where it is written.")] = None,
+    home: Home = Path(".limen"),
+    server: Server = "",
+) -> None:
+    """Write the archive of a version to a file."""
+    with managing(home, server) as management:
+        path = management.archive(name, version, output or Path(f"{name}-{version}.limen"))
+    typer.echo(str(path))
+
+
+@alias_app.command("set")
+def set_alias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as champion.")],
+    version: Number,
+    home: Home = Path(".limen"),
+    server: Server = "",
+) -> None:
+    """Have an alias name a version; endpoints that follow the alias go to that version."""
+    with managing(home, server) as management:
+        before = {a.alias: a.version for a in management.aliases(name).items}.get(alias)
+        management.set_alias(name, alias, version)
+    moved = f", instead of version {before}" if before not in {None, version} else ""
+    typer.echo(f"{name}@{alias} is version {version}{moved}")
+
+
+@alias_app.command("list")
+def list_aliases(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
+    """List the aliases of a model."""
+    with managing(home, server) as management:
+        found = management.aliases(name).items
+    if as_json:
+        print_json(found)
+        return
+    rows = [("ALIAS", "VERSION", "SINCE"), *((a.alias, str(a.version), when(a.updated_at)) for a in found)]
+    typer.echo("\n".join(table(rows)) if found else f"{name} has no alias.")
+
+
+@alias_app.command("remove")
+def remove_alias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as champion.")],
+    home: Home = Path(".limen"),
+    server: Server = "",
+) -> None:
+    """Remove an alias that no endpoint follows."""
+    with managing(home, server) as management:
+        management.remove_alias(name, alias)
+    typer.echo(f"{name}@{alias} is gone")
+
+
+def _print_published(done: Published, alias: str) -> None:
+    version = done.version
+    named = f", {version.model}@{alias}" if alias else ""
+    known = "" if done.is_new else " already"
+    typer.echo(
+        f"{version.model} is version {version.number}{known}{named}  (major {version.major}, {version.digest[:12]})"
+    )
+    for evidence in done.evidence if done.is_new else ():
+        typer.echo(f"  {_evidence_line(evidence)}")
+
+
+def _print_version(version: ModelVersion, evidence: tuple[Evidence, ...]) -> None:
+    lineage = version.lineage
+    facts = {
+        "digest": version.digest,
+        "major": str(version.major),
+        "backend": version.backend,
+        "aliases": ", ".join(version.aliases),
+        "tags": ", ".join(f"{key}={value}" for key, value in sorted(version.tags.items())),
+        "source": lineage.source,
+        "data": lineage.data,
+        "code": lineage.code,
+        "compared with": f"version {lineage.parent}" if lineage.parent else "",
+        "signed by": version.signer,
+        "published": when(version.created_at),
+        "retired": (version.retired_reason or "yes") if version.is_retired else "",
+    }
+    typer.echo(f"{version.model} version {version.number}")
+    for key, value in facts.items():
+        if value:
+            typer.echo(f"  {key:<14}{value}")
+    for found in evidence:
+        typer.echo(f"  {_evidence_line(found)}")
+
+
+def _evidence_line(evidence: Evidence) -> str:
+    from limen.cli.words import paint
+    from limen.contracts.catalogue import Verdict
+
+    colours = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.INCONCLUSIVE: "33"}
+    text = evidence.body.get("text", "") if isinstance(evidence.body, dict) else ""
+    verdict = paint(f"{evidence.verdict.value:<13}", colours[evidence.verdict])
+    return f"{verdict} {evidence.kind.value:<14}{text}".rstrip()

@@ -1,0 +1,87 @@
+"""`limen sign` and `limen verify`: who answers for a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from limen.packaging.trust import Trust
+
+Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("sign", short_help="Sign a package.")(sign)
+    app.command("verify", short_help="Say who signed a package, and whether it is what was signed.")(verify)
+
+
+def sign(
+    package: Package,
+    key: Annotated[Path, typer.Option(metavar="FILE", help="Private key on P-256, P-384 or P-521, PEM.")],
+    certificates: Annotated[
+        list[Path] | None,
+        typer.Option("--cert", metavar="FILE", help="The key's certificate, then those between it and an authority."),
+    ] = None,
+    passphrase: Annotated[
+        str, typer.Option(metavar="REF", help="Where the key's passphrase is: env:NAME or file:/path.")
+    ] = "",
+) -> None:
+    """Sign a package: its name and the SHA-256 of every file in it.
+
+    The signature of a folder is `model.sig` in it, which `limen build` puts beside the archive; that of an archive is the file of
+    the same name with `.sig`.
+    """
+    from limen.cli.words import existing_package
+    from limen.packaging.archive import appearing
+    from limen.packaging.keys import private_key, public_half
+    from limen.packaging.paths import signature_path
+    from limen.packaging.signing import content_of
+    from limen.packaging.signing import sign as sign_content
+    from limen.settings import read_secret
+
+    content = content_of(existing_package(package))
+    opener = read_secret(passphrase, "--passphrase").encode() if passphrase else None
+    opened = private_key(key.read_bytes(), opener)
+    signature = sign_content(content, opened, [path.read_bytes() for path in certificates or ()])
+    target = signature_path(package)
+    with appearing(target) as out:
+        out.write(signature)
+    typer.echo(f"{target}\nsigner {public_half(opened)}")
+
+
+def verify(
+    package: Package,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="FILE", help="Public key of a signer, or certificate of an authority, PEM."),
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Believe those whom the settings trust.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings file; limen.toml here when not given.")
+    ] = None,
+) -> None:
+    """Say who signed a package; fails unless the signature is genuine, of a trusted key, and of exactly these files."""
+    from limen.cli.words import CommandError, counted, existing_package
+    from limen.packaging.archive import read_signature
+    from limen.packaging.signing import content_of
+
+    if not keys and not trust:
+        raise CommandError("a signature says nothing without knowing whom to believe", "Give --key FILE or --trust.")
+    content = content_of(existing_package(package))
+    judgement = _trust(keys or [], config, from_settings=trust).judge(content, read_signature(package))
+    typer.echo(f"{package}: {content.name}, {counted(len(content.files), 'file')}\nsigner {judgement.signer}")
+
+
+def _trust(keys: list[Path], config: Path | None, *, from_settings: bool) -> Trust:
+    from limen.packaging.config import TrustConfig
+    from limen.packaging.trust import Trust
+    from limen.settings import load_settings
+
+    said = load_settings(config).trust if from_settings else TrustConfig()
+    return Trust.of(
+        TrustConfig(signatures="required", keys=(*said.keys, *map(str, keys)), revoked=said.revoked, code=said.code)
+    )

@@ -1,0 +1,163 @@
+"""The rules between the models and the endpoints of a registry.
+
+The registry knows versions and the store of endpoints knows specs; neither sees the other. An alias that an endpoint follows moves only
+where the endpoint may go, what an endpoint needs is not taken away, and an endpoint consists only of what exists and breaks nobody.
+Changes take the connection of a transaction: there is one writer at a time, so what a rule has read is still so when it commits.
+Blocking: callers that are asynchronous use a thread. Called by the management API, and by publishing for the aliases it sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection
+
+from limen.contracts.catalogue import Alias, ModelVersion
+from limen.contracts.compatibility import compare
+from limen.contracts.endpoint import EndpointSpec
+from limen.contracts.errors import LimenError, NotAllowedNow, NotFound
+from limen.contracts.management import EndpointPreview, SettingChange, VersionDiff
+from limen.serving.resolution import Resolved, ensure_compatible, resolve
+from limen.serving.stores import Stores
+from limen.traffic.endpoint_store import StoredEndpoint
+from limen.traffic.endpoints import difference
+
+
+class Catalogue:
+    """Changes models and endpoints. Safe to share between threads."""
+
+    def __init__(self, stores: Stores) -> None:
+        """Work on an open registry."""
+        self.stores = stores
+        self._registry = stores.registry
+        self._endpoints = stores.endpoints
+
+    # -- models ------------------------------------------------------------------------------------------------------------
+
+    def diff(self, model: str, before: str, after: str) -> VersionDiff:
+        """Return what callers of one version would notice of another; numbers or aliases.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        old, new = self._registry.resolve(model, before), self._registry.resolve(model, after)
+        found = compare(old.contract, new.contract)
+        return VersionDiff(
+            model=model,
+            before=old.number,
+            after=new.number,
+            old_major=old.major,
+            new_major=new.major,
+            verdict=found.verdict,
+            findings=found.findings,
+        )
+
+    def set_alias(
+        self, connection: Connection, model: str, alias: str, version: int, *, expected: int | None, by: str
+    ) -> Alias:
+        """Have an alias name a version, and with it the endpoints that follow the alias.
+
+        Raises:
+            NotFound: there is no such version.
+            NotAllowedNow: RETIRED.
+            Incompatible: an endpoint that follows the alias may not serve the version.
+            Stale: the alias has changed since.
+        """
+        return self.point(connection, self._registry.version(model, version), alias, expected=expected, by=by)
+
+    def point(
+        self, connection: Connection, version: ModelVersion, alias: str, *, expected: int | None, by: str
+    ) -> Alias:
+        """Do as `set_alias` does with a version that the same transaction may just have made."""
+        for stored in self._followers(version.model, alias):
+            before = self._resolved(stored.spec)
+            after = resolve(self._registry, stored.spec, {alias: version})
+            if before is not None:
+                ensure_compatible(before, after)
+        return self._registry.set_alias(connection, version.model, alias, version.number, expected=expected, by=by)
+
+    def remove_alias(self, connection: Connection, model: str, alias: str, *, expected: int | None) -> None:
+        """Remove an alias.
+
+        Raises:
+            NotFound: there is none.
+            NotAllowedNow: IN_USE; an endpoint follows it.
+            Stale: it has changed since.
+        """
+        followers = [stored.spec.name for stored in self._followers(model, alias)]
+        if followers:
+            raise NotAllowedNow(f"the alias is followed by the endpoint {followers[0]}")
+        self._registry.remove_alias(connection, model, alias, expected=expected)
+
+    def retire(
+        self, connection: Connection, model: str, number: int, reason: str, *, expected: int | None, by: str
+    ) -> ModelVersion:
+        """Take a version out of use.
+
+        Raises:
+            NotFound: there is no such version.
+            NotAllowedNow: IN_USE; an alias or an endpoint names it.
+            Stale: it has changed since.
+        """
+        users = [stored.spec.name for stored in self._followers(model, str(number))]
+        if users:
+            raise NotAllowedNow(f"the version is named by the endpoint {users[0]}")
+        return self._registry.retire(connection, model, number, reason, expected=expected, by=by)
+
+    # -- endpoints ---------------------------------------------------------------------------------------------------------
+
+    def preview(self, spec: EndpointSpec) -> EndpointPreview:
+        """Return what applying a spec would change, after all checks that applying it makes.
+
+        Raises:
+            LimenError: as `apply`.
+        """
+        seen = self._find(spec.name)
+        self._check(spec, seen)
+        changes = difference(seen.spec if seen is not None else None, spec)
+        return EndpointPreview(
+            name=spec.name,
+            is_new=seen is None,
+            revision=seen.revision if seen is not None else 0,
+            changes=tuple(SettingChange(path=c.path, before=c.before, after=c.after) for c in changes),
+        )
+
+    def apply(self, connection: Connection, spec: EndpointSpec, *, expected: int | None, by: str) -> StoredEndpoint:
+        """Make a spec the one that holds.
+
+        Raises:
+            NotFound: a version or an alias in it does not exist.
+            NotAllowedNow: RETIRED; a version in it was taken out of use.
+            Incompatible: a version in it has another major, or would break callers of what answers now.
+            Stale: the endpoint has changed since.
+        """
+        self._check(spec, self._find(spec.name))
+        return self._endpoints.apply(connection, spec, expected=expected, by=by)
+
+    def _check(self, spec: EndpointSpec, seen: StoredEndpoint | None) -> None:
+        """Hold a spec against the registry and against what the endpoint is now. There is one writer: what is read stays so."""
+        after = resolve(self._registry, spec)
+        if seen is None or (seen.spec.model, seen.spec.major) != (spec.model, spec.major):
+            return
+        before = self._resolved(seen.spec)
+        if before is not None:
+            ensure_compatible(before, after)
+
+    def _find(self, name: str) -> StoredEndpoint | None:
+        try:
+            return self._endpoints.get(name)
+        except NotFound:
+            return None
+
+    def _followers(self, model: str, reference: str) -> Iterator[StoredEndpoint]:
+        for stored in self._endpoints.list():
+            spec = stored.spec
+            if spec.model == model and (reference in spec.traffic or reference in spec.ready):
+                yield stored
+
+    def _resolved(self, spec: EndpointSpec) -> Resolved | None:
+        """Return what an endpoint serves; None when it cannot be had, so that nothing is left to be compatible with."""
+        try:
+            return resolve(self._registry, spec)
+        except LimenError:
+            return None

@@ -1,0 +1,219 @@
+"""`limen import`: a package from what another tool keeps, checked against the original.
+
+A source is read (`packaging.importers`), a pickle is converted in a process that may do next to nothing (`runtime.conversion`), the
+package is written as `limen init` writes it, loaded, and asked what the original was asked. A converted model whose answers differ
+is not kept. The package records where it came from (`origin.json`) and what the original answered (`examples.json`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from limen.contracts.errors import InvalidPackage, LimenError, Reason
+from limen.contracts.names import parse_model_name
+from limen.contracts.tensors import Array
+from limen.packaging.decoder import read_manifest
+from limen.packaging.importers import read_source
+from limen.packaging.importers.draft import WHOLE, Draft, model_name
+from limen.packaging.importers.mlflow_registry import TrackingServer, fetch
+from limen.packaging.scaffold import Hints
+from limen.runtime.conversion import Candidate, Converted, convert
+from limen.serving.parity import Parity, as_table, compare, example_rows
+from limen.serving.scaffolding import Created, ensure_free, fill_package, read_sample, staged
+from limen.serving.signatures import amended
+
+EXAMPLES_NAME: Final = "examples.json"
+ORIGIN_NAME: Final = "origin.json"
+MAX_EXAMPLES: Final = 5
+TARGETS: Final = ("onnx", "skops")
+_SUFFIX: Final = {"onnx": ".onnx", "skops": ".skops", "xgboost-ubj": ".ubj", "lightgbm": ".txt"}
+
+
+class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the person who imports decides."""
+
+    name: str = ""
+    """The model's name; the source's own when not given."""
+    folder: Path | None = None
+    """The folder to make; the model's name when not given."""
+    version: str = ""
+    """Which version of a Triton model."""
+    sample: Path | None = None
+    """A CSV of example rows, instead of the source's own example."""
+    trust_pickle: bool = False
+    """Whether a pickle may be loaded, in its own process, to be converted."""
+    targets: tuple[str, ...] = TARGETS
+    """Formats a scikit-learn pickle is converted to, the preferred one first."""
+    server: TrackingServer | None = None
+    """The MLflow tracking server."""
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made."""
+
+    created: Created
+    name: str
+    kind: str
+    """What the source is, for people."""
+    origin: Mapping[str, Any]
+    """What `origin.json` says."""
+    parity: Parity | None
+    """How the answers compare with the original's; None when the original's file is used as it is."""
+    notes: tuple[str, ...]
+    """What was not carried over."""
+
+
+def import_model(source: str, options: ImportOptions) -> Imported:
+    """Make a package folder of a source, whole or not at all.
+
+    Args:
+        source: a path, `mlflow:models:/NAME/VERSION`, `mlflow:models:/NAME@ALIAS` or `triton:REPOSITORY/MODEL`.
+        options: name, place, and what may be trusted.
+
+    Raises:
+        InvalidPackage: why it cannot be imported; UNSAFE_FORMAT for a pickle without trust.
+        InvalidArgument: the name is not one.
+        NotFound, Unavailable: the MLflow server has no such model, or does not answer.
+    """
+    with _fetched(source, options) as draft:
+        name = parse_model_name(options.name or draft.name, "name")
+        folder = options.folder or Path(name)
+        ensure_free(folder)
+        if options.sample is not None:
+            given = msgspec.structs.replace(draft, sample=read_sample(options.sample))
+        else:
+            given = draft
+        return _convert(given, name, folder, options) if given.is_pickle else _take(given, name, folder)
+
+
+@contextmanager
+def _fetched(source: str, options: ImportOptions) -> Iterator[Draft]:
+    """Yield what a source holds; files that had to be fetched are gone afterwards."""
+    scheme, colon, rest = source.partition(":")
+    if not colon or scheme not in ("mlflow", "triton"):
+        yield _with_source(read_source(Path(source), options.version), source)
+    elif scheme == "triton":
+        yield _with_source(read_source(Path(rest), options.version), source)
+    else:
+        if options.server is None:
+            text = "an MLflow registry needs the address of its server: set MLFLOW_TRACKING_URI or give --tracking-uri"
+            raise InvalidPackage(text)
+        with tempfile.TemporaryDirectory(prefix="limen-import-") as place:
+            folder = Path(place) / "model"
+            folder.mkdir()
+            found = fetch(rest, options.server, folder)
+            draft = _with_source(read_source(folder), found.reference)
+            yield msgspec.structs.replace(draft, name=model_name(found.name))
+
+
+def _with_source(draft: Draft, source: str) -> Draft:
+    return msgspec.structs.replace(draft, origin={"source": source, **draft.origin})
+
+
+def _take(draft: Draft, name: str, folder: Path) -> Imported:
+    """Make a package around the source's own file."""
+    with staged(folder) as inside:
+        created = _fill(draft, name, draft.artifact, inside, draft.sample, is_class=draft.classifier)
+        origin = {**draft.origin, "format": created.format, "versions": dict(draft.versions)}
+        _write(inside, ORIGIN_NAME, origin)
+    created = msgspec.structs.replace(created, folder=folder)
+    return Imported(created=created, name=name, kind=draft.kind, origin=origin, parity=None, notes=draft.notes)
+
+
+def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions) -> Imported:
+    """Make a package of the first format whose answers are the original's."""
+    if not options.trust_pickle:
+        raise InvalidPackage(
+            f"{draft.artifact.name} is a pickle, which runs code when it is loaded; Limen never serves one. If you trust where it "
+            "comes from, --trust-pickle loads it once, in a process without network and files, and converts it",
+            reason=Reason.UNSAFE_FORMAT,
+        )
+    sample = draft.sample or {c.name: np.empty(0, _DTYPES.get(c.type, c.type)) for c in draft.columns}
+    try:
+        found = convert(draft.artifact.read_bytes(), options.targets, sample)
+    except InvalidPackage as exc:
+        raise InvalidPackage(exc.message + _written_with(draft)) from exc
+    refused = dict(found.refused)
+    for candidate in found.candidates:
+        try:
+            return _keep(draft, name, folder, found, candidate)
+        except LimenError as exc:
+            refused[candidate.format] = exc.message
+    why = "; ".join(f"{target}: {text}" for target, text in refused.items()) or "nothing was written"
+    raise InvalidPackage(f"the {found.library} cannot be converted. {why}" + _written_with(draft))
+
+
+_DTYPES: Final = {"string": "object", "bytes": "object"}
+
+
+def _written_with(draft: Draft) -> str:
+    libraries = ", ".join(f"{library} {version}" for library, version in draft.versions.items())
+    return f" (it was written with {libraries})" if libraries else ""
+
+
+def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Candidate) -> Imported:
+    """Make a package of one candidate, or raise `InvalidPackage` with what differs from the original."""
+    rows = {key: values.array() for key, values in found.rows.items()}
+    answers = {key: values.array() for key, values in found.answers.items()}
+    hints_labels = {"probabilities": found.classes} if found.classes else {}
+    draft = msgspec.structs.replace(draft, labels={**hints_labels, **draft.labels})
+    with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
+        artifact = Path(place) / f"model{_SUFFIX[candidate.format]}"
+        artifact.write_bytes(candidate.data)
+        created = _fill(draft, name, artifact, inside, rows, is_class=draft.classifier or found.classifier)
+        _write(inside, EXAMPLES_NAME, [])
+        table = as_table(read_manifest(inside), rows, answers)
+        parity = compare(inside, table)
+        if parity.problems:
+            text = f"answers {len(parity.problems)} of {parity.rows} rows otherwise than the original ({parity.problems[0]})"
+            raise InvalidPackage(text)
+        origin = {
+            **draft.origin,
+            "format": created.format,
+            "versions": dict(draft.versions),
+            "converted": {"from": "pickle", "model": found.library, "isolation": list(found.isolation)},
+            "parity": {
+                "rows": parity.rows,
+                "sample_rows": found.sample_rows,
+                "largest_difference": parity.largest_difference,
+            },
+        }
+        _write(inside, EXAMPLES_NAME, example_rows(table, min(MAX_EXAMPLES, found.sample_rows or MAX_EXAMPLES)))
+        _write(inside, ORIGIN_NAME, origin)
+        read_manifest(inside)
+    return Imported(
+        created=msgspec.structs.replace(created, folder=folder),
+        name=name,
+        kind=draft.kind,
+        origin=origin,
+        parity=parity,
+        notes=(*draft.notes, *found.notes),
+    )
+
+
+def _fill(
+    draft: Draft, name: str, artifact: Path, folder: Path, rows: Mapping[str, Array], *, is_class: bool
+) -> Created:
+    columns = {key: array for key, array in rows.items() if key != WHOLE}
+    hints = Hints(
+        origin=(f"Imported from {draft.origin['source']}; {ORIGIN_NAME} says more.",),
+        optional=frozenset(c.name for c in draft.columns if not c.is_required),
+        labels=draft.labels,
+        classes={"label": "prediction"} if is_class else {},
+        max_rows=draft.max_rows,
+        max_wait_ms=draft.max_wait_ms,
+        is_small=True,
+        examples_file=EXAMPLES_NAME if draft.is_pickle else "",
+    )
+    return fill_package(name, artifact, folder, columns, hints=hints, amend=amended(draft, tuple(columns)))
+
+
+def _write(folder: Path, name: str, value: Any) -> None:
+    (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1))

@@ -1,0 +1,57 @@
+"""Packages of registered versions on this machine: unpacked once, under their digest, and checked before each use.
+
+Called by `serving.reconciler`. A copy that is whole needs neither the blob store nor the database.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from limen.contracts.errors import InvalidPackage, LimenError, Unavailable
+from limen.packaging.archive import Package, hash_folder, open_package
+from limen.packaging.decoder import read_manifest
+from limen.packaging.index import digest_of
+from limen.storage.blobs import BlobStore
+
+
+class PackageCache:
+    """The folder of unpacked packages."""
+
+    def __init__(self, home: Path, blobs: BlobStore | None) -> None:
+        """Keep packages in `home`; without a blob store only those that are there already can be had."""
+        self._home = home
+        self._blobs = blobs
+
+    def open(self, digest: str, archive: str, origin: str) -> Package:
+        """Return a package whose every file is what its digest says.
+
+        Args:
+            digest: names its content.
+            archive: key of the blob with its archive.
+            origin: where it comes from, for people.
+
+        Raises:
+            InvalidPackage: what is stored is damaged, or is another package.
+            Unavailable: it is not here, and the blob store cannot be reached.
+        """
+        root = self._home / "packages" / digest
+        if _is_whole(root, digest):
+            return Package(root, read_manifest(root), digest, Path(origin))
+        if self._blobs is None:
+            raise Unavailable("the package is not on this machine, and the blob store cannot be reached")
+        self._home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._home) as folder:
+            fetched = Path(folder) / "package.limen"
+            self._blobs.fetch(archive, fetched)
+            package = open_package(fetched, self._home)
+        if package.digest != digest:
+            raise InvalidPackage("what is stored for this version is another package")
+        return Package(package.root, package.manifest, digest, Path(origin))
+
+
+def _is_whole(root: Path, digest: str) -> bool:
+    try:
+        return root.is_dir() and digest_of(hash_folder(root)) == digest
+    except (OSError, LimenError):
+        return False

@@ -1,0 +1,127 @@
+"""Whether a converted model answers as the original did: asked as it will be served, through its own backend and contract.
+
+Called by `serving.importing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from limen.contracts.checks import ContractCheck
+from limen.contracts.comparison import differences
+from limen.contracts.contract import Field, Json
+from limen.contracts.errors import InvalidPackage
+from limen.contracts.records import as_rows
+from limen.contracts.tensors import Array, Kind
+from limen.packaging.importers.draft import WHOLE
+from limen.packaging.manifest import Manifest
+from limen.runtime.execution import load, run
+
+CLASS: str = "label"
+"""The original's answer that an output with `argmax` or `threshold` stands for."""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Rows of input and the original's answers, by the fields of a contract."""
+
+    manifest: Manifest
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    rows: int
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """How answers compare."""
+
+    rows: int
+    largest_difference: float
+    """Between two numbers."""
+    problems: tuple[str, ...]
+    """One line for each difference beyond the contract's tolerance."""
+
+
+def as_table(manifest: Manifest, rows: Mapping[str, Array], answers: Mapping[str, Array]) -> Table:
+    """Return rows and answers of an original by the fields of the package's contract.
+
+    Args:
+        manifest: the package's.
+        rows: columns by name in the order of the artifact's, or one array under `WHOLE`.
+        answers: by the name of the artifact's tensor.
+
+    Raises:
+        InvalidPackage: the contract takes other fields, or none of the answers is among its outputs.
+    """
+    inputs = _inputs(manifest, rows)
+    fields = {f.name: f for f in manifest.contract.inputs}
+    if inputs.keys() != fields.keys():
+        raise InvalidPackage("the converted model takes other inputs than the original")
+    count = len(next(iter(inputs.values())))
+    outputs = {}
+    for field in manifest.contract.outputs:
+        source = manifest.bind.outputs.get(field.name)
+        tensor = field.name if source is None else source.tensor
+        is_class = source is not None and (source.argmax or source.threshold is not None)
+        if (answer := answers.get(CLASS if is_class else tensor)) is not None:
+            outputs[field.name] = answer.reshape(count) if field.is_scalar and answer.size == count else answer
+    if not outputs:
+        raise InvalidPackage("the converted model gives other outputs than the original")
+    return Table(manifest, {name: _typed(fields[name], array) for name, array in inputs.items()}, outputs, count)
+
+
+def _inputs(manifest: Manifest, rows: Mapping[str, Array]) -> dict[str, Array]:
+    whole = rows.get(WHOLE)
+    columns = list(rows.values()) if whole is None else []
+    bound = manifest.bind.inputs
+    fields = manifest.contract.inputs
+    for names in (names for names in bound.values() if not isinstance(names, str)):
+        values = list(whole.T) if whole is not None else columns
+        return dict(zip(names, values, strict=False)) if len(names) == len(values) else {}
+    if len(fields) == 1 and (whole is not None or not fields[0].is_scalar):
+        return {fields[0].name: whole if whole is not None else np.column_stack(columns)}
+    return {str(bound.get(name, name)): array for name, array in rows.items()}
+
+
+def _typed(field: Field, array: Array) -> Array:
+    return array if field.element.kind in (Kind.TEXT, Kind.BINARY) else array.astype(field.element.dtype)
+
+
+def compare(root: Path, table: Table) -> Parity:
+    """Load a package folder, ask it all rows of a table and compare its answers with the original's.
+
+    Raises:
+        InvalidPackage: it cannot be loaded. Other `LimenError`s: it cannot answer.
+    """
+    contract = table.manifest.contract
+    check = ContractCheck(contract)
+    model, binding = load(root, table.manifest)
+    try:
+        inputs = dict(table.inputs)
+        check.check_inputs(inputs)
+        answers = run(model, binding, inputs, {}, table.rows, contract.batching.max_rows)
+        found = check.check_outputs(answers, table.rows)
+    finally:
+        model.close()
+    problems = []
+    for i, (want, got) in enumerate(zip(as_rows(table.outputs), as_rows(found), strict=True)):
+        problems += differences(want, got, contract.tolerance, f"row {i + 1}")[:1]
+    return Parity(table.rows, max(_distance(table.outputs[n], found[n]) for n in table.outputs), tuple(problems))
+
+
+def _distance(want: Array, got: Array) -> float:
+    if object in (want.dtype, got.dtype) or want.shape != got.shape or not want.size:
+        return 0.0
+    return float(np.nanmax(np.abs(want.astype(np.float64) - got.astype(np.float64))))
+
+
+def example_rows(table: Table, count: int) -> list[dict[str, Json]]:
+    """Return the first rows with the original's answers as golden examples."""
+    inputs = as_rows({name: array[:count] for name, array in table.inputs.items()})
+    outputs = as_rows({name: array[:count] for name, array in table.outputs.items()})
+    return [
+        {"name": f"answered by the original, row {i + 1}", "inputs": given, "outputs": answer}
+        for i, (given, answer) in enumerate(zip(inputs, outputs, strict=True))
+    ]

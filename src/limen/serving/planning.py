@@ -1,0 +1,105 @@
+"""What a server worked out from a registry, in a form that can be kept: the plan of every endpoint.
+
+Made from the stores, or read from the file that the last look left in the home folder. Called by `serving.reconciler`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from limen.contracts.catalogue import ModelVersion
+from limen.contracts.endpoint import EndpointSpec
+from limen.contracts.errors import LimenError
+from limen.serving import run_folder
+from limen.serving.fleet_records import Aim
+from limen.serving.resolution import resolve
+from limen.serving.stores import Stores
+
+FILE_NAME = "endpoints.json"
+
+
+class PlannedVersion(msgspec.Struct, frozen=True):
+    """One version that an endpoint needs."""
+
+    digest: str
+    archive: str
+    """Key of the blob with its archive."""
+    needs_trust: bool
+    signer: str
+    inputs: dict[str, int]
+    """Protobuf numbers by field."""
+    outputs: dict[str, int]
+
+
+class PlannedEndpoint(msgspec.Struct, frozen=True):
+    """One endpoint, worked out."""
+
+    spec: EndpointSpec
+    revision: int
+    aim: Aim
+    versions: dict[str, PlannedVersion]
+    problem: str = ""
+    """Why the spec cannot be followed; then there is nothing else to go by."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Every endpoint at one revision of the registry."""
+
+    revision: int
+    endpoints: tuple[PlannedEndpoint, ...] = ()
+
+
+def plan_of(stores: Stores) -> Plan:
+    """Return what the registry wants now.
+
+    Raises:
+        Unavailable: STORAGE; it cannot be reached.
+    """
+    # Read first: what changes meanwhile is looked at again.
+    revision = stores.registry.revision()
+    found = []
+    for stored in stores.endpoints.list():
+        spec = stored.spec
+        try:
+            found.append(_planned(stores, spec, stored.revision))
+        except LimenError as exc:
+            if exc.retryable:
+                raise
+            found.append(PlannedEndpoint(spec, stored.revision, Aim(), {}, exc.message))
+    return Plan(revision, tuple(found))
+
+
+def keep(home: Path, plan: Plan) -> None:
+    """Write the plan for a start without the registry."""
+    run_folder.write(home / FILE_NAME, msgspec.json.encode(plan))
+
+
+def kept(home: Path) -> Plan | None:
+    """Return the last plan that was kept; None when there is none that can be read."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode((home / FILE_NAME).read_bytes(), type=Plan)
+    return None
+
+
+def _planned(stores: Stores, spec: EndpointSpec, revision: int) -> PlannedEndpoint:
+    resolved = resolve(stores.registry, spec)
+    if spec.is_paused:
+        return PlannedEndpoint(spec, revision, Aim(), {})
+    versions = {str(number): _version(stores, version) for number, version in sorted(resolved.versions.items())}
+    aliases = {alias: str(number) for alias, number in sorted(resolved.aliases.items())}
+    return PlannedEndpoint(spec, revision, Aim(resolved.routes, aliases, tuple(versions)), versions)
+
+
+def _version(stores: Stores, version: ModelVersion) -> PlannedVersion:
+    contract = version.contract
+    return PlannedVersion(
+        version.digest,
+        stores.registry.archive_of(version.model, version.number).archive,
+        version.needs_trust,
+        version.signer,
+        {f.name: f.number for f in contract.inputs if f.number is not None},
+        {f.name: f.number for f in contract.outputs if f.number is not None},
+    )

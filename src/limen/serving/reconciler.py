@@ -1,0 +1,276 @@
+"""Serving the endpoints of a registry: the source of `limen serve` without packages.
+
+Looks at the registry's revision, and when it has grown works out what every endpoint should consist of, brings the packages to this
+machine and gives the fleet its aims. What it worked out last is kept in the home folder: when the registry cannot be reached, a server
+starts from that and says so. Called by `serving.controlplane`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from limen.contracts.endpoint import EndpointPhase, EndpointSpec, EndpointStatus
+from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailable
+from limen.contracts.snapshot import ServedEndpoint, ServedVersion
+from limen.runtime.placement.trust import ensure_trusted
+from limen.serving import opening, planning
+from limen.serving.controlplane import ControlPlane
+from limen.serving.fleet_records import Aim, Endpoint, Opened, Phase
+from limen.serving.messages import Failure, ProcessPhase, Refused, Reloaded
+from limen.serving.package_cache import PackageCache
+from limen.serving.planning import Plan, PlannedEndpoint, PlannedVersion
+from limen.serving.stores import Stores
+
+LOG = logging.getLogger("limen.control")
+POLL_S = 1.0
+"""How often the registry's revision is looked at; what changes through this server is seen at once."""
+REOPEN_S = 2.0
+"""How often a registry that cannot be reached is tried again."""
+
+
+class Reconciler:
+    """Keeps a control plane's endpoints at what a registry says."""
+
+    is_required = False
+    """Whether a server without any one of its endpoints is not started."""
+
+    def __init__(
+        self,
+        open_stores: Callable[[], Stores],
+        home: Path,
+        *,
+        is_inline: bool,
+        trust_code: bool,
+        is_trusted: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """Prepare to follow; `start` opens the registry.
+
+        Args:
+            open_stores: opens the registry; called again after it could not be reached.
+            home: where packages are unpacked, and the last plan is kept.
+            is_inline: whether models live in the gateways when an endpoint says nothing.
+            trust_code: whether packages may run code they bring.
+            is_trusted: whether a version signed with the key of this fingerprint may be served; empty for none.
+        """
+        self.problem = ""
+        """Why it cannot."""
+        self._open_stores = open_stores
+        self._stores: Stores | None = None
+        self._opening = threading.Lock()
+        self._home = home
+        self._is_inline = is_inline
+        self._trust_code = trust_code
+        self._is_trusted = is_trusted
+        self._plan: Plan | None = None
+        self._problems: dict[str, str] = {}
+        self._again: set[str] = set()
+        """Endpoints whose packages could not be had just now."""
+        self._poked = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    async def start(self, control: ControlPlane) -> None:
+        """Want what the registry says, or what it said last when it cannot be reached.
+
+        Raises:
+            LimenError: it cannot be reached, and nothing is known of it.
+        """
+        try:
+            await self._look(control)
+        except Unavailable as exc:
+            self.problem = exc.message
+            last = await asyncio.to_thread(planning.kept, self._home)
+            if last is None:
+                raise
+            LOG.warning("the registry cannot be reached; serving what it said last: %s", exc.message)
+            await self._follow_plan(control, last)
+
+    def resume(self, served: ServedEndpoint, version: ServedVersion) -> Opened:
+        """Return a version that an earlier control process has verified."""
+        return opening.reopen(served.name, version)
+
+    async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
+        """Look at the registry again and again, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S if not self.problem else REOPEN_S):
+                    await self._poked.wait()
+            self._poked.clear()
+            try:
+                await self._look(control)
+            except LimenError as exc:
+                if not self.problem:
+                    LOG.warning("the registry cannot be reached: %s", exc.message)
+                self.problem = exc.message
+            except Exception:
+                # Whatever is wrong with it, the endpoints that are served go on.
+                LOG.exception("the registry cannot be followed")
+                self.problem = "the registry cannot be followed; the log says why"
+
+    def poke_soon(self) -> None:
+        """Look soon: something was changed through this process. Called from the event loop."""
+        self._poked.set()
+
+    async def look_again(self, control: ControlPlane) -> None:
+        """Look now, and try again whatever could not be had.
+
+        Raises:
+            LimenError: the registry cannot be reached.
+        """
+        self._again |= set(self._problems) | {e.name for e in control.fleet.endpoints.values() if e.problem}
+        await self._look(control)
+
+    def opened(self) -> Stores:
+        """Return the open registry. Blocking, and safe in any thread.
+
+        Raises:
+            Unavailable: it cannot be reached.
+        """
+        with self._opening:
+            if self._stores is None:
+                self._stores = self._open_stores()
+            return self._stores
+
+    async def reload(self, control: ControlPlane, name: str, package: str) -> Reloaded | Refused:
+        """Try again whatever of an endpoint could not be had; a package is published and not loaded."""
+        if package:
+            return Refused(Failure("this server serves a registry", hint="`limen publish PACKAGE` gives it a version."))
+        begun = control.now()
+        planned = next((e for e in self._plan.endpoints if e.spec.name == name), None) if self._plan else None
+        if planned is None or not planned.aim.routes:
+            return Refused(Failure(f"{name} has nothing to load"))
+        await self._aim(control, planned)
+        endpoint = control.fleet.endpoints[name]
+        number = str(planned.aim.routes[0].version)
+        if number in endpoint.versions:
+            await control.until_in_use(name, endpoint.versions[number])
+        version = endpoint.versions.get(number)
+        reason = self._problems.get(name, "") or (version.reason if version is not None else endpoint.problem)
+        return Reloaded(name, number, "", round(control.now() - begun, 3), reason)
+
+    # -- the registry ------------------------------------------------------------------------------------------------------
+
+    async def _look(self, control: ControlPlane) -> None:
+        """Follow the registry if it has changed."""
+        async with self._turn:
+            plan = await asyncio.to_thread(self._read)
+            if plan is not None:
+                await self._follow_plan(control, plan)
+                await asyncio.to_thread(planning.keep, self._home, plan)
+            for planned in self._plan.endpoints if self._again and self._plan is not None else ():
+                if planned.spec.name in self._again:
+                    await self._aim(control, planned)
+
+    def _read(self) -> Plan | None:
+        """Return what the registry wants; None when that has not changed."""
+        stores = self.opened()
+        is_same = self._plan is not None and stores.registry.revision() == self._plan.revision
+        plan = None if is_same and not self.problem else planning.plan_of(stores)
+        self.problem = ""
+        return plan
+
+    async def _follow_plan(self, control: ControlPlane, plan: Plan) -> None:
+        """Give the fleet the aims of a plan; what has not changed is left alone."""
+        known = {e.spec.name: e for e in self._plan.endpoints} if self._plan else {}
+        for planned in plan.endpoints:
+            if known.get(planned.spec.name) != planned:
+                await self._aim(control, planned)
+        for name in set(control.fleet.endpoints) - {e.spec.name for e in plan.endpoints}:
+            control.fleet.remove(name, control.now())
+            self._problems.pop(name, None)
+            self._again.discard(name)
+        self._plan = plan
+        control.wake_up()
+
+    async def _aim(self, control: ControlPlane, planned: PlannedEndpoint) -> None:
+        """Bring the packages of an endpoint here and want it to consist of them; when that fails it stays as it is."""
+        name = planned.spec.name
+        endpoint = control.fleet.endpoints.get(name)
+        try:
+            if planned.problem:
+                raise InvalidPackage(planned.problem)
+            opened = {
+                number: await self._opened(endpoint, planned, number, version)
+                for number, version in planned.versions.items()
+            }
+        except LimenError as exc:
+            if self._problems.get(name) != exc.message:
+                LOG.warning("the endpoint %s cannot be what it should be: %s", name, exc.message)
+            self._problems[name] = exc.message
+            if exc.retryable:
+                self._again.add(name)
+            if endpoint is None:
+                # Callers are told that it is not ready, and not that there is none.
+                control.fleet.aim(name, Aim(), {}, control.now())
+            return
+        self._problems.pop(name, None)
+        self._again.discard(name)
+        spec = planned.spec
+        control.fleet.aim(name, planned.aim, opened, control.now(), serving=spec.serving, slo=spec.slo)
+        control.wake_up()
+
+    async def _opened(
+        self, endpoint: Endpoint | None, planned: PlannedEndpoint, number: str, version: PlannedVersion
+    ) -> Opened:
+        spec = planned.spec
+        if not self._is_trusted(version.signer):
+            text = f"version {number} is not signed by anyone whom this server trusts"
+            raise InvalidPackage(text, reason=Reason.SIGNATURE)
+        is_inline = spec.placement == "inline" if spec.placement else self._is_inline
+        known = endpoint.versions.get(number) if endpoint is not None else None
+        if known is not None and known.phase is not Phase.FAILED and known.opened.digest == version.digest:
+            # Verified in this process's life, and nobody writes to it.
+            opened = known.opened
+        else:
+            opened = await asyncio.to_thread(self._fetched, spec, number, version)
+        serving = spec.serving or opened.serving
+        return msgspec.structs.replace(
+            opened, is_inline=is_inline, serving=serving, inputs=version.inputs, outputs=version.outputs
+        )
+
+    def _fetched(self, spec: EndpointSpec, number: str, version: PlannedVersion) -> Opened:
+        cache = PackageCache(self._home, self._stores.blobs if self._stores is not None else None)
+        origin = f"{spec.model}/{number}"
+        try:
+            package = cache.open(version.digest, version.archive, origin)
+            ensure_trusted(package.manifest, trust_code=self._trust_code)
+        except LimenError as exc:
+            kind = Unavailable if exc.retryable else InvalidPackage
+            raise kind(f"version {number}: {exc.message}", reason=exc.reason) from exc
+        return opening.opened_as(spec.name, package, origin, is_inline=False)
+
+    # -- status ------------------------------------------------------------------------------------------------------------
+
+    def statuses(self, fleet_endpoints: Mapping[str, Endpoint]) -> dict[str, EndpointStatus]:
+        """Return what is so of every endpoint that the registry had at the last look."""
+        plan = self._plan.endpoints if self._plan is not None else ()
+        return {p.spec.name: self._status(p, fleet_endpoints.get(p.spec.name)) for p in plan}
+
+    def _status(self, planned: PlannedEndpoint, endpoint: Endpoint | None) -> EndpointStatus:
+        problem = self._problems.get(planned.spec.name, "")
+        if endpoint is None:
+            return EndpointStatus(observed_revision=planned.revision, problem=problem, is_stale=bool(self.problem))
+        now = endpoint.offer or endpoint.good or Aim()
+        is_ready = not problem and not endpoint.problem and endpoint.is_settled and endpoint.good == planned.aim
+        return EndpointStatus(
+            observed_revision=planned.revision,
+            is_ready=is_ready and bool(planned.aim.versions),
+            routes=now.routes,
+            versions=tuple(
+                EndpointPhase(
+                    version=int(v.number),
+                    state=v.phase.value,
+                    reason=v.reason or v.block,
+                    replicas=sum(r.phase is ProcessPhase.RUNNING for r in v.replicas.values()),
+                )
+                for v in endpoint.versions.values()
+            ),
+            problem=problem or endpoint.problem or ("it is paused" if planned.spec.is_paused else ""),
+            is_stale=bool(self.problem),
+        )

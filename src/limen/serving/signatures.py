@@ -1,0 +1,77 @@
+"""What a source knows of a model's tensors put together with what the artifact itself says. Called by `serving.importing`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from limen.contracts.errors import InvalidPackage
+from limen.contracts.tensors import TensorSpec
+from limen.packaging.importers.draft import Draft
+from limen.runtime.predictor import Signature
+
+
+def amended(draft: Draft, columns: Sequence[str]) -> Callable[[str, Signature], Signature]:
+    """Return what completes an artifact's tensors with the source's names, types and shapes.
+
+    Args:
+        draft: what the source says.
+        columns: names of the sample's columns, in the order of the artifact's.
+    """
+
+    def amend(backend: str, found: Signature) -> Signature:
+        if draft.inputs:
+            found = Signature(_narrowed(draft.inputs, found.inputs, "input"), found.outputs)
+        if draft.outputs:
+            found = Signature(found.inputs, _narrowed(draft.outputs, found.outputs, "output"))
+        names = tuple(column.name for column in draft.columns) or tuple(columns)
+        inputs = _with_columns(found.inputs, names)
+        if backend == "sklearn":
+            types = {column.name: column.type for column in draft.columns}
+            inputs = tuple(msgspec.structs.replace(t, type=types.get(t.name, t.type)) for t in inputs)
+        return Signature(inputs, found.outputs)
+
+    return amend
+
+
+def _with_columns(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+    """Name the columns of the only tensor; the artifact's own names stay.
+
+    Raises:
+        InvalidPackage: the source declares another number of inputs than the artifact takes.
+    """
+    if not names or len(inputs) != 1 or len(inputs[0].shape) != 2 or inputs[0].columns:
+        return inputs
+    width = inputs[0].shape[1]
+    if width not in (-1, len(names)):
+        raise InvalidPackage(f"the source declares {len(names)} inputs and the model takes {width} columns")
+    return (msgspec.structs.replace(inputs[0], shape=(-1, len(names)), columns=names),)
+
+
+def _narrowed(declared: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...], side: str) -> tuple[TensorSpec, ...]:
+    """Return the tensors a source declares, with the artifact's sizes where the source leaves them open.
+
+    Raises:
+        InvalidPackage: the artifact has no such tensor, or it has another type or shape.
+    """
+    own = {tensor.name: tensor for tensor in found}
+    made = []
+    for tensor in declared:
+        there = own.get(tensor.name)
+        if there is None:
+            raise InvalidPackage(f"the configuration names the {side} {tensor.name}; the model has {', '.join(own)}")
+        if there.type != tensor.type:
+            raise InvalidPackage(
+                f"the {side} {tensor.name} is {tensor.type} in the configuration and {there.type} in the model"
+            )
+        if there.shape and not _agree(tensor.shape, there.shape):
+            text = f"the {side} {tensor.name} has the shape {list(tensor.shape)} in the configuration"
+            raise InvalidPackage(f"{text} and {list(there.shape)} in the model, the batch included")
+        sizes = zip(tensor.shape, there.shape or tensor.shape, strict=True)
+        made.append(msgspec.structs.replace(there, shape=tuple(b if a == -1 else a for a, b in sizes)))
+    return tuple(made)
+
+
+def _agree(declared: tuple[int, ...], found: tuple[int, ...]) -> bool:
+    return len(declared) == len(found) and all(-1 in (a, b) or a == b for a, b in zip(declared, found, strict=True))
