@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from limen.serving.fleet import Launch
     from limen.serving.fleet_records import Opened
     from limen.serving.reconciler import Reconciler
+    from limen.serving.stores import Stores
     from limen.settings import Settings
 
 LAST_S = 5.0
@@ -123,8 +124,17 @@ def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
     from limen.serving.stores import open_registry
 
     trust = Trust.of(managed.trust)
+
+    def opened() -> Stores:
+        stores = open_registry(managed.registry)
+        if not managed.registry.database_url:
+            # Nobody else works on this home's registry: what was being worked on is not any more.
+            with stores.database.transaction() as connection:
+                stores.idempotency.forget_unfinished(connection)
+        return stores
+
     return Reconciler(
-        lambda: open_registry(managed.registry),
+        opened,
         Path(start.settings.home),
         is_inline=start.settings.placement == "inline",
         trust_code=start.settings.trust_code or managed.trust.code,

@@ -1,0 +1,384 @@
+"""A registry and its server as their users have them: publish, name, apply, call, go back, and refuse what would break callers."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import httpx
+import pytest
+
+from limen.client import Management
+from limen.contracts.endpoint import EndpointSpec
+from limen.contracts.errors import Incompatible, InvalidPackage, NotAllowedNow, NotFound, Stale, Unavailable
+from limen.contracts.management import Published
+from limen.gateway.grpc._generated import open_inference_pb2 as pb
+from limen.packaging.archive import build, inspect
+from tests.services.packages import write_score
+from tests.services.process import WAIT_S, Server, limen, refused, serving
+
+T = TypeVar("T")
+ROW = {"amount": 3, "age": 2}
+
+
+class World:
+    """A server of a registry, a client of its management API, and packages to publish."""
+
+    def __init__(self, server: Server, management: Management, folder: Path) -> None:
+        self.server = server
+        self.management = management
+        self._folder = folder
+        self._count = len(list(folder.glob("dist-*")))
+
+    def archive(self, *edits: tuple[str, str]) -> Path:
+        """Build a package of its own whose manifest has been edited."""
+        self._count += 1
+        package = write_score(self._folder / f"score-{self._count}")
+        manifest = package / "model.yaml"
+        text = manifest.read_text().replace("title: Score", f"title: Score {self._count}")
+        for old, new in edits:
+            assert old in text
+            text = text.replace(old, new)
+        manifest.write_text(text)
+        return build(package, self._folder / f"dist-{self._count}").path
+
+    def publish(self, *edits: tuple[str, str], **options) -> Published:
+        return self.management.publish("score", self.archive(*edits), **options)
+
+    def apply(self, name: str = "score", **spec) -> None:
+        """Apply a spec and wait until callers get it."""
+        wanted = EndpointSpec(name=name, model="score", **spec)
+        revision = self.management.apply_endpoint(wanted).revision
+        self.until_ready(name, revision)
+
+    def until_ready(self, name: str, revision: int) -> None:
+        until = time.monotonic() + WAIT_S
+        while True:
+            status = self.management.endpoint(name).status
+            if status.observed_revision >= revision and status.is_ready:
+                return
+            assert time.monotonic() < until, status
+            time.sleep(0.02)
+
+    def until_answering(self, version: int, called: str = "score") -> None:
+        until = time.monotonic() + WAIT_S
+        while self.answering(called) != str(version):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    def answering(self, called: str = "score", path: str = "") -> str:
+        """Return which version answers a call, and see that its answer is right."""
+        url = f"{self.server.http.base_url}/v1/models/{called}{path}:predict"
+        answer = httpx.post(url, json={"instances": [ROW]}, timeout=WAIT_S)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"] == [{"score": 2.0}]
+        return answer.json()["model_version"]
+
+
+@contextmanager
+def world_at(folder: Path, *arguments: object) -> Iterator[World]:
+    options = ("--home", folder / "home", "--admin-port", "0", *arguments)
+    with serving(*options, announcement=folder / "ready.json") as server:
+        with Management(f"http://{server.announced['admin']}") as management:
+            yield World(server, management, folder)
+        if server.process.poll() is None:
+            status, err = server.stop()
+            assert status == 0, err
+
+
+@pytest.fixture
+def world(tmp_path) -> Iterator[World]:
+    with world_at(tmp_path) as found:
+        yield found
+
+
+def test_versions_are_published_named_and_served_and_old_and_new_can_be_called(world):
+    first = world.publish(alias="champion")
+    assert (first.version.number, first.is_new, first.version.aliases) == (1, True, ("champion",))
+    world.apply(traffic={"champion": 100})
+    assert world.answering() == "1"
+
+    second = world.publish(alias="challenger")
+    assert (second.version.number, second.version.lineage.parent) == (2, 1)
+    world.apply(traffic={"champion": 100}, ready=("challenger",))
+    assert world.answering() == "1"
+    assert world.answering(path="/versions/2") == "2"
+    assert world.answering(path="/labels/challenger") == "2"
+    assert world.answering("score@challenger") == "2"
+
+    world.management.set_alias("score", "champion", 2)
+    world.until_answering(2)
+    assert world.answering("score@champion") == "2"
+    world.management.set_alias("score", "champion", 1)
+    world.until_answering(1)
+
+
+def test_every_protocol_names_the_version_by_number_alias_or_share(world):
+    world.publish(alias="champion")
+    world.publish(alias="challenger")
+    world.apply(traffic={"champion": 50, "challenger": 50})
+    oip = {"inputs": [
+        {"name": "amount", "shape": [1], "datatype": "FP32", "data": [3]},
+        {"name": "age", "shape": [1], "datatype": "INT32", "data": [2]},
+    ]}  # fmt: skip
+    base = world.server.http.base_url
+    for called, version in (("score@challenger", "2"), ("score/versions/1", "1")):
+        answer = httpx.post(f"{base}/v2/models/{called}/infer", json=oip, timeout=WAIT_S).json()
+        assert (answer["model_version"], answer["outputs"][0]["data"]) == (version, [2.0])
+    seen = {
+        httpx.post(f"{base}/v2/models/score/infer", json=oip | {"id": f"u{i}"}).json()["model_version"]
+        for i in range(40)
+    }
+    assert seen == {"1", "2"}
+    repeated = {
+        httpx.post(f"{base}/v2/models/score/infer", json=oip | {"id": "same"}).json()["model_version"] for _ in range(9)
+    }
+    assert len(repeated) == 1
+
+    def infer(name: str, version: str = "") -> str:
+        tensor = pb.ModelInferRequest.InferInputTensor
+        contents = pb.InferTensorContents
+        inputs = [
+            tensor(name="amount", datatype="FP32", shape=[1], contents=contents(fp32_contents=[3])),
+            tensor(name="age", datatype="INT32", shape=[1], contents=contents(int_contents=[2])),
+        ]
+        request = pb.ModelInferRequest(model_name=name, model_version=version, inputs=inputs)
+        with grpc.insecure_channel(world.server.grpc) as channel:
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            answer = pb.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=WAIT_S))
+        return answer.model_version
+
+    assert (infer("score", "2"), infer("score@champion")) == ("2", "1")
+
+
+def test_a_version_that_would_break_callers_is_refused_with_reasons_and_gets_an_endpoint_of_its_own(world):
+    world.publish(alias="champion")
+    world.apply(traffic={"champion": 100})
+    narrower = ("minimum: 0, maximum: 1000", "minimum: 1, maximum: 1000")
+    with pytest.raises(Incompatible) as caught:
+        world.publish(narrower)
+    assert [v.path for v in caught.value.violations] == ["inputs.amount.minimum"]
+    assert world.management.model("score").versions == 1
+
+    second = world.publish(narrower, ("backend: onnx", "major: 2\nbackend: onnx"))
+    assert (second.version.number, second.version.major) == (2, 2)
+    with pytest.raises(Incompatible) as caught:
+        world.apply(traffic={"2": 100})
+    assert [v.path for v in caught.value.violations] == ["traffic.2"]
+    with pytest.raises(Incompatible):
+        world.management.set_alias("score", "champion", 2)
+    world.apply("score.v2", major=2, traffic={"2": 100})
+    assert (world.answering("score"), world.answering("score.v2")) == ("1", "2")
+
+
+def test_what_an_endpoint_needs_is_not_taken_away(world):
+    world.publish(alias="champion")
+    world.publish()
+    world.apply(traffic={"champion": 100}, ready=("2",))
+    with pytest.raises(NotAllowedNow, match="followed by the endpoint score"):
+        world.management.remove_alias("score", "champion")
+    with pytest.raises(NotAllowedNow, match="named by the endpoint score"):
+        world.management.retire("score", 2)
+    with pytest.raises(NotAllowedNow):
+        world.management.retire("score", 1)
+    world.apply(traffic={"champion": 100})
+    world.management.retire("score", 2, "not good enough")
+    with pytest.raises(NotAllowedNow, match="retired"):
+        world.apply(traffic={"2": 100})
+    with pytest.raises(NotFound):
+        world.apply(traffic={"nobody": 100})
+    world.management.restore("score", 2)
+    world.apply(traffic={"2": 100})
+    assert world.answering() == "2"
+
+
+def test_b79_two_operators_do_not_overwrite_each_other(world):
+    world.publish(alias="champion")
+    spec = EndpointSpec(name="score", model="score", traffic={"champion": 100})
+    applied = world.management.apply_endpoint(spec, expected=0)
+    with pytest.raises(Stale):
+        world.management.apply_endpoint(spec, expected=0)
+    paused = EndpointSpec(name="score", model="score", traffic={"champion": 100}, is_paused=True)
+    world.management.apply_endpoint(paused, expected=applied.revision)
+    with pytest.raises(Stale):
+        world.management.remove_endpoint("score", expected=applied.revision)
+    world.management.remove_endpoint("score", expected=applied.revision + 1)
+
+
+def test_a_paused_endpoint_is_not_ready_rather_than_unknown_and_comes_back(world):
+    world.publish(alias="champion")
+    world.apply(traffic={"champion": 100})
+    spec = EndpointSpec(name="score", model="score", traffic={"champion": 100}, is_paused=True)
+    world.management.apply_endpoint(spec)
+    url = f"{world.server.http.base_url}/v1/models/score:predict"
+
+    def status() -> int:
+        return httpx.post(url, json={"instances": [ROW]}, timeout=WAIT_S).status_code
+
+    until = time.monotonic() + WAIT_S
+    while (found := status()) != 503:
+        assert found == 200
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    world.apply(traffic={"champion": 100})
+    assert status() == 200
+    world.management.remove_endpoint("score")
+    until = time.monotonic() + WAIT_S
+    while status() != 404:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_b98_a_version_is_for_ever(world):
+    archive = world.archive()
+    first = world.management.publish("score", archive)
+    again = world.management.publish("score", archive, tags={"x": "y"})
+    assert (again.is_new, again.version.number) == (False, first.version.number)
+    with pytest.raises(Exception, match="1"):
+        world.publish(number=1)
+
+
+def test_b102_a_package_whose_model_answers_otherwise_is_rejected_and_never_listed(world):
+    package = write_score(world._folder / "wrong", golden=3.0)
+    archive = build(package, world._folder / "wrong-dist").path
+    with pytest.raises(InvalidPackage) as caught:
+        world.management.publish("score", archive)
+    assert caught.value.reason == "REJECTED"
+    with pytest.raises(NotFound):
+        world.management.model("score")
+
+
+def test_f17_a_server_starts_from_what_it_knew_when_the_registry_cannot_be_reached(tmp_path):
+    with world_at(tmp_path) as world:
+        world.publish(alias="champion")
+        world.apply(traffic={"champion": 100})
+    home = tmp_path / "home"
+    (home / "limen.db").rename(home / "elsewhere.db")
+    (home / "limen.db").mkdir()
+    with world_at(tmp_path) as world:
+        assert world.answering() == "1"
+        with pytest.raises(Exception, match="registry"):
+            world.management.models()
+        (home / "limen.db").rmdir()
+        for leftover in home.glob("limen.db-*"):
+            leftover.unlink()
+        (home / "elsewhere.db").rename(home / "limen.db")
+        world.publish(alias="challenger")
+        world.apply(traffic={"challenger": 100})
+        assert world.answering() == "2"
+
+
+def test_the_commands_work_with_and_without_a_server(tmp_path):
+    home = tmp_path / "home"
+    package = write_score(tmp_path / "score")
+    done = limen("publish", package, "--alias", "champion", "--tag", "team=risk", "--home", home)
+    assert done.returncode == 0, done.stderr
+    assert "score is version 1, score@champion" in done.stdout
+    assert "champion → 1" in limen("model", "list", "--home", home).stdout
+    endpoint = tmp_path / "endpoint.yaml"
+    endpoint.write_text("name: score\ntraffic: champion\n")
+    assert "nobody to ask" in refused("endpoint", "apply", endpoint, "--home", home)
+    done = limen("endpoint", "apply", endpoint, "--yes", "--home", home)
+    assert "`limen serve` serves it" in done.stdout, done.stderr
+    assert "not served" in limen("endpoint", "list", "--home", home).stdout
+    with serving("--home", home, "--admin-port", "0", announcement=tmp_path / "ready.json") as server:
+        assert server.predict("score", **ROW) == {"score": 2.0}
+        assert "ready" in limen("endpoint", "list", "--home", home).stdout
+        done = limen("endpoint", "apply", endpoint, "--yes", "--home", home)
+        assert "like that already" in done.stdout
+        assert "version 1" in limen("endpoint", "show", "score", "--home", home).stdout
+        text = refused("alias", "set", "score", "champion", "7", "--home", home)
+        assert "no such version" in text
+        assert limen("endpoint", "delete", "score", "--yes", "--home", home).returncode == 0
+
+
+def killed_at_random(world: World, rounds: int, seed: int) -> None:
+    """Kill control at random points of publishing, naming and applying, and compare what was acknowledged with what is there."""
+    chance = random.Random(seed)
+    world.publish(alias="champion")
+    world.apply(traffic={"champion": 100})
+    published: dict[int, str] = {1: world.management.version("score", 1).digest}
+    champion, applied = 1, 1
+    archives = [world.archive() for _ in range(rounds)]
+    failures: list[str] = []
+    is_over = threading.Event()
+
+    def call() -> None:
+        url = f"{world.server.http.base_url}/v1/models/score:predict"
+        with httpx.Client(timeout=WAIT_S) as client:
+            while not is_over.wait(0.01):
+                answer = client.post(url, json={"instances": [ROW]})
+                if answer.status_code != 200 or answer.json()["predictions"] != [{"score": 2.0}]:
+                    failures.append(f"{answer.status_code} {answer.text}")
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        for turn in range(rounds):
+            killer = threading.Timer(chance.uniform(0, 0.6), kill_control, (world.server,))
+            killer.start()
+            publish = partial(world.management.publish, "score", archives[turn], idempotency_key=f"publish-{turn}")
+            version = acknowledged(publish).version
+            assert version.number not in published
+            published[version.number] = version.digest
+            point = partial(world.management.set_alias, "score", "champion", version.number)
+            champion = acknowledged(point).version
+            ready = (str(chance.choice(list(published))),)
+            spec = EndpointSpec(name="score", model="score", traffic={"champion": 100}, ready=ready)
+            applied = acknowledged(partial(world.management.apply_endpoint, spec)).revision
+            killer.join()
+            assert acknowledged(lambda: world.management.model("score").aliases) == {"champion": champion}
+    finally:
+        is_over.set()
+        caller.join()
+    assert failures == []
+    found = {v.number: v.digest for page in pages_of(world) for v in page}
+    assert found == published
+    world.until_ready("score", applied)
+    world.until_answering(champion)
+    statuses = world.management.endpoint("score").status
+    assert {route.version for route in statuses.routes} <= set(published)
+    for number, digest in published.items():
+        target = world.management.archive("score", number, world._folder / f"copy-{number}.limen")
+        assert inspect(target).digest == digest
+
+
+def acknowledged(work: Callable[[], T]) -> T:
+    """Ask until there is an answer, as somebody does whose connection has been cut."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return work()
+        except Unavailable:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def kill_control(server: Server) -> None:
+    for pid in server.children("control"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def pages_of(world: World):
+    page = world.management.versions("score", limit=20)
+    yield page.items
+    while page.next:
+        page = world.management.versions("score", limit=20, cursor=page.next)
+        yield page.items
+
+
+def test_f11_control_killed_at_random_points_loses_nothing_that_was_acknowledged(world):
+    killed_at_random(world, rounds=8, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_f11_control_killed_a_hundred_times_loses_nothing_that_was_acknowledged(world):
+    killed_at_random(world, rounds=100, seed=2)
