@@ -92,14 +92,14 @@ class Call:
             # Its traceback refers to this frame, and so to the call.
             result = plane.fall_back(handle, request, self._deadline, exc) or exc.with_traceback(None)
             self._give_back(Ended.DROPPED if is_late else Ended.IGNORED)
-        if isinstance(result, Call):
-            # Another version answers; cancelling this cancels that.
-            result.done = self.done
-            self._cancel = result.cancel
-            return
         # Whoever is told can cancel this: only the garbage collector would part them later.
         done, self.done = self.done, _nobody
-        done(result)
+        if isinstance(result, Call):
+            # Another version answers; cancelling this cancels that.
+            result.done = done
+            self._cancel = result.cancel
+        else:
+            done(result)
 
     def _give_back(self, ended: Ended) -> None:
         handle, self._handle = self._handle, None
