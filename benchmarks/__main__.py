@@ -2,8 +2,10 @@
 
 python -m benchmarks [load]    Limen against a bare handler on the same stack: real servers, wrk and h2load
 python -m benchmarks steady    latency at half of capacity, and streams
+python -m benchmarks swap      latency while another version is loaded and put in the place of the live one
 python -m benchmarks placement what the process placement costs: CPU, round trips, large tensors
 python -m benchmarks micro     single steps of a request in this process
+python -m benchmarks typed     the typed service of a model next to ModelInfer
 python -m benchmarks profile   instructions of the Python interpreter on a request, by function
 """
 
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
-from benchmarks import fraud, generators, loads, micro, placement, profile, report, servers, steady
+from benchmarks import fraud, generators, loads, micro, placement, profile, report, servers, steady, swap, typed
 from benchmarks.compare import Plan, Row, measure
 from benchmarks.processes import Conditions, Cores
 
@@ -133,8 +135,10 @@ _COMMANDS = {
     "load": _load,
     "micro": micro.main,
     "placement": placement.main,
+    "typed": typed.main,
     "profile": profile.main,
     "steady": steady.main,
+    "swap": swap.main,
 }
 
 

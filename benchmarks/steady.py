@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -24,6 +24,15 @@ from benchmarks import fraud, loads, servers
 from benchmarks.compare import Plan, measure
 from benchmarks.processes import Conditions
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
+
+
+class Answer(NamedTuple):
+    """One good answer."""
+
+    began_at: float
+    """When it was asked for, in seconds since the epoch."""
+    ms: float
+
 
 Read = Callable[[servers.Running], Awaitable[float]]
 """Reads one stream to its end and returns the seconds until its first part."""
@@ -71,24 +80,29 @@ def paced() -> None:
         with servers.running(servers.SERVERS[name], model, HOME, CONDITIONS) as server:
             row = measure(load, CONNECTIONS, [server], Plan(1, 2, CONDITIONS, is_traced=False))
             rate = row.servers[name].rps / 2
-            found = sorted(_paced(server.http, load, rate))
+            found = sorted(answer.ms for answer in answers_at(server.http, load, rate, PACED_S))
         shown = "  ".join(f"{found[min(len(found) - 1, int(len(found) * q))]:7.2f}" for q in (0.5, 0.95, 0.99))
         print(f"{name:20}  {rate:12,.0f}  {shown}", flush=True)
 
 
-def _paced(address: str, load: loads.Load, rate: float) -> list[float]:
-    """Return the milliseconds of requests that were sent at a rate over 64 connections."""
+def answers_at(
+    address: str, load: loads.Load, rate: float, seconds: int, connections: int = CONNECTIONS
+) -> list[Answer]:
+    """Ask at a rate over some connections and return the answers; one that is not good ends the program.
+
+    Whatever is due at one moment is sent on all connections together: the more there are, the larger the bursts.
+    """
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder) / "body", Path(folder) / "log"
         body.write_bytes(load.body)
-        command = ["h2load", "--h1", "-c", str(CONNECTIONS), "-t", "1", "-D", str(PACED_S)]
-        command += [f"--rps={max(1, round(rate / CONNECTIONS))}", "-d", str(body), f"--log-file={log}"]
+        command = ["h2load", "--h1", "-c", str(connections), "-t", "1", "-D", str(seconds)]
+        command += [f"--rps={max(1, round(rate / connections))}", "-d", str(body), f"--log-file={log}"]
         command += [f"-H{name}: {value}" for name, value in load.headers.items()]
         subprocess.run([*command, f"http://{address}{loads.PATH}"], stdout=subprocess.DEVNULL, check=True)
         lines = [line.split() for line in log.read_text().splitlines()]
     if any(status != "200" for _, status, _ in lines):
         raise SystemExit("some requests were not answered")
-    return [int(microseconds) / 1000 for _, _, microseconds in lines]
+    return [Answer(int(began) / 1e6, int(took) / 1000) for began, _, took in lines]
 
 
 def stream() -> None:

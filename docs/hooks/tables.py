@@ -16,6 +16,7 @@ import msgspec
 
 from limen.contracts.contract import Batching, Contract, Example, Field, Slo, Tolerance
 from limen.contracts.errors import ErrorCode
+from limen.contracts.serving import Queue, Replicas, Resources, Serving
 from limen.contracts.tensors import BY_NAME
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
@@ -23,7 +24,9 @@ from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.errors import STATUS as HTTP_STATUS
 from limen.packaging import rules
 from limen.packaging.decoder import MANIFEST
-from limen.packaging.manifest import Bind, Fallback, Manifest, OutputBinding, Queue, Replicas, Resources
+from limen.packaging.manifest import Bind, Fallback, Manifest, OutputBinding
+from limen.settings import SECTIONS as SETTINGS
+from limen.settings import variable_of
 
 MARK = re.compile(r"^\{\{ ([a-z-]+) \}\}$", re.MULTILINE)
 SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
@@ -33,6 +36,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
     "bind-output": (("bind", "outputs"), OutputBinding),
     "slo": (("slo",), Slo),
     "batching": (("batching",), Batching),
+    "serving": (("serving",), Serving),
     "replicas": (("serving", "replicas"), Replicas),
     "queue": (("serving", "queue"), Queue),
     "resources": (("serving", "resources"), Resources),
@@ -160,6 +164,22 @@ def settings_table(struct: type[Any]) -> str:
     return table(("setting", "default", "why"), rows)
 
 
+def section_table(section: str) -> str:
+    """Return the settings of one table of `limen.toml`, with what their docstrings say."""
+    kind = SETTINGS[section]
+    said = texts_of(kind)
+    rows = [
+        (f"`{f.name}`", f"`{variable_of(f'{section}.{f.name}')}`", toml_word(f.default), said.get(f.name, ""))
+        for f in msgspec.structs.fields(kind)
+    ]
+    return table(("setting", "variable", "default", "meaning"), rows)
+
+
+def toml_word(value: Any) -> str:
+    """Return a default as TOML in a code span."""
+    return f"`{msgspec.json.encode(msgspec.to_builtins(value, enc_hook=str)).decode()}`"
+
+
 def texts_of(kind: type[Any]) -> dict[str, str]:
     """Return the text under each field of a class or member of an enum, on one line."""
     [definition] = ast.parse(dedent(inspect.getsource(kind))).body
@@ -203,6 +223,7 @@ def table(head: tuple[str, ...], rows: Any) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     **{f"keys-{name}": (lambda name=name: manifest_table(name)) for name in SECTIONS},  # type: ignore[misc]
+    **{f"settings-{name}": (lambda name=name: section_table(name)) for name in SETTINGS},  # type: ignore[misc]
     "types": type_table,
     "http-limits": lambda: settings_table(HttpLimits),
     "grpc-config": lambda: settings_table(GrpcConfig),

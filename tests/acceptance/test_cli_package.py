@@ -123,12 +123,46 @@ def test_build_names_the_archive_by_its_content_and_inspect_shows_it(tmp_path):
         "    age                         int32         years",
         "  outputs",
         "    score                       float32",
+        "  batching",
+        "    max_rows                    1024",
+        "    max_request_rows            65536",
+        "    max_wait_ms                 0",
+        "  serving",
+        "    replicas.min                1",
+        "    replicas.max                1",
+        "    replicas.concurrency        8",
+        "    replicas.idle_s             300",
+        "    queue.max_requests          1024",
+        "    queue.max_wait_ms           1000",
+        "    resources.memory_mb         -",
+        "    resources.cpus              1",
+        "    hang_after_s                10",
         "  files",
         f"    model.onnx                  {(tmp_path / 'score/model.onnx').stat().st_size} B",
         f"    model.yaml                  {(tmp_path / 'score/model.yaml').stat().st_size} B",
     ]
     shown = json.loads(said("inspect", "--json", path, cwd=tmp_path))
     assert (shown["kind"], shown["digest"]) == ("archive", digest)
+    manifest = shown["manifest"]
+    assert (manifest["serving"]["hang_after_s"], manifest["serving"]["replicas"]["max"]) == (10, 1)
+    assert (manifest["contract"]["batching"]["max_rows"], manifest["fallback"]) == (1024, None)
+
+
+def test_inspect_shows_how_a_model_is_run_and_what_stands_in_for_it(tmp_path):
+    settings = "batching: {max_wait_ms: 2.5}\nserving: {replicas: {max: 3}, hang_after_s: 60}\n"
+    fallback = "fallback: {outputs: {score: 0.5}}\n"
+    manifest = write_score(tmp_path / "score") / "model.yaml"
+    manifest.write_text(manifest.read_text() + settings + fallback)
+    lines = said("inspect", "score", cwd=tmp_path).splitlines()
+    assert {
+        "    max_wait_ms                 2.5",
+        "    replicas.max                3",
+        "    hang_after_s                60",
+    } < set(lines)
+    assert lines[lines.index("  fallback") + 1] == "    outputs.score               0.5"
+    manifest = json.loads(said("inspect", "score", "--json", cwd=tmp_path))["manifest"]
+    assert manifest["fallback"] == {"outputs": {"score": 0.5}}
+    assert manifest["serving"]["replicas"] == {"min": 1, "max": 3, "concurrency": 8, "idle_s": 300}
 
 
 @pytest.mark.parametrize("command", ["check", "build", "inspect"])

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 PATIENCE_S = 30.0
+REFUSED_OR_LATE = (503, 504)
 
 
 class Answer(msgspec.Struct):
@@ -26,6 +27,8 @@ class Answer(msgspec.Struct):
     status: int
     """HTTP status; 0 when the connection broke."""
     body: Any = None
+    attempts: int = 1
+    """How often it was asked until this answer came."""
 
 
 class Report(msgspec.Struct):
@@ -116,6 +119,8 @@ async def load(
     seconds: float,
     headers: str = "",
     is_over: Callable[[], bool] = lambda: False,
+    retries: int = 0,
+    says_so: bool = True,
 ) -> Report:
     """Send `rate` requests a second for some time and return every answer.
 
@@ -127,15 +132,21 @@ async def load(
         seconds: for how long, at most.
         headers: further header lines, each ending in CR LF.
         is_over: ends the load early.
+        retries: how often a caller asks again, at once, when it is refused or late.
+        says_so: whether those requests have the header that tells a retry.
     """
     client = Client(address)
     answers: list[Answer] = []
     begun = time.perf_counter()
 
     async def ask(n: int, due: float) -> None:
-        status, body = await client.post(path, make(n), headers)
+        attempts, status = 0, REFUSED_OR_LATE[0]
+        while status in REFUSED_OR_LATE and attempts <= retries:
+            said = f"x-retry-attempt: {attempts}\r\n" if attempts and says_so else ""
+            status, body = await client.post(path, make(n), headers + said)
+            attempts += 1
         took = time.perf_counter() - begun - due
-        answers.append(Answer(due, took, status, json.loads(body) if body[:1] == b"{" else None))
+        answers.append(Answer(due, took, status, json.loads(body) if body[:1] == b"{" else None, attempts))
 
     async with asyncio.timeout(seconds + PATIENCE_S), asyncio.TaskGroup() as group:
         for n in range(int(rate * seconds)):

@@ -200,10 +200,11 @@ def _write_matmul(path: Path, weights: np.ndarray, *, softmax: bool) -> None:
     save(model, str(path))
 
 
-def write_trouble(folder: Path, factor: float = 1.0, *, serving: str = "", more: str = "") -> Path:
+def write_trouble(folder: Path, factor: float = 1.0, *, serving: str = "", more: str = "", slow_s: float = 0.0) -> Path:
     """Write a Python model that answers `factor * x`, unless `x` asks for trouble.
 
     -1 ends its process, -2 never ends, -3 takes a gigabyte, -4 keeps a mebibyte for ever; `work_ms` is how long an answer takes.
+    For `slow_s` seconds each it burns a core while it is loaded and in its first run.
     """
     manifest = f"""\
     inputs:
@@ -221,10 +222,22 @@ def write_trouble(folder: Path, factor: float = 1.0, *, serving: str = "", more:
     import numpy as np
 
     KEPT = []
+    FIRST = []
+
+
+    def burn():
+        end = time.monotonic() + {slow_s}
+        while time.monotonic() < end:
+            pass
+
+
+    burn()
 
 
     class Model:
         def predict(self, inputs):
+            if not FIRST:
+                FIRST.append(burn())
             x = inputs["x"]
             if (x == -1).any():
                 os._exit(3)

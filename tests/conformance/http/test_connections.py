@@ -186,6 +186,17 @@ def test_a_caller_who_leaves_is_not_waited_for(gateway: Gateway):
     assert [line["status"] for line in gateway.log() if line.get("code") == "CANCELLED"][-1:] == [499]
 
 
+@pytest.mark.parametrize("behind", [31, 32, 200])
+def test_a_caller_who_leaves_with_many_requests_in_line_is_not_waited_for(gateway: Gateway, behind: int):
+    """Beyond `max_pipelined` nothing is read, so the end is not read either."""
+    OPEN.clear()
+    with gateway.wire() as wire:
+        wire.send(GATED + GOOD * behind)
+        assert WAITING.acquire(timeout=10)
+    gateway.wait_until(lambda: not any(c.is_busy for c in gateway.server.connections))
+    OPEN.set()
+
+
 def test_half_a_request_and_the_end_is_no_request(gateway: Gateway):
     for cut in (5, len(HEAD) - 2, len(HEAD), len(GOOD) - 1):
         with gateway.wire() as wire:

@@ -13,13 +13,14 @@ from limen.runtime.placement.process.start import RECYCLE_AT, resident_share
 from tests.conformance.placements.asking import ask, ask_all, send
 from tests.conformance.placements.faults import DIE, FAIL, HANG, HOG, MEMORY_MB, closed_gate, faults, row, until
 
+QUICK = "serving: {hang_after_s: 0.4}\n"
 LIMITED = f"serving: {{resources: {{memory_mb: {MEMORY_MB}}}}}\n"
 
 
 @pytest.fixture
 async def pool(tmp_path):
     """Two replicas that are quickly found to hang and quickly replaced."""
-    found = await OwnReplicas(trust_code=True, replicas=2, hang_floor_s=0.4).start(faults(tmp_path), "1")
+    found = await OwnReplicas(trust_code=True, replicas=2).start(faults(tmp_path, QUICK), "1")
     yield found
     await found.close()
 
@@ -160,6 +161,16 @@ async def test_f04_a_stopped_replica_is_killed_and_its_work_done_elsewhere(pool)
         assert outcome.outputs["pid"][0] != stopped
     assert pool.hangs == 1
     assert pool.quarantined == set()
+
+
+async def test_f04_a_run_that_takes_as_long_as_the_warm_up_did_is_left_alone(pool, tmp_path):
+    pool.allow(2.0)
+    with closed_gate(tmp_path) as gate:
+        answer = send(pool, [row(1, gate=gate.path)])
+        await gate.entered()
+        await asyncio.sleep(0.8)  # twice the floor: time is what is tested
+    assert (await answer)[0].outputs["x"].tolist() == [1]
+    assert pool.hangs == 0
 
 
 async def test_f04_a_slow_replica_that_goes_on_is_left_alone(pool, tmp_path):

@@ -11,6 +11,8 @@ from benchmarks.loads import Load, framed
 from benchmarks.processes import machine_ticks, read_stat
 from benchmarks.profile import count
 from benchmarks.report import closing, lines
+from benchmarks.steady import Answer
+from benchmarks.swap import quantile, split
 
 WRK = """\
 Running 1s test @ http://127.0.0.1:1/v2/models/fraud/infer
@@ -151,3 +153,10 @@ def test_counting_gives_the_tracer_back_even_when_the_work_fails():
         count(lambda: 1 // 0)
 
     assert sys.gettrace() is before
+
+
+def test_answers_are_told_apart_by_whether_a_reload_was_under_way_when_they_were_asked_for():
+    answers = [Answer(at, ms) for at, ms in ((0.5, 1.0), (1.0, 9.0), (1.9, 8.0), (2.0, 2.0), (3.5, 7.0), (9.0, 3.0))]
+
+    assert split(answers, [(1.0, 2.0), (3.0, 4.0)]) == ([9.0, 8.0, 7.0], [1.0, 2.0, 3.0])
+    assert [quantile([3.0, 1.0, 2.0, 4.0], q) for q in (0.0, 0.5, 0.99)] == [1.0, 3.0, 4.0]

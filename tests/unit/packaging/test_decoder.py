@@ -59,6 +59,11 @@ def test_good_manifests_are_read(path):
     assert manifest.contract.outputs
 
 
+def test_the_major_is_1_unless_it_is_given():
+    assert decode_manifest(MINIMAL).contract.major == 1
+    assert decode_manifest(MINIMAL + "major: 3").contract.major == 3
+
+
 @pytest.mark.parametrize("path", BAD, ids=lambda p: p.name)
 def test_bad_manifests_give_exactly_the_expected_messages(path):
     """Each bad file begins with the messages it must give, all of them and in order."""

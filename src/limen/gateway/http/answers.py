@@ -27,7 +27,7 @@ _NOTHING: dict[str, bool | None] = {}
 def encode_json(response: InferenceResponse) -> bytes:
     """Return the JSON body of an answer whose tensors all travel as JSON."""
     outputs = response.outputs
-    if len(outputs) == 1 and not response.id:
+    if len(outputs) == 1 and not response.id and not response.parameters:
         ((name, array),) = outputs.items()
         start = _start(response.model_name, response.model_version, name, array.dtype, array.shape)
         if start is not None:
@@ -38,6 +38,8 @@ def encode_json(response: InferenceResponse) -> bytes:
     parts = [_head(response.model_name, response.model_version)]
     if response.id:
         parts.append(b'"id":"%s",' % response.id.encode())
+    if response.parameters:
+        parts.append(b'"parameters":%s,' % msgspec.json.encode(response.parameters))
     parts.append(b'"outputs":[')
     comma = b""
     for name, array in response.outputs.items():
@@ -69,7 +71,7 @@ def encode_mixed(response: InferenceResponse, requested: tuple[RequestedOutput, 
         binary: what holds for outputs of which nothing was asked.
     """
     asked = {o.name: o.binary for o in requested} if requested else _NOTHING
-    if binary and not asked and not response.id:
+    if binary and not asked and not response.id and not response.parameters:
         return _all_binary(response)
     blobs: list[bytes] = []
     outputs = []
@@ -82,9 +84,11 @@ def encode_mixed(response: InferenceResponse, requested: tuple[RequestedOutput, 
         else:
             tail = b',"data":' + _data(array, name) + b"}"
         outputs.append(_open(name, WIRE_OF[array.dtype]) + _shape(array) + tail)
-    request_id = b'"id":"%s",' % response.id.encode() if response.id else b""
+    said = b'"id":"%s",' % response.id.encode() if response.id else b""
+    if response.parameters:
+        said += b'"parameters":%s,' % msgspec.json.encode(response.parameters)
     head = _head(response.model_name, response.model_version)
-    text = head + request_id + b'"outputs":[' + b",".join(outputs) + b"]}"
+    text = head + said + b'"outputs":[' + b",".join(outputs) + b"]}"
     if not any(blobs):
         return Response(text)
     length = b"inference-header-content-length: %d\r\n" % len(text)

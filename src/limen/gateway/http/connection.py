@@ -9,6 +9,7 @@ answered at once and the connection is closed, because what follows cannot be tr
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Looking a member up on its class costs more than the comparison it is for.
 _IDLE, _REFUSED = Phase.IDLE, Phase.REFUSED
+_LEFT = getattr(select, "POLLRDHUP", 0)
+"""The peer has closed its end (Linux); elsewhere only a reset is seen."""
 
 
 class Connection(Receiver, asyncio.Protocol):
@@ -263,6 +266,15 @@ class Connection(Receiver, asyncio.Protocol):
         """Close, unless a request is in hand or arriving; what is already written is still sent."""
         if not self.is_busy:
             self._transport.close()
+
+    def look_for_end(self) -> None:
+        """Close when the peer has left while what it sends is not read; reading would have told, and what waits unread hides it."""
+        transport = self._transport
+        if not transport.is_reading() and not self.paused_at and not transport.is_closing():
+            look = select.poll()
+            look.register(transport.get_extra_info("socket").fileno(), _LEFT)
+            if look.poll(0):
+                transport.close()
 
     def time_out(self, refused: Refused | None) -> None:
         """End a connection that waited too long, with an answer when half a request is there."""

@@ -79,7 +79,8 @@ class Documents:
     def proto(self, request: Request) -> Response:
         """Give the typed `.proto` of one version."""
         route: Route = request.head.route
-        return Response(proto_text(self._plane.contract(route.model, route.version)).encode(), _TEXT)
+        text = proto_text(self._plane.contract(route.model, route.version), route.model.partition("@")[0])
+        return Response(text.encode(), _TEXT)
 
     def _page(self, base_url: str) -> bytes:
         return docs_page(self._plane.served(), __version__, base_url=base_url, grpc_target=self._grpc_target).encode()

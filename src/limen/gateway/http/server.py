@@ -76,6 +76,7 @@ class HttpServer:
         limits = self.limits
         for connection in list(self.connections):
             waited = now - connection.since
+            connection.look_for_end()
             if connection.paused_at:
                 allowed = limits.write_idle_timeout_s + connection.drained_bytes / limits.min_body_bytes_per_s
                 if now - connection.paused_at > allowed:

@@ -1,6 +1,6 @@
 """The statistics extension of the Open Inference Protocol over REST.
 
-Source: Triton, "Statistics Extension". A model that is called `stats` has its own metadata under its version only.
+Source: Triton, "Statistics Extension". No model is called `stats` (`contracts.names`), so that its path is free for all of them.
 """
 
 from __future__ import annotations

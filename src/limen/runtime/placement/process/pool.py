@@ -78,6 +78,7 @@ class ReplicaPool:
         self._arrivals: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self._watchdog = Watchdog(hang_after_s)
+        self.allow = self._watchdog.allow
         self._timer = self._loop.call_later(self._watchdog.interval_s, self._watch)
         self._is_closed = False
 
@@ -149,10 +150,6 @@ class ReplicaPool:
             if arrival in self._arrivals:
                 self._arrivals.remove(arrival)
         return bool(self._ready)
-
-    def allow(self, run_s: float) -> None:
-        """Kill no replica whose run takes up to so many seconds; see `Sink.allow`."""
-        self._watchdog.allow(run_s)
 
     # -- quarantine ----------------------------------------------------------------------------------------------------
 
