@@ -11,7 +11,7 @@ import sys
 import typer
 
 from limen import __version__
-from limen.cli import config, diff, endpoint, import_, package, registry, serve, sign, status
+from limen.cli import config, diff, documents, endpoint, import_, package, registry, serve, sign, status
 
 app = typer.Typer(
     name="limen",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 package.register(app)
 diff.register(app)
+documents.register(app)
 import_.register(app)
 sign.register(app)
 serve.register(app)

@@ -5,27 +5,40 @@ Exit status: 0 when callers can go on as they are, or the new one has a major of
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limen.cli.connection import Home, Server, managing
+
 if TYPE_CHECKING:
     from limen.contracts.contract import Contract
     from limen.contracts.findings import Compatibility, Finding
 
+_REGISTERED = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9._-]*)(?:/(?P<number>[1-9][0-9]*)|@(?P<alias>[a-z][a-z0-9_-]*))", re.ASCII
+)
 _WIDTH = 12
 """Columns of the word that says what a finding means."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("diff", short_help="Tell whether a new contract breaks callers of an old one.")(diff)
+    app.command("diff", short_help="Tell whether a new contract breaks callers.")(diff)
 
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="What callers rely on: package folder or archive.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="What would take its place: package folder or archive.")],
+    old: Annotated[
+        str,
+        typer.Argument(
+            metavar="OLD", help="What callers rely on: a package, or NAME/VERSION or NAME@ALIAS of the registry."
+        ),
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="What would take its place: the same.")],
+    home: Home = Path(".limen"),
+    server: Server = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
 ) -> None:
     """Tell whether a new contract breaks callers of an old one, and why.
@@ -35,7 +48,7 @@ def diff(
     from limen.cli.words import problem
     from limen.contracts.compatibility import compare
 
-    before, after = contract_of(old), contract_of(new)
+    before, after = contract_of(old, home, server), contract_of(new, home, server)
     found = compare(before, after)
     if as_json:
         _print_json(before, after, found)
@@ -49,12 +62,16 @@ def diff(
         typer.echo(_conclusion(new, old, after, found))
 
 
-def contract_of(text: str) -> Contract:
-    """Return the contract that a word of the command line names: the path of a package folder or an archive."""
+def contract_of(text: str, home: Path, server: str) -> Contract:
+    """Return the contract that a word of the command line names: a package, or a version of the registry."""
     from limen.cli.words import existing_package
     from limen.packaging.archive import inspect
 
-    return inspect(existing_package(Path(text))).manifest.contract
+    registered = _REGISTERED.fullmatch(text)
+    if registered is None or Path(text).exists():
+        return inspect(existing_package(Path(text))).manifest.contract
+    with managing(home, server) as management:
+        return management.version(registered["name"], registered["number"] or registered["alias"]).contract
 
 
 def _print_findings(found: Compatibility) -> None:
@@ -67,9 +84,13 @@ def _print_findings(found: Compatibility) -> None:
             typer.echo(f"{paint(f'{change:<{_WIDTH}}', colour)}{_where(finding)}")
             typer.echo(f"{'':<{_WIDTH}}{finding.reason}")
     if found.findings:
-        numbers = [sum(f.change is change for f in found.findings) for change in colours]
-        counts = [f"{number} {change}" for number, change in zip(numbers, colours, strict=True) if number]
-        typer.echo(f"\n{counted(len(found.findings), 'difference')}: {', '.join(counts)}")
+        tally = {change: sum(f.change is change for f in found.findings) for change in colours}
+        parts = [
+            counted(count, change) if change is Change.NOTE else f"{count} {change}"
+            for change, count in tally.items()
+            if count
+        ]
+        typer.echo(f"\n{counted(len(found.findings), 'difference')}: {', '.join(parts)}")
 
 
 def _where(finding: Finding) -> str:

@@ -107,7 +107,7 @@ def _checks(old: Contract, new: Contract) -> Iterator[Finding]:
         yield _compatible("examples", FindingKind.CHANGED, reason)
     if old.tolerance != new.tolerance:
         reason = (
-            "Golden answers may differ by another amount than before, so changes of behaviour show sooner or later."
+            "Golden answers are held to another tolerance; a change of behaviour may show earlier or later than before."
         )
         yield _note("tolerance", FindingKind.CHANGED, reason)
 

@@ -107,7 +107,7 @@ def _shape(pair: _Pair) -> Iterator[Finding]:
         yield pair.breaks("shape", FindingKind.CHANGED, f"{change}; {effect}.", (Surface.PROTOBUF,))
     else:
         kind = FindingKind.WIDENED if pair.is_input else FindingKind.NARROWED
-        yield pair.compatible("shape", kind, f"{change}, which {_harmless(pair)}.")
+        yield pair.compatible("shape", kind, f"{change}; {_harmless(pair)}.")
 
 
 def _unit(pair: _Pair) -> Iterator[Finding]:
@@ -142,7 +142,7 @@ def _limits(pair: _Pair) -> Iterator[Finding]:
             yield pair.breaks(key, kind, f"{change}; {effect}.")
         else:
             kind = FindingKind.WIDENED if pair.is_input else FindingKind.NARROWED
-            yield pair.compatible(key, kind, f"{change}, which {_harmless(pair)}.")
+            yield pair.compatible(key, kind, f"{change}; {_harmless(pair)}.")
 
 
 def _limit_change(key: str, pair: _Pair) -> str:
@@ -178,7 +178,7 @@ def _presence_in(pair: _Pair) -> Iterator[Finding]:
             "nullable", FindingKind.NARROWED, f"A missing value is no longer allowed; {effect}.", surfaces
         )
     elif new.nullable and not old.nullable:
-        reason = f"A missing value is allowed now, which {_harmless(pair)}."
+        reason = f"A missing value is allowed now; {_harmless(pair)}."
         yield pair.compatible("nullable", FindingKind.WIDENED, reason)
     if _default(old) == _default(new):
         return
@@ -187,7 +187,7 @@ def _presence_in(pair: _Pair) -> Iterator[Finding]:
             reason = "The default is gone, so the field is required; callers who leave it out are refused."
             yield pair.breaks("default", FindingKind.REMOVED, reason)
     elif old.is_required:
-        yield pair.compatible("default", FindingKind.ADDED, f"It may be left out now, which {_harmless(pair)}.")
+        yield pair.compatible("default", FindingKind.ADDED, f"It may be left out now; {_harmless(pair)}.")
     else:
         kind = FindingKind.CHANGED
         kind = (
@@ -203,7 +203,7 @@ def _presence_out(pair: _Pair) -> Iterator[Finding]:
         yield pair.breaks("nullable", FindingKind.WIDENED, reason)
     elif pair.old.nullable and not pair.new.nullable:
         if pair.new.shape:
-            reason = f"It is always there now, which {_harmless(pair)}."
+            reason = f"It is always there now; {_harmless(pair)}."
             yield pair.compatible("nullable", FindingKind.NARROWED, reason)
         else:
             reason = (
@@ -227,7 +227,7 @@ def _finite(pair: _Pair) -> Iterator[Finding]:
     else:
         kind = FindingKind.WIDENED if pair.is_input else FindingKind.NARROWED
         allowed = "are taken now" if pair.is_input else "are never given now"
-        yield pair.compatible("finite", kind, f"NaN and infinity {allowed}, which {_harmless(pair)}.")
+        yield pair.compatible("finite", kind, f"NaN and infinity {allowed}; {_harmless(pair)}.")
 
 
 def _labels(pair: _Pair) -> Iterator[Finding]:
@@ -241,7 +241,7 @@ def _labels(pair: _Pair) -> Iterator[Finding]:
         reason = "The classes lose their names, which classification answers carried."
         yield pair.breaks("labels", FindingKind.REMOVED, reason, (Surface.TENSORS,))
     elif old[: len(new)] == new:
-        reason = f"There are fewer classes and the others keep their places, which {_harmless(pair)}."
+        reason = f"There are fewer classes and the others keep their places; {_harmless(pair)}."
         yield pair.compatible("labels", FindingKind.NARROWED, reason)
     elif new[: len(old)] == old:
         reason = f"There are classes that callers do not know: {_listed(new[len(old) :])}."
@@ -273,7 +273,7 @@ def _default(field: Field) -> Any:
 
 
 def _harmless(pair: _Pair) -> str:
-    return "still takes every value it took" if pair.is_input else "gives only what it could give before"
+    return "every value that was taken still is" if pair.is_input else "every answer is one that was possible before"
 
 
 def _dims(field: Field) -> str:

@@ -1,0 +1,121 @@
+"""`limen proto`, `openapi` and `client`: what callers of a model need, as files.
+
+What is named is a package that is there, or else a model of a running server, which is asked for its own documents.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import httpx
+
+    from limen.contracts.contract import Contract
+
+What = Annotated[str, typer.Argument(metavar="NAME|PACKAGE", help="A model of a running server, or a package.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; standard output when not given.")
+]
+ServerUrl = Annotated[str, typer.Option("--server", metavar="URL", envvar="LIMEN_SERVER", help="Where the server is.")]
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+_TIMEOUT_S = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command, summary in (
+        (proto, "Write the .proto file of a model."),
+        (openapi, "Write the OpenAPI document of a model."),
+        (client, "Write a typed Python client of a model."),
+    ):
+        app.command(command.__name__, short_help=summary)(command)
+
+
+def proto(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVER) -> None:
+    """Write the .proto file of a model: its own gRPC service with the contract's named fields."""
+    from limen.contracts.proto import proto_text
+
+    package = _package(what)
+    _write(_ask(server, what, ".proto") if package is None else proto_text(package), output)
+
+
+def openapi(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVER) -> None:
+    """Write the OpenAPI document of a model: its records and tensors over REST."""
+    import msgspec
+
+    from limen import __version__
+    from limen.contracts.openapi import openapi as openapi_document
+    from limen.contracts.openapi_model import ServedContract
+
+    package = _package(what)
+    if package is None:
+        found = _ask(server, what, "/openapi.json")
+    else:
+        served = ServedContract(contract=package, version="1", platform="")
+        document = openapi_document([served], server_version=__version__, title=package.title or package.name)
+        found = msgspec.json.encode(document).decode()
+    _write(msgspec.json.format(found, indent=2) + "\n", output)
+
+
+def client(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVER) -> None:
+    """Write a typed Python client of a model: one file for REST and gRPC, sync and async, that needs no Limen."""
+    import msgspec
+
+    from limen.contracts.client_code import client_code
+    from limen.contracts.contract import Contract
+
+    package = _package(what)
+    if package is None:
+        found = msgspec.json.decode(_ask(server, what, "/contract"), type=Contract)
+        _write(client_code(found, what.partition("@")[0]), output)
+    else:
+        _write(client_code(package), output)
+
+
+def _package(what: str) -> Contract | None:
+    """Return the contract of a package, or None when what is named is no path."""
+    from limen.cli.words import existing_package
+    from limen.packaging.archive import inspect
+
+    path = Path(what)
+    if not path.exists() and len(path.parts) == 1 and path.suffix != ".limen":
+        return None
+    return inspect(existing_package(path)).manifest.contract
+
+
+def _ask(server: str, name: str, document: str) -> str:
+    """Return a document of a model of a running server."""
+    import httpx
+
+    from limen.cli.words import CommandError
+
+    try:
+        answer = httpx.get(f"{server.rstrip('/')}/v1/models/{name}{document}", timeout=_TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise CommandError(
+            f"there is no package {name}, and no server answers at {server}",
+            "Give the folder of a package, start `limen serve`, or say where it is with --server URL.",
+        ) from exc
+    if answer.status_code == httpx.codes.OK:
+        return answer.text
+    raise CommandError(
+        f"the server at {server} has no such document of {name}: {_said(answer)}", f"{server}/docs lists its models."
+    )
+
+
+def _said(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"it answers with status {answer.status_code}"
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    output.write_text(text, "utf-8")
+    typer.echo(output)
