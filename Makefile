@@ -12,7 +12,7 @@ INTEROP_VENV := .venv-interop
 STAMP := $(VENV)/.limen-setup
 DOCS_STAMP := $(VENV)/.limen-docs
 INTEROP_STAMP := $(INTEROP_VENV)/.limen-setup
-GENERATED := src/limen/gateway/grpc/_generated/__init__.py
+GENERATED := src/limen/gateway/grpc/_generated/__init__.py src/limen/client/_generated/__init__.py
 PROTOS := $(wildcard src/limen/gateway/grpc/proto/*.proto)
 SETUP_INPUTS := pyproject.toml uv.lock hatch_build.py scripts/bootstrap.py $(PROTOS)
 
@@ -33,7 +33,7 @@ setup: $(STAMP) ## create .venv with Limen (editable), all extras and the develo
 
 # A checkout that lost its generated modules (make clean) needs the build hook again, even if nothing else changed.
 ifneq ($(PROTOS),)
-ifeq ($(wildcard $(GENERATED)),)
+ifneq ($(words $(wildcard $(GENERATED))),$(words $(GENERATED)))
 .PHONY: $(STAMP)
 endif
 endif
@@ -64,7 +64,7 @@ wheel: ## build the wheel and the source archive into dist/
 
 clean: ## remove what the build, the tests and the tools left; keeps the environments
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .schemathesis \
-	  src/limen/gateway/grpc/_generated
+	  src/limen/gateway/grpc/_generated src/limen/client/_generated
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ## -- use ----------------------------------------------------------------------------------------------------------------

@@ -148,6 +148,11 @@ def load_settings(
     return Settings(**sections, entries=tuple(entries))  # type: ignore[arg-type]  # each under its own name
 
 
+def variable_of(key: str) -> str:
+    """Return the environment variable of a setting, such as LIMEN_ADMIN_PORT for `admin.port`."""
+    return _SHORT_VARIABLES.get(key) or "LIMEN_" + key.replace(".", "_").upper()
+
+
 def read_secret(reference: str, key: str, environment: Mapping[str, str] | None = None) -> str:
     """Return what a reference `env:NAME` or `file:/path` leads to; a file's last line break is left out.
 
@@ -201,7 +206,7 @@ def _of_file(config: Path | None, environment: Mapping[str, str], mistakes: list
 
 
 def _of_environment(environment: Mapping[str, str], mistakes: list[Violation]) -> _Layer:
-    variables = {_variable(key): key for key in _keys()}
+    variables = {variable_of(key): key for key in _keys()}
     ours = tuple(f"LIMEN_{section.upper()}_" for section in SECTIONS)
     layer: _Layer = {}
     for variable, text in sorted(environment.items()):
@@ -217,10 +222,6 @@ def _of_environment(environment: Mapping[str, str], mistakes: list[Violation]) -
 def _keys() -> dict[str, Any]:
     """Return the type of each setting."""
     return {f"{s}.{field.name}": field.type for s, kind in SECTIONS.items() for field in msgspec.structs.fields(kind)}
-
-
-def _variable(key: str) -> str:
-    return _SHORT_VARIABLES.get(key) or "LIMEN_" + key.replace(".", "_").upper()
 
 
 def _parsed(text: str, kind: Any) -> Json:

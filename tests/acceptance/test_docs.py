@@ -34,6 +34,19 @@ def test_following_get_started_and_package_a_model_shows_what_the_pages_show(pac
     assert (packaged / "dist").is_dir()
 
 
+def test_following_evolve_a_contract_shows_what_the_page_shows(packaged: Path, repository: Path) -> None:
+    reader = Reader(packaged)
+    reader.follow(repository / "docs" / "how-to" / "evolve-a-contract.md")
+    assert reader.done.count("limen diff gradient better") == 3
+
+
+def test_following_publish_shows_what_the_page_shows(packaged: Path, tmp_path: Path, repository: Path) -> None:
+    folder = shutil.copytree(packaged, tmp_path / "folder")
+    reader = Reader(folder)
+    reader.follow(repository / "docs" / "how-to" / "publish.md")
+    assert "limen verify gradient --trust" in reader.done
+
+
 def test_following_serve_shows_what_the_page_shows(started: Path, repository: Path) -> None:
     reader = Reader(started)
     reader.follow(repository / "docs" / "how-to" / "serve.md")
@@ -44,6 +57,12 @@ def test_following_call_a_model_shows_what_the_page_shows(packaged: Path, reposi
     reader = Reader(packaged)
     reader.follow(repository / "docs" / "how-to" / "call.md")
     assert "python ask_binary.py" in reader.done
+
+
+def test_following_call_and_manage_from_python_shows_what_the_page_shows(packaged: Path, repository: Path) -> None:
+    reader = Reader(packaged)
+    reader.follow(repository / "docs" / "how-to" / "python-client.md")
+    assert "python ask_async.py" in reader.done
 
 
 @pytest.mark.interop

@@ -36,7 +36,8 @@ def blocks(page: Path, language: str) -> list[tuple[str, str]]:
 
 def options(command: str) -> dict[str, TyperOption]:
     """Return the options of a `limen` command by each of their spellings."""
-    declared = [p for p in COMMANDS[command].params if isinstance(p, TyperOption)]
+    inner = getattr(COMMANDS[command], "commands", {}).values()  # of a group, such as `limen config`
+    declared = [p for c in (COMMANDS[command], *inner) for p in c.params if isinstance(p, TyperOption)]
     return {spelling: option for option in declared for spelling in option.opts}
 
 

@@ -96,6 +96,13 @@ def test_the_command_line_loads_nothing_heavy():
     assert done.stdout.split() == [], done.stderr
 
 
+def test_the_client_loads_its_libraries_when_they_are_needed():
+    done = run(
+        "import sys, limen.client; print(*[name for name in sys.argv[1:] if name in sys.modules])", *HEAVY, "httpx"
+    )
+    assert done.stdout.split() == [], done.stderr
+
+
 @needs_cli
 def test_help_answers_at_once():
     """The best of several runs counts: the promise is about Limen, not about a busy machine."""

@@ -18,6 +18,7 @@ ONLY = {
     "grpc_health": ("limen.gateway.grpc",),
     "grpc_reflection": ("limen.gateway.grpc",),
     "h2": ("limen.gateway", "limen.admin"),
+    "httpx": ("limen.client", "limen.cli", "limen.packaging.importers"),
     "httptools": ("limen.gateway.http", "limen.gateway.openai"),
     "lightgbm": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "onnx": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
@@ -36,7 +37,8 @@ ONLY = {
     # never in the product: formats that run code when they are read
     "cloudpickle": (),
     "dill": (),
-    "joblib": (),
+    # but in the one process that unpickles: to convert, once, without network and files, when it is told to
+    "joblib": ("limen.runtime.conversion.program",),
     "pickle": (),
     "shelve": (),
     "marshal": (),

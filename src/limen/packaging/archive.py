@@ -3,7 +3,7 @@
 Opening an archive checks, in this order: its layout (`packaging.tarball`), its index (`packaging.index`), every file against
 the index, the manifest (`packaging.decoder`) and what the files really are (`packaging.sniff`). Only then does it appear in the
 cache, under its digest and in one step. Called by the composition root, the CLI and later by the registry.
-Not here: signatures, and asking whether code may be trusted.
+Not here: whether a signature is genuine (`packaging.signing`), and asking whether code may be trusted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, Literal, Protocol
+from typing import IO, Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -31,8 +31,9 @@ from limen.packaging.index import (
     encode_index,
 )
 from limen.packaging.manifest import MANIFEST_NAME, Manifest
-from limen.packaging.paths import INDEX_NAME, invalid, list_files
+from limen.packaging.paths import INDEX_NAME, invalid, list_files, signature_path
 from limen.packaging.sniff import scan_folder
+from limen.packaging.statement import MAX_SIGNATURE_BYTES, check_statement
 from limen.packaging.strict_yaml import MAX_BYTES
 from limen.packaging.tarball import END, Member, encode_header, padding, read_members
 
@@ -60,6 +61,8 @@ class Built(msgspec.Struct, frozen=True):
     files: tuple[FileEntry, ...]
     size: int
     """Bytes of the archive."""
+    is_signed: bool = False
+    """Whether the folder's signature was put beside it."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -72,27 +75,59 @@ class Inspection(msgspec.Struct, frozen=True):
     manifest: Manifest
     files: tuple[FileEntry, ...]
 
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain JSON values; how the model is run is whole, with the defaults of what model.yaml leaves out."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        manifest = found["manifest"]
+        manifest["serving"] = _whole(self.manifest.serving)
+        manifest["contract"]["major"] = self.manifest.contract.major
+        manifest["contract"]["batching"] = _whole(self.manifest.contract.batching)
+        manifest.setdefault("fallback", None)
+        return found
+
+
+def _whole(settings: msgspec.Struct) -> dict[str, Any]:
+    """Return settings as plain values, those that are at their default included."""
+    found = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    return {name: _whole(value) if isinstance(value, msgspec.Struct) else value for name, value in found.items()}
+
 
 def build(folder: Path, target_dir: Path) -> Built:
     """Make `NAME-DIGEST.limen` from a package folder; the same content gives the same bytes on every machine.
 
-    The archive appears under its name only when it is complete and on disk.
+    The archive appears under its name only when it is complete and on disk. The signature of the folder, if it has one, is put
+    beside it as `NAME-DIGEST.limen.sig`.
 
     Raises:
         InvalidPackage: a bad manifest, files a package may not hold, or a file that changed meanwhile.
+        PermissionDenied: SIGNATURE, when the folder's signature is about other files.
     """
     manifest = read_manifest(folder)
     scan_folder(folder, manifest)
     files = hash_folder(folder)
     digest = digest_of(files)
     name = manifest.contract.name
+    signature = read_signature(folder)
+    if signature is not None:
+        check_statement(signature, name, files)
     target_dir.mkdir(parents=True, exist_ok=True)
     target = target_dir / f"{name}-{digest[:12]}{SUFFIX}"
-    descriptor, staging = tempfile.mkstemp(prefix=f".{name}-", suffix=".staging", dir=target_dir)
+    with appearing(target) as out:
+        _write_archive(out, folder, encode_index(name, files), files)
+        size = out.tell()
+    if signature is not None:
+        with appearing(signature_path(target)) as out:
+            out.write(signature)
+    return Built(target, digest, files, size, is_signed=signature is not None)
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write that appears at `target` in one step, complete and on disk; when writing it fails, nothing appears."""
+    descriptor, staging = tempfile.mkstemp(prefix=f".{target.name[:60]}-", suffix=".staging", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as out:
-            _write_archive(out, folder, encode_index(name, files), files)
-            size = out.tell()
+            yield out
             out.flush()
             os.fchmod(out.fileno(), 0o644)
             os.fsync(out.fileno())
@@ -100,8 +135,16 @@ def build(folder: Path, target_dir: Path) -> Built:
     except BaseException:
         Path(staging).unlink(missing_ok=True)
         raise
-    _sync_folder(target_dir)
-    return Built(target, digest, files, size)
+    _sync_folder(target.parent)
+
+
+def read_signature(package: Path) -> bytes | None:
+    """Return the signature of a package folder or archive, or None when there is none. Of one that is too large, its beginning."""
+    path = signature_path(package)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return file.read(MAX_SIGNATURE_BYTES + 1)
 
 
 def _write_archive(out: IO[bytes], folder: Path, index: bytes, files: Sequence[FileEntry]) -> None:
@@ -157,7 +200,8 @@ def open_package(path: Path, cache_dir: Path) -> Package:
         try:
             manifest = _unpack(file, index, members, root)
         except OSError as exc:
-            raise Unavailable("the package cannot be unpacked: the cache folder cannot be written") from exc
+            text = "the package cannot be unpacked: the cache folder cannot be written"
+            raise Unavailable(text, reason=Reason.STORAGE) from exc
     return Package(root, manifest, index.digest, path)
 
 

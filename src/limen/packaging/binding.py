@@ -19,6 +19,7 @@ OUTPUT_BINDING: Final = Keys(
         Key("tensor", TENSOR_NAME, "the artifact's output tensor", required=True),
         Key("column", Number(whole=True, low=0), "take this column of the tensor's last axis"),
         Key("argmax", Flag(), "take the place of the largest value of the last axis"),
+        Key("threshold", Number(), "give 1 where the value is above this and 0 elsewhere"),
     )
 )
 BIND: Final = Keys(
@@ -93,14 +94,25 @@ def _check_outputs(bindings: dict[str, Any], outputs: Fields, report: Report) ->
     for name, binding in bindings.items():
         where = at("bind.outputs", name)
         field = find(name, where, report)
-        if field is None or not isinstance(binding, dict) or not binding.get("argmax"):
-            continue
-        if "column" in binding:
-            report.add(where, "takes either column or argmax, not both")
-        if field.element.kind is Kind.TEXT and not field.enum and not field.labels:
-            report.add(where, f"argmax gives a number; the string output {name} needs an enum or labels to name it")
-        elif field.element.kind not in (Kind.TEXT, Kind.INT):
-            report.add(where, f"argmax gives a whole number or a name; the output {name} is {field.type}")
+        if field is not None and isinstance(binding, dict):
+            _check_class(binding, field, where, report)
+
+
+def _check_class(binding: dict[str, Any], field: Field, where: str, report: Report) -> None:
+    """Report what does not fit in an output that gives the number or name of a class."""
+    how = next((key for key in ("argmax", "threshold") if binding.get(key) not in (None, False)), None)
+    if how is None:
+        return
+    for other in ("column", "threshold") if how == "argmax" else ():
+        if other in binding:
+            report.add(where, f"takes either {other} or argmax, not both")
+    names = field.enum or field.labels
+    if field.element.kind is Kind.TEXT and not names:
+        report.add(where, f"{how} gives a number; the string output {field.name} needs an enum or labels to name it")
+    elif field.element.kind is Kind.TEXT and how == "threshold" and len(names) != 2:
+        report.add(where, f"threshold tells two classes apart; {field.name} names {len(names)}")
+    elif field.element.kind not in (Kind.TEXT, Kind.INT):
+        report.add(where, f"{how} gives a whole number or a name; the output {field.name} is {field.type}")
 
 
 def plain_bind(bind: Any) -> Any:

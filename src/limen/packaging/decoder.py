@@ -44,7 +44,8 @@ from limen.packaging.serving import (
 )
 from limen.packaging.strict_yaml import MAX_BYTES, read_yaml
 
-BACKENDS: Final = ("onnx", "sklearn", "xgboost", "lightgbm", "python")
+BACKENDS: Final = ("onnx", "sklearn", "xgboost", "lightgbm", "rules", "python")
+MAX_MAJOR: Final = 9999
 MAX_EXAMPLES_BYTES: Final = 4 << 20
 """Size of a file of examples."""
 
@@ -77,6 +78,11 @@ _ROWS: Final = Number(whole=True, low=1, high=(1 << 31) - 1)
 MANIFEST: Final = Keys(
     (
         Key("name", Text(form=MODEL_NAME.pattern, rule=MODEL_NAME_RULE), "the model's name", required=True),
+        Key(
+            "major",
+            Number(whole=True, low=1, high=MAX_MAJOR),
+            "grows when callers would break; each major is an endpoint of its own",
+        ),
         Key("title", Text(max_length=200), "a short name for people"),
         Key("description", Text(), "what the model does, for whom, and what it must not be used for"),
         Key("owner", Text(max_length=200), "who answers for it"),
@@ -132,6 +138,7 @@ MANIFEST: Final = Keys(
 )
 _DESCRIPTION: Final = (
     "name",
+    "major",
     "title",
     "description",
     "owner",

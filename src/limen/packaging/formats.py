@@ -31,6 +31,8 @@ class Format(StrEnum):
     """An XGBoost model as UBJSON."""
     LIGHTGBM = "lightgbm"
     """A LightGBM model as text."""
+    JDM = "jdm"
+    """A decision as a JSON Decision Model."""
     PYTHON = "python"
     """Python source."""
     SCRIPT = "script"
@@ -224,7 +226,7 @@ def _text(data: Data, head: bytes) -> Format | None:
         return Format.SCRIPT
     stripped = text.lstrip()
     if stripped[:1] in ("{", "[") and _is_json(data, head):
-        return Format.JSON
+        return Format.JDM if _is_decision(data) else Format.JSON
     if _is_python(text):
         return Format.PYTHON
     if _is_csv(text):
@@ -252,6 +254,11 @@ def _is_json(data: Data, head: bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True
+
+
+def _is_decision(data: Data) -> bool:
+    """Whether a JSON text is a graph of nodes with one that takes the input; key order is free in JDM."""
+    return all(data.find(mark) >= 0 for mark in (b'"nodes"', b'"edges"', b'"inputNode"'))
 
 
 def _is_python(text: str) -> bool:

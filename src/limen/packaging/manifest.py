@@ -31,6 +31,8 @@ class OutputBinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Take this column of the tensor's last axis."""
     argmax: bool = False
     """Take the index of the largest value of the last axis; a string output takes its `enum` entry (or label) there."""
+    threshold: float | None = None
+    """Give 1 where the value is above this and 0 elsewhere; a string output takes the second or first `enum` entry (or label)."""
 
 
 class Bind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,7 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     contract: Contract
     backend: str
-    """Name of the backend that loads the artifact: onnx, sklearn, xgboost, lightgbm, python."""
+    """Name of the backend that loads the artifact: onnx, sklearn, xgboost, lightgbm, rules, python."""
     artifact: str
     """Path of the artifact in the package; for `python` the file and the class, `model.py:CreditModel`."""
     bind: Bind = Bind()

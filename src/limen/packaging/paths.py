@@ -22,6 +22,8 @@ MAX_PATH_BYTES: Final = 150
 MAX_SEGMENTS: Final = 16
 INDEX_NAME: Final = "manifest.json"
 """The list of files and their digests that `limen build` writes into an archive."""
+SIGNATURE_NAME: Final = "model.sig"
+"""The signature in a package folder. It is about the content and so no part of it."""
 
 IGNORED_FOLDERS: Final = (
     *(".git", ".hg", ".svn"),  # version control
@@ -36,7 +38,7 @@ IGNORED_FILES: Final = (
     *("*~", "*.swp", "*.swo", ".#*", "#*#"),  # editors
     *(".DS_Store", "Thumbs.db", "desktop.ini"),  # desktops
     *(".gitignore", ".gitattributes", ".gitkeep"),  # version control
-    *("*.limen", ".*.staging"),  # build outputs
+    *("*.limen", "*.limen.sig", ".*.staging"),  # build outputs
 )
 """Names of files that never belong to a package, wherever they are in it."""
 _RESERVED: Final = frozenset(
@@ -47,7 +49,14 @@ _RESERVED: Final = frozenset(
 def is_ignored(path: str) -> bool:
     """Return whether a package leaves out the file at this relative path."""
     *folders, name = path.split("/")
-    return any(f in IGNORED_FOLDERS for f in folders) or any(fnmatchcase(name, p) for p in IGNORED_FILES)
+    if path == SIGNATURE_NAME or any(folder in IGNORED_FOLDERS for folder in folders):
+        return True
+    return any(fnmatchcase(name, pattern) for pattern in IGNORED_FILES)
+
+
+def signature_path(package: Path) -> Path:
+    """Return where the signature of a package folder or archive belongs."""
+    return package / SIGNATURE_NAME if package.is_dir() else package.with_name(f"{package.name}.sig")
 
 
 def path_problem(path: str) -> str | None:

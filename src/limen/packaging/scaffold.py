@@ -1,7 +1,7 @@
 """The first text of a `model.yaml`, made from what an artifact says about itself and from a sample of data.
 
 Pure: text out, nothing read or written; the text always passes `packaging.decoder`. Limits are never invented: what a sample
-shows stands in comments, for the owner to decide. Called by `limen init`.
+shows stands in comments, for the owner to decide. Called by `limen init` and `limen import`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,27 @@ class Tensors(Protocol):
         ...
 
 
+class Hints(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about a model besides its file, from the tool that kept it."""
+
+    origin: tuple[str, ...] = ()
+    """Lines of comment about where it comes from."""
+    optional: frozenset[str] = frozenset()
+    """Input columns that may be missing."""
+    labels: Mapping[str, tuple[str, ...]] = {}
+    """Names of the classes along the last axis of an output tensor."""
+    classes: Mapping[str, str] = {}
+    """Further outputs that give the class: the output's name and the tensor of probabilities it is read from."""
+    max_rows: int | None = None
+    """Rows the model takes in one run."""
+    max_wait_ms: float | None = None
+    """How long rows may wait for company."""
+    is_small: bool = False
+    """The sample is a handful of rows: it shows types, and says nothing about categories and ranges."""
+    examples_file: str = ""
+    """The file that holds the examples, instead of one in the text."""
+
+
 class _Line(msgspec.Struct):
     """One field as it is written down."""
 
@@ -68,7 +89,12 @@ class _Line(msgspec.Struct):
 
 
 def scaffold(
-    name: str, backend: str, artifact_name: str, signature: Tensors, sample: Mapping[str, Array] | None = None
+    name: str,
+    backend: str,
+    artifact_name: str,
+    signature: Tensors,
+    sample: Mapping[str, Array] | None = None,
+    hints: Hints | None = None,
 ) -> str:
     """Return a commented `model.yaml` that can be served as it is.
 
@@ -78,24 +104,41 @@ def scaffold(
         artifact_name: the artifact's path in the package; with the class for `python`.
         signature: the artifact's tensors.
         sample: columns of example data by name, all of one length.
+        hints: what else is known.
     """
-    writer = _Writer(signature, {k: v for k, v in (sample or {}).items() if len(v)})
+    hints = hints or Hints()
+    writer = _Writer(signature, {k: v for k, v in (sample or {}).items() if len(v)}, hints)
     writer.write_inputs()
     writer.write_outputs()
-    text = [_HEAD, f"name: {_word(name)}", f"backend: {backend}", f"artifact: {_word(artifact_name)}", ""]
+    text = [
+        _HEAD,
+        *(f"# {line}" for line in hints.origin),
+        f"name: {_word(name)}",
+        f"backend: {backend}",
+        f"artifact: {_word(artifact_name)}",
+        "",
+    ]
     text += ["inputs:", *(line.text() for line in writer.inputs)]
     text += ["outputs:", *(line.text() for line in writer.outputs), *writer.bind_text()]
-    if any(t.shape and t.shape[0] == 1 for t in (*signature.inputs, *signature.outputs)):
-        text += ["", "# The artifact takes one row at a time.", "batching: {max_rows: 1}"]
-    text += writer.example_text()
+    text += _batching_text(signature, hints)
+    text += ["", f"examples: {hints.examples_file}"] if hints.examples_file else writer.example_text()
     return "\n".join(text) + "\n" + _TAIL
+
+
+def _batching_text(signature: Tensors, hints: Hints) -> list[str]:
+    if any(t.shape and t.shape[0] == 1 for t in (*signature.inputs, *signature.outputs)):
+        return ["", "# The artifact takes one row at a time.", "batching: {max_rows: 1}"]
+    said = {"max_rows": hints.max_rows, "max_wait_ms": hints.max_wait_ms}
+    batching = {key: value for key, value in said.items() if value is not None}
+    return ["", f"batching: {_flow(batching)}"] if batching else []
 
 
 class _Writer:
     """Collects the fields, and how they are bound."""
 
-    def __init__(self, signature: Tensors, sample: Mapping[str, Array]) -> None:
+    def __init__(self, signature: Tensors, sample: Mapping[str, Array], hints: Hints) -> None:
         self.signature = signature
+        self.hints = hints
         self.sample = sample
         self.inputs: list[_Line] = []
         self.outputs: list[_Line] = []
@@ -110,7 +153,8 @@ class _Writer:
                 fields = [self._add_input(column, tensor.type, (), column) for column in columns]
                 self.bound_inputs[tensor.name] = [field.name for field in fields]
                 continue
-            field = self._add_input(tensor.name, tensor.type, tensor.shape[1:], tensor.name)
+            shape = tensor.shape[1:]
+            field = self._add_input(tensor.name, tensor.type, () if shape == (1,) else shape, tensor.name)
             if field.name != tensor.name:
                 self.bound_inputs[tensor.name] = field.name
         if not tensors:
@@ -125,15 +169,24 @@ class _Writer:
         for tensor in self.signature.outputs:
             shape = tensor.shape[1:]
             line = _Line(_field_name(tensor.name, taken), tensor.type, () if shape == (1,) else shape)
-            if tensor.columns and len(tensor.shape) > 1 and shape[-1] == len(tensor.columns):
-                line.extra = {"labels": list(tensor.columns)}
+            labels = self.hints.labels.get(tensor.name, tensor.columns)
+            if labels and len(tensor.shape) > 1 and shape[-1] == len(labels):
+                line.extra = {"labels": list(labels)}
             if not tensor.shape:
                 line.comment = "the artifact does not say its shape"
             self.outputs.append(line)
             if line.name != tensor.name:
                 self.bound_outputs[line.name] = tensor.name
+            for name in (n for n, source in self.hints.classes.items() if source == tensor.name):
+                self._add_class(_field_name(name, taken), tensor)
         if not self.outputs:
             self.outputs.append(_Line("prediction", "float32", comment="what the model gives: complete this list"))
+
+    def _add_class(self, name: str, tensor: TensorSpec) -> None:
+        """Add the number of the likeliest class: of the largest probability, or 1 where the only one is above one half."""
+        self.outputs.append(_Line(name, "int64"))
+        is_one = len(tensor.shape) == 1
+        self.bound_outputs[name] = {"tensor": tensor.name} | ({"threshold": 0.5} if is_one else {"argmax": True})
 
     def bind_text(self) -> list[str]:
         if not (self.bound_inputs or self.bound_outputs):
@@ -166,14 +219,16 @@ class _Writer:
 
     def _add_input(self, name: str, type_name: str, shape: tuple[int, ...], column: str) -> _Line:
         line = _Line(_field_name(name, {f.name for f in self.inputs}), type_name, shape)
+        if column in self.hints.optional and BY_NAME[type_name].kind in (Kind.FLOAT, Kind.TEXT):
+            line.extra = {"nullable": True}
         values = self.sample.get(column)
         if not shape and values is not None and values.ndim == 1:
-            _observe(line, values)
+            _observe(line, values, is_small=self.hints.is_small)
         self.inputs.append(line)
         return line
 
 
-def _observe(line: _Line, values: Array) -> None:
+def _observe(line: _Line, values: Array, *, is_small: bool) -> None:
     """Note what the sample shows of a scalar field."""
     kind = BY_NAME[line.type].kind
     present = [v for v in values.tolist() if not _is_missing(v)]
@@ -181,14 +236,8 @@ def _observe(line: _Line, values: Array) -> None:
         line.extra = {"nullable": True}
     if not present:
         return
-    if kind is Kind.TEXT:
-        found = sorted({str(v) for v in present})
-        if len(found) <= min(MAX_CATEGORIES, len(present) // 2 or 1):
-            line.extra = line.extra | {"enum": found}
-        else:
-            line.comment = f"{len(found)} different values in the sample"
-    elif kind in (Kind.INT, Kind.FLOAT) and values.dtype.kind in "iuf":
-        line.comment = f"observed {_flow(min(present))} to {_flow(max(present))}"
+    if not is_small:
+        _observe_range(line, kind, values, present)
     first = values[0].item() if isinstance(values[0], np.generic) else values[0]
     if _is_missing(first):
         line.example = None if line.extra.get("nullable") else msgspec.UNSET
@@ -198,6 +247,17 @@ def _observe(line: _Line, values: Array) -> None:
         line.example = float(first)
     elif isinstance(first, (bool, int)) and kind in (Kind.INT, Kind.BOOL):
         line.example = bool(first) if kind is Kind.BOOL else int(first)
+
+
+def _observe_range(line: _Line, kind: Kind, values: Array, present: list[Any]) -> None:
+    if kind is Kind.TEXT:
+        found = sorted({str(v) for v in present})
+        if len(found) <= min(MAX_CATEGORIES, len(present) // 2 or 1):
+            line.extra = line.extra | {"enum": found}
+        else:
+            line.comment = f"{len(found)} different values in the sample"
+    elif kind in (Kind.INT, Kind.FLOAT) and values.dtype.kind in "iuf":
+        line.comment = f"observed {_flow(min(present))} to {_flow(max(present))}"
 
 
 def _is_missing(value: Any) -> bool:

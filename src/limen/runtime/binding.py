@@ -187,7 +187,6 @@ class _Outputs(_Side):
             left = spec.shape[:-1]
         is_class = source.argmax or source.threshold is not None
         given: ElementType = BY_NAME["int64"] if is_class else BY_NAME[spec.type]
-        is_named = is_class and field.type == "string"
         problem = None if is_class else cast_problem(given, field.element)
         shape = field.batched_shape
         is_column = field.is_scalar and len(left) == 2 and left[1] in (1, -1)

@@ -98,9 +98,10 @@ def _fetched(source: str, options: ImportOptions) -> Iterator[Draft]:
     """Yield what a source holds; files that had to be fetched are gone afterwards."""
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in ("mlflow", "triton"):
-        yield _with_source(read_source(Path(source), options.version), source)
+        # The name alone: where it lay on this machine is nobody's business.
+        yield _with_source(read_source(Path(source), options.version), Path(source).resolve().name)
     elif scheme == "triton":
-        yield _with_source(read_source(Path(rest), options.version), source)
+        yield _with_source(read_source(Path(rest), options.version), f"triton:{Path(rest).resolve().name}")
     else:
         if options.server is None:
             text = "an MLflow registry needs the address of its server: set MLFLOW_TRACKING_URI or give --tracking-uri"
@@ -143,9 +144,12 @@ def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions) -> I
     refused = dict(found.refused)
     for candidate in found.candidates:
         try:
-            return _keep(draft, name, folder, found, candidate)
+            made = _keep(draft, name, folder, found, candidate)
         except LimenError as exc:
             refused[candidate.format] = exc.message
+            continue
+        others = [f"{target} would have been tried first: {text}" for target, text in refused.items()]
+        return msgspec.structs.replace(made, notes=(*made.notes, *others))
     why = "; ".join(f"{target}: {text}" for target, text in refused.items()) or "nothing was written"
     raise InvalidPackage(f"the {found.library} cannot be converted. {why}" + _written_with(draft))
 

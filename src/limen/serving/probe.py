@@ -27,6 +27,7 @@ from limen.serving.config import PublishConfig
 
 MAX_SAID_BYTES: Final = 64 << 20
 """What a process may say in all."""
+_NOT_UNDERSTOOD: Final = "the process that tried the package out said something that nobody understands"
 KEPT_VARIABLES: Final = frozenset(
     [
         *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
@@ -186,9 +187,11 @@ def _understood(said: bytes, status: int | None, examples: int, order: Order) ->
             if word.answer is not None:
                 answers.append(word.answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as exc:
-        raise _rejected("the process that tried the package out said something that nobody understands") from exc
+        raise _rejected(_NOT_UNDERSTOOD) from exc
     wanted = 0 if loaded is not None and loaded.can_stream else examples
-    if loaded is None or len(answers) != wanted:
+    if len(answers) > wanted:
+        raise _rejected(_NOT_UNDERSTOOD)
+    if loaded is None or len(answers) < wanted:
         when = "loading the model" if loaded is None else f"answering example {len(answers) + 1}"
         raise _rejected(f"the model's process ended while {when}{_why(status, order)}")
     return Probed(loaded, tuple(answers))

@@ -153,7 +153,7 @@ class Verification:
             must_agree = self._config.same_answers if same_answers is None else same_answers
             if behaviour.verdict is Verdict.FAIL and must_agree:
                 text = f"the answers are not those of version {incumbent.number}"
-                raise Incompatible(text, violations=[Violation("", line) for line in behaviour.differences])
+                raise Incompatible(text, violations=_violations(behaviour.differences))
         return Findings(
             signature=judgement,
             golden=golden,
@@ -214,10 +214,13 @@ def _told(behaviour: Replay, incumbent: ModelVersion) -> str:
 
 def _rejected(text: str, lines: Sequence[str]) -> InvalidPackage:
     more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
-    shown = "; ".join(lines[:3])
-    return InvalidPackage(
-        f"{text}: {shown}{more}", reason=Reason.REJECTED, violations=[Violation("examples", line) for line in lines]
-    )
+    message = f"{text}: {'; '.join(lines[:3])}{more}"
+    return InvalidPackage(message, reason=Reason.REJECTED, violations=_violations(lines))
+
+
+def _violations(lines: Sequence[str]) -> list[Violation]:
+    """Return differences as an error lists them: each line begins with the example and the output it is about."""
+    return [Violation(path, text) for path, _, text in (line.partition(": ") for line in lines)]
 
 
 def _read(signature: Path | None) -> bytes | None:

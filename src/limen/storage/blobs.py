@@ -31,7 +31,7 @@ class BlobStore(Protocol):
     """Bytes under their own SHA-256. Safe to share between threads and processes."""
 
     def put(self, source: Path, digest: str) -> None:
-        """Store a file; nothing happens when it is there already.
+        """Store a file; one that is there stays as it is, or is made whole if it was damaged.
 
         Raises:
             Unavailable: STORAGE; full, or not reachable. Nothing of it is visible.

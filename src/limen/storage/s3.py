@@ -47,15 +47,14 @@ class S3Blobs:
         self._files.retries = _ATTEMPTS
 
     def put(self, source: Path, digest: str) -> None:
-        """Store a file; nothing happens when it is there already."""
+        """Store a file; one that is there is replaced in one step, so that a damaged one is whole again."""
         key = self._key(digest)
         with file_faults("the file to store"):
             if hash_of(source) != digest:
                 raise Internal
             size = source.stat().st_size
         with _s3_faults():
-            if self._size(key) == size:
-                return
+            # Always: what is there may be damaged, and an object is replaced in one step.
             self._files.put_file(str(source), key)
             if self._size(key) != size:
                 self._files.rm_file(key)

@@ -155,16 +155,16 @@ def parse_spec(given: Mapping[str, Json] | str | bytes, source: str = ENDPOINT_N
 
 def plain_spec(spec: EndpointSpec) -> dict[str, Json]:
     """Return a spec as `parse_spec` reads it: plain values, in the order of the reference, nothing that says nothing."""
-    said: dict[str, Json] = msgspec.to_builtins(spec)
     found: dict[str, Json] = {"name": spec.name, "model": spec.model, "major": spec.major}
     found["traffic"] = dict(sorted(spec.traffic.items(), key=_by_reference))
     if spec.ready:
         found["ready"] = list(spec.ready)
-    found |= {key: said[key] for key in ("placement", "serving", "slo") if said.get(key)}
-    if spec.serving is not None and "serving" not in found:
-        found["serving"] = {}
-    if spec.slo is not None and "slo" not in found:
-        found["slo"] = {}
+    if spec.placement:
+        found["placement"] = spec.placement
+    if spec.serving is not None:
+        found["serving"] = _said(spec.serving)
+    if spec.slo is not None:
+        found["slo"] = _said(spec.slo)
     return found | ({"paused": True} if spec.is_paused else {})
 
 
@@ -224,6 +224,17 @@ def _build(found: dict[str, Any]) -> EndpointSpec:
 def _invalid(source: str, report: Report) -> InvalidArgument:
     error = InvalidArgument.of(report.violations)
     return InvalidArgument(f"{source}: {error.message}", reason=error.reason, violations=error.violations)
+
+
+def _said(settings: msgspec.Struct) -> dict[str, Json]:
+    """Return settings that are not at their default; all of them have one."""
+    silent = type(settings)()
+    found = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    return {
+        name: _said(value) if isinstance(value, msgspec.Struct) else value
+        for name, value in found.items()
+        if value != getattr(silent, name)
+    }
 
 
 def _leaves(value: Json, path: str) -> Iterator[tuple[str, Json]]:

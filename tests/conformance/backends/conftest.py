@@ -1,5 +1,6 @@
 """One tiny real model for every kind of package, each with the same model asked directly."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from limen.contracts.contract import Contract, Field
+from limen.contracts.tensors import TensorSpec
 from limen.packaging.manifest import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
 from limen.runtime.binding import compile_binding
@@ -30,6 +32,8 @@ class Case:
     manifest: Manifest
     signature: Signature | None
     direct: Callable[[np.ndarray], dict[str, np.ndarray]]
+    is_typed: bool = True
+    """Whether the file itself says of what type its tensors are."""
 
     @property
     def artifact(self) -> Path:
@@ -187,14 +191,68 @@ def make_python(folder: Path) -> Case:
     return Case("python", folder, found, None, direct)
 
 
+RULES = {
+    "nodes": [
+        {"id": "in", "type": "inputNode", "name": "measures", "position": {"x": 0, "y": 0}},
+        {
+            "id": "table",
+            "type": "decisionTableNode",
+            "name": "species",
+            "position": {"x": 0, "y": 0},
+            "content": {
+                "hitPolicy": "first",
+                "inputs": [{"id": "l", "name": "Petal length", "field": "petal.length"}],
+                "outputs": [
+                    {"id": "s", "name": "Species", "field": "species"},
+                    {"id": "c", "name": "c", "field": "chance"},
+                ],
+                "rules": [
+                    {"_id": "1", "l": "< 2.45", "s": '"setosa"', "c": "1"},
+                    {"_id": "2", "l": "< 4.75", "s": '"versicolor"', "c": "0.75"},
+                    {"_id": "3", "l": "", "s": '"virginica"', "c": "0.75"},
+                ],
+            },
+        },
+        {"id": "out", "type": "outputNode", "name": "answer", "position": {"x": 0, "y": 0}},
+    ],
+    "edges": [
+        {"id": "1", "type": "edge", "sourceId": "in", "targetId": "table"},
+        {"id": "2", "type": "edge", "sourceId": "table", "targetId": "out"},
+    ],
+}
+
+
+def make_rules(folder: Path) -> Case:
+    (folder / "model.json").write_text(json.dumps(RULES))
+    found = Manifest(
+        contract=Contract(
+            name="iris",
+            inputs=tuple(Field(name=name, type="float32") for name in COLUMNS),
+            outputs=(Field(name="species", type="string", enum=SPECIES), Field(name="chances", type="float32")),
+        ),
+        backend="rules",
+        artifact="model.json",
+        bind=Bind(inputs={"petal.length": "petal_length"}, outputs={"chances": OutputBinding(tensor="chance")}),
+    )
+
+    def direct(rows: np.ndarray) -> dict[str, np.ndarray]:
+        index = np.digitize(rows[:, 2].astype(np.float32), [2.45, 4.75])
+        return {"species": np.array(SPECIES, object)[index], "chances": np.where(index == 0, 1.0, 0.75)}
+
+    inputs = ("sepal_length", "sepal_width", "petal.length", "petal_width")
+    expected = Signature(
+        tuple(TensorSpec(name, "float32", (-1,)) for name in inputs),
+        (TensorSpec("species", "string", (-1,)), TensorSpec("chance", "float32", (-1,))),
+    )
+    return Case("rules", folder, found, expected, direct, is_typed=False)
+
+
 def signature(taken: tuple, *given: tuple) -> Signature:
     """Return a signature of one input and some outputs."""
-    from limen.contracts.tensors import TensorSpec
-
     return Signature((TensorSpec(*taken),), tuple(TensorSpec(*spec) for spec in given))
 
 
-MAKERS = (make_onnx, make_sklearn, make_xgboost_json, make_xgboost_ubj, make_lightgbm, make_python)
+MAKERS = (make_onnx, make_sklearn, make_xgboost_json, make_xgboost_ubj, make_lightgbm, make_rules, make_python)
 FILES = tuple(maker for maker in MAKERS if maker is not make_python)
 
 

@@ -10,7 +10,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
 from limen.contracts import errors
-from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason, Unsupported, Violation
+from limen.contracts.contract import Contract
+from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason, Unavailable, Unsupported, Violation
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -113,6 +114,9 @@ class ScriptedPlane(DataPlane):
 
     def models(self) -> tuple[str, ...]:
         return MODELS
+
+    def contract(self, name: str, version: str = "") -> Contract:
+        raise Unavailable("these models have no contract, and so no typed services")
 
     def server_metadata(self) -> ServerMetadata:
         return ServerMetadata("limen", "1.2.3", ("classification", "parameters"))

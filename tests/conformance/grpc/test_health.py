@@ -58,7 +58,7 @@ async def test_watch_hears_at_once_when_told_to_look_again(plane, engine):
     watch = client.watch("")
     assert await watch.read() == SERVING
     plane.ready = False
-    server.refresh_health()
+    server.refresh()
     assert await asyncio.wait_for(watch.read(), 20) == NOT_SERVING
     watch.cancel()
     await client.close()

@@ -41,9 +41,9 @@ def contract(name: str = "credit", *, major: int = 1, inputs: str = "amount age"
 
 def new_version(content: str = "first", of: Contract | None = None, **more: object) -> NewVersion:
     """Return a package with this content, ready to be registered."""
-    facts = {"lineage": Lineage(source="run-7", code="abc"), "created_by": "ada", "backend": "onnx"} | more
-    archive = digest(f"archive of {content}")
-    return NewVersion(contract=of or contract(), digest=digest(content), archive=archive, size=1234, **facts)
+    facts = {"lineage": Lineage(source="run-7", code="abc"), "created_by": "ada", "backend": "onnx"}
+    facts |= {"archive": digest(f"archive of {content}"), "size": 1234}
+    return NewVersion(contract=of or contract(), digest=digest(content), **(facts | more))
 
 
 def add(

@@ -248,10 +248,15 @@ def test_f16_a_server_that_crashes_in_a_transaction_undoes_it(
     registry = Registry(database, clock)
     add(database, registry)
     try:
-        with pytest.raises(Unavailable), database.transaction() as connection:
-            registry.add_version(connection, new_version("b", contract(inputs="amount income")))
-            postgres_server.crash()
+        with pytest.raises(Unavailable):
+            crash_while_adding(postgres_server, database, registry)
     finally:
         postgres_server.start()
     assert [version.number for version in registry.versions("credit")] == [1]
     assert registry.numbers("credit", 1).inputs == {"amount": 1, "age": 2}
+
+
+def crash_while_adding(server: Postgres, database: Database, registry: Registry) -> None:
+    with database.transaction() as connection:
+        registry.add_version(connection, new_version("b", contract(inputs="amount income")))
+        server.crash()

@@ -16,8 +16,8 @@ from limen.storage.blobs import hash_of
 from limen.storage.config import StorageConfig
 
 WRITER = Path(__file__).parents[2] / "services" / "writer.py"
-LONGEST_LIFE_S = 0.15
-"""Some twenty versions; a start and the first migration take a part of it."""
+LONGEST_WAIT_S = 0.02
+"""After the line that a writer is killed for: enough for one more version on a machine with nothing else to do."""
 
 
 @pytest.fixture
@@ -29,27 +29,30 @@ def writer() -> Iterator[subprocess.Popen[str]]:
     assert process.returncode == 0
 
 
-def killed(writer: subprocess.Popen[str], address: str, folder: Path, life_s: float) -> dict[int, str]:
-    """Let a writer live so long, kill it, and return what it had acknowledged: digests by number."""
+def killed(writer: subprocess.Popen[str], address: str, folder: Path, chance: random.Random) -> dict[int, str]:
+    """Let a writer live for a while, kill it, and return what it had acknowledged: digests by number.
+
+    It is killed some moments after it has begun, or has acknowledged one to three versions, so that a slow machine gets on too.
+    """
     assert writer.stdin
     assert writer.stdout
     writer.stdin.write(f"{address} {folder}\n")
     writer.stdin.flush()
-    pid = 0
+    pid = int(writer.stdout.readline())
     acknowledged: dict[int, str] = {}
-    timer: threading.Timer | None = None
-    for line in iter(writer.stdout.readline, "\n"):
-        assert line, "the process that forks is gone"
-        if " " in line:
-            number, digest = line.split()
-            acknowledged[int(number)] = digest
-        else:
-            pid = int(line)
-            timer = threading.Timer(life_s, os.kill, (pid, signal.SIGKILL))
+    lines_left = chance.randint(0, 3)
+    timer = threading.Timer(chance.uniform(0, LONGEST_WAIT_S), os.kill, (pid, signal.SIGKILL))
+    while True:
+        if not lines_left:
             timer.start()
-    if timer:
-        timer.join()
-    return acknowledged
+        lines_left -= 1
+        line = writer.stdout.readline()
+        assert line, "the process that forks is gone"
+        if line == "\n":
+            timer.join()
+            return acknowledged
+        number, digest = line.split()
+        acknowledged[int(number)] = digest
 
 
 def check(stores: Stores, folder: Path, acknowledged: dict[int, str]) -> None:
@@ -76,24 +79,20 @@ def kill_and_check(address: str, folder: Path, writer: subprocess.Popen[str], ti
     chance = random.Random(11)
     acknowledged: dict[int, str] = {}
     for _ in range(times):
-        acknowledged |= killed(writer, address, folder, chance.uniform(0, LONGEST_LIFE_S))
+        acknowledged |= killed(writer, address, folder, chance)
         stores = open_registry(StorageConfig(home=folder, database_url=address))
         try:
             check(stores, folder, acknowledged)
         finally:
             stores.close()
-    assert acknowledged, "nobody lived long enough"
+    assert len(acknowledged) >= times // 2
 
 
-def test_f11_f19_nothing_acknowledged_is_lost_in_20_kills(
-    address: str, tmp_path: Path, writer: subprocess.Popen[str]
-):
+def test_f11_f19_nothing_acknowledged_is_lost_in_20_kills(address: str, tmp_path: Path, writer: subprocess.Popen[str]):
     kill_and_check(address, tmp_path / "work", writer, 20)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_f11_f19_nothing_acknowledged_is_lost_in_100_kills(
-    address: str, tmp_path: Path, writer: subprocess.Popen[str]
-):
+def test_f11_f19_nothing_acknowledged_is_lost_in_100_kills(address: str, tmp_path: Path, writer: subprocess.Popen[str]):
     kill_and_check(address, tmp_path / "work", writer, 100)

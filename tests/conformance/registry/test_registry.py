@@ -357,8 +357,13 @@ def test_the_revision_grows_with_every_change_and_no_read(database: Database, re
 
 def test_what_a_transaction_began_and_did_not_end_is_nowhere(database: Database, registry: Registry):
     before = registry.revision()
-    with pytest.raises(RuntimeError), database.transaction() as connection:
-        registry.add_version(connection, new_version())
-        raise RuntimeError
+    with pytest.raises(NotFound):
+        add_and_fail(database, registry)
     assert registry.models() == []
     assert registry.revision() == before
+
+
+def add_and_fail(database: Database, registry: Registry) -> None:
+    with database.transaction() as connection:
+        registry.add_version(connection, new_version())
+        registry.set_alias(connection, "credit", "champion", 2, expected=None, by="ada")

@@ -218,13 +218,14 @@ def _output(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 def _field(tag: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the parts of one length-delimited protobuf field."""
     length = len(data)
-    return tag, _SHORT[length] if length < 128 else _varint(length), data
+    return tag, _SHORT[length] if length < 128 else varint(length), data
 
 
 _SHORT: Final = tuple(bytes([length]) for length in range(128))
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Return a number as protobuf writes it."""
     encoded = bytearray()
     while number > 127:
         encoded.append(number & 127 | 128)

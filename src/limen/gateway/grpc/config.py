@@ -38,4 +38,4 @@ class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True):
     has_reflection: bool = True
     """Offer server reflection, which tells anyone who can connect the messages of the protocol."""
     health_poll_s: float = 1.0
-    """How often Watch looks at readiness when nobody calls `refresh_health`."""
+    """How often Watch looks at readiness when nobody calls `refresh`."""

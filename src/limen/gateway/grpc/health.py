@@ -1,9 +1,9 @@
-"""The standard gRPC health service: the server as a whole, this protocol's service, and each model by name."""
+"""The standard gRPC health service: the server as a whole, this protocol's service, and each model by its name or its typed service."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc
@@ -24,9 +24,17 @@ _Answer = health_pb2.HealthCheckResponse
 class HealthService:
     """Tells readiness as the data plane sees it, and NOT_SERVING to everyone once the server is stopping."""
 
-    def __init__(self, data: DataPlane, calls: Calls, poll_s: float) -> None:
-        """Look at `data` when asked, when refreshed, and every `poll_s` seconds for those who watch."""
+    def __init__(self, data: DataPlane, calls: Calls, poll_s: float, endpoint_of: Callable[[str], str]) -> None:
+        """Look at `data` when asked, when refreshed, and every `poll_s` seconds for those who watch.
+
+        Args:
+            data: knows what is ready.
+            calls: knows whether the server is stopping.
+            poll_s: seconds between looks.
+            endpoint_of: gives the endpoint of a typed service, empty for any other name.
+        """
         self._data = data
+        self._endpoint_of = endpoint_of
         self._calls = calls
         self._poll_s = poll_s
         self._changed = asyncio.Event()
@@ -75,9 +83,10 @@ class HealthService:
         if self._calls.is_closing:
             return _Answer.NOT_SERVING
         try:
-            is_ready = (
-                self._data.is_ready() if service in ("", INFERENCE_SERVICE) else self._data.is_model_ready(service)
-            )
+            if service in ("", INFERENCE_SERVICE):
+                is_ready = self._data.is_ready()
+            else:
+                is_ready = self._data.is_model_ready(self._endpoint_of(service) or service)
         except (NotFound, InvalidArgument):
             return _Answer.SERVICE_UNKNOWN
         return _Answer.SERVING if is_ready else _Answer.NOT_SERVING

@@ -1,4 +1,4 @@
-"""The gRPC listener: one insecure port with inference, health and reflection on the chosen engine.
+"""The gRPC listener: one insecure port with inference, typed services, health and reflection on the chosen engine.
 
 Programmed to the grpc.aio interface, which both engines share. Built and started by `app` inside the event loop that answers.
 """
@@ -21,6 +21,7 @@ from limen.gateway.grpc.reflection import SERVICE as REFLECTION_SERVICE
 from limen.gateway.grpc.reflection import SERVICE_V1 as REFLECTION_SERVICE_V1
 from limen.gateway.grpc.reflection import ReflectionService
 from limen.gateway.grpc.service import InferenceService
+from limen.gateway.grpc.typed import TypedServices
 from limen.serving.dataplane import DataPlane
 
 NATIVE: Final = "pygrpc_native.aio"
@@ -38,7 +39,8 @@ class GrpcServer:
         self._config = config
         self._calls = Calls()
         self._inference = InferenceService(data, self._calls, config.max_stream_requests)
-        self._health = HealthService(data, self._calls, config.health_poll_s)
+        self._typed = TypedServices(data, self._calls)
+        self._health = HealthService(data, self._calls, config.health_poll_s, self._typed.endpoint_of)
         self._server: aio.Server | None = None
         self.engine = config.engine
         """The engine in use once started: `native` or `grpcio`."""
@@ -51,10 +53,16 @@ class GrpcServer:
         """
         self.engine = "native" if is_native(self._config, host) else "grpcio"
         server = self._build()
+        self._typed.refresh()
         for service, handlers in self._services().items():
             # As generated code does: the native engine takes the second form, grpcio the first.
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
             server.add_registered_method_handlers(service, handlers)
+        # Typed services come and go, and are looked up by call. The native engine's own table is closed once it listens: it
+        # answers what there is now by itself, and hands what comes later to the grpcio server behind it.
+        server.add_generic_rpc_handlers((self._typed,))
+        for service in self._typed.known if self.engine == "native" else ():
+            server.add_registered_method_handlers(service, self._typed.handlers(service))
         try:
             bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:
@@ -78,14 +86,15 @@ class GrpcServer:
             await asyncio.sleep(min(LINGER_S, grace_s))
         await server.stop(max(0.0, until - now()))
 
-    def refresh_health(self) -> None:
-        """Tell those who watch health that readiness may have changed."""
+    def refresh(self) -> None:
+        """Find out what may be called now, and tell those who watch health."""
+        self._typed.refresh()
         self._health.refresh()
 
     def _services(self) -> dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]:
         services = {INFERENCE_SERVICE: self._inference.handlers(), HEALTH_SERVICE: self._health.handlers()}
         if self._config.has_reflection:
-            handlers = ReflectionService().handlers()
+            handlers = ReflectionService(lambda: self._typed.known).handlers()
             services |= {REFLECTION_SERVICE: handlers, REFLECTION_SERVICE_V1: handlers}
         return services
 

@@ -21,6 +21,7 @@ BUILT_IN: Final = {
     "sklearn": "limen.runtime.backends.sklearn:SklearnBackend",
     "xgboost": "limen.runtime.backends.xgboost:XgboostBackend",
     "lightgbm": "limen.runtime.backends.lightgbm:LightgbmBackend",
+    "rules": "limen.runtime.backends.rules:RulesBackend",
     "python": "limen.runtime.backends.python:PythonBackend",
 }
 

@@ -39,32 +39,23 @@ def converted(model: Any, task: Task) -> Converted:
 
 
 def _booster(model: Any, library: str, sample: Mapping[str, Array], kind: str, write: Callable[[], bytes]) -> Converted:
-    names = _names(model)
-    asked = rows_to_ask(sample, names, int(model.n_features_in_))
     is_classifier = hasattr(model, "predict_proba")
-    answer = np.asarray((model.predict_proba if is_classifier else model.predict)(asked.data))
-    if is_classifier and answer.shape[1] == 2:
-        answer = answer[:, 1]
+    methods = {"prediction": model.predict_proba if is_classifier else model.predict, "label": model.predict}
+    asked, answers = _ask(rows_to_ask(sample, _names(model), int(model.n_features_in_)), methods)
+    if is_classifier and answers["prediction"].shape[1] == 2:
+        answers["prediction"] = answers["prediction"][:, 1]
     return Converted(
         library=library,
         candidates=(Candidate(kind, write()),),
         rows=rows_of(asked.rows),
         sample_rows=asked.given,
-        answers=rows_of({"prediction": answer}),
+        answers=rows_of(answers),
         classifier=is_classifier and [*map(str, model.classes_)] == [str(i) for i in range(len(model.classes_))],
     )
 
 
 def _estimator(model: Any, library: str, sample: Mapping[str, Array], targets: tuple[str, ...]) -> Converted:
-    asked = rows_to_ask(sample, _names(model), getattr(model, "n_features_in_", None))
-    answers = {}
-    for name, method in answers_of(model).items():
-        try:
-            answer = method(asked.data)
-        except Exception as exc:
-            text = f"the original model cannot answer the sample ({type(exc).__name__}: {str(exc)[:200]})"
-            raise InvalidPackage(f"{text}; give rows as it was trained on with --sample") from exc
-        answers[name] = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+    asked, answers = _ask(rows_to_ask(sample, _names(model), getattr(model, "n_features_in_", None)), answers_of(model))
     candidates: list[Candidate] = []
     refused: dict[str, str] = {}
     for target in targets:
@@ -85,6 +76,23 @@ def _estimator(model: Any, library: str, sample: Mapping[str, Array], targets: t
     )
 
 
+def _ask(asked: Asked, methods: Mapping[str, Callable[[Any], Any]]) -> tuple[Asked, dict[str, Array]]:
+    """Return the rows that a model answers, with its answers; without the made-up rows when it does not take those.
+
+    Raises:
+        InvalidPackage: it does not take the sample either.
+    """
+    try:
+        found = {name: method(asked.data) for name, method in methods.items()}
+    except Exception as exc:
+        if 0 < asked.given < len(asked.data):
+            return _ask(asked.only_given(), methods)
+        text = f"the original model cannot answer ({type(exc).__name__}: {str(exc).partition(chr(10))[0][:200]})"
+        raise InvalidPackage(f"{text}; give rows as it was trained on with --sample") from exc
+    answers = {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in found.items()}
+    return asked, answers
+
+
 def _classes(model: Any, answers: Mapping[str, Array]) -> tuple[str, ...]:
     classes = getattr(model, "classes_", ()) if "probabilities" in answers else ()
     return tuple(map(str, classes))
@@ -96,7 +104,7 @@ def _names(model: Any) -> tuple[str, ...]:
     return () if found is None else tuple(map(str, found))
 
 
-def _skops(model: Any, asked: Asked) -> bytes:
+def _skops(model: Any, _: Asked) -> bytes:
     found: bytes = require("skops.io", "limen[sklearn]").dumps(model)
     return found
 
@@ -124,7 +132,12 @@ def _onnx_inputs(model: Any, asked: Asked) -> list[tuple[str, Any]]:
         return [("X", types.FloatTensorType([None, asked.width]))]
     kinds = {"i": types.Int64TensorType, "u": types.Int64TensorType, "b": types.BooleanTensorType}
     return [
-        (name, kinds.get(array.dtype.kind, types.StringTensorType if array.dtype == object else types.FloatTensorType)([None, 1]))
+        (
+            name,
+            kinds.get(array.dtype.kind, types.StringTensorType if array.dtype == object else types.FloatTensorType)(
+                [None, 1]
+            ),
+        )
         for name, array in asked.rows.items()
     ]
 

@@ -42,7 +42,8 @@ def convert(
     """
     task = Task(model=model, targets=tuple(targets), sample=rows_of(sample), memory_mb=MEMORY_MB)
     environment = {key: os.environ[key] for key in _KEPT if key in os.environ} | replica_environment(1)
-    with subprocess.Popen(
+    environment["JOBLIB_MULTIPROCESSING"] = "0"  # it would try to write a file to see whether it can
+    with subprocess.Popen(  # noqa: S603 - our own program
         COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -70,4 +71,3 @@ def convert(
     if said.refused is not None:
         raise InvalidPackage(said.refused.message)
     raise InvalidPackage(f"the process that unpickles ended with status {process.returncode} and no answer")
-

@@ -11,7 +11,6 @@ import os
 import resource
 import sys
 import warnings
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from limen.runtime.conversion.messages import Converted, Refused, Said, Task
 from limen.runtime.placement.process import isolation
 
 CPU_S = 600
-_LIBRARIES = ("joblib", "sklearn", "skops.io", "skl2onnx", "pandas", "xgboost", "lightgbm")
 
 
 def main() -> None:
@@ -76,11 +74,10 @@ def _give_away(memory_mb: int) -> tuple[str, ...]:
         raise InvalidPackage(
             "this system does not let a process be cut off from the network, so the pickle is not loaded; import it on Linux"
         )
-    # While the files can still be read whoever owns them.
-    for library in _LIBRARIES:
-        with suppress(ImportError):
-            __import__(library)
-    held += isolation.become_nobody((Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent))
+    # What is still imported after this must be readable for everybody.
+    libraries = (Path(module.__file__ or "").parent for module in (os, isolation))
+    needed = (Path(sys.prefix), Path(sys.base_prefix), Path(msgspec.__file__).parents[1], *libraries)
+    held += isolation.become_nobody(needed)
     held += isolation.drop_capabilities()
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     return (*held, "no-files")
@@ -89,7 +86,7 @@ def _give_away(memory_mb: int) -> tuple[str, ...]:
 def _unpickle(data: bytes) -> Any:
     if find_spec("joblib") is None:
         raise InvalidPackage("converting a pickle needs scikit-learn: install limen[sklearn]")
-    import joblib
+    import joblib  # type: ignore[import-untyped] # published without types
 
     try:
         # Reads pickle, cloudpickle and joblib's own, compressed or not.
@@ -97,7 +94,11 @@ def _unpickle(data: bytes) -> Any:
     except ModuleNotFoundError as exc:
         name = str(exc.name).partition(".")[0]
         text = f"the pickle needs the Python module {name}, which is not installed here"
-        hint = "install it, in the version the model was trained with" if find_spec(name) is None else "its version differs"
+        hint = (
+            "install it, in the version the model was trained with"
+            if find_spec(name) is None
+            else "its version differs"
+        )
         raise InvalidPackage(f"{text}; {hint}") from exc
     except MemoryError:
         raise

@@ -32,6 +32,11 @@ class Asked(msgspec.Struct, frozen=True):
     """Rows that come from the sample; they are the first."""
     width: int
 
+    def only_given(self) -> Asked:
+        """Return the rows that are not made up."""
+        rows = {name: array[: self.given] for name, array in self.rows.items()}
+        return Asked(self.data[: self.given], rows, self.given, self.width)
+
 
 def rows_to_ask(sample: Mapping[str, Array], names: Sequence[str], width: int | None) -> Asked:
     """Return the sample's rows, then made-up ones.
@@ -91,7 +96,9 @@ def _more(column: Array, random: np.random.Generator) -> Array:
     """Return a column and made-up values like its own."""
     if column.dtype == object:
         if not len(column):
-            raise InvalidPackage("rows of text cannot be made up: give some with --sample, or log the model with an input example")
+            raise InvalidPackage(
+                "rows of text cannot be made up: give some with --sample, or log the model with an input example"
+            )
         return np.concatenate([column, random.choice(column, MADE_UP)])
     if column.dtype.kind == "b":
         return np.concatenate([column, random.integers(0, 2, MADE_UP).astype(bool)])
@@ -99,7 +106,9 @@ def _more(column: Array, random: np.random.Generator) -> Array:
     if not len(known):
         made = random.normal(size=MADE_UP)
     else:
-        made = random.choice(known, MADE_UP) + random.normal(size=MADE_UP) * (np.std(known) or 0.1 * abs(known[0]) or 1.0)
+        made = random.choice(known, MADE_UP) + random.normal(size=MADE_UP) * (
+            np.std(known) or 0.1 * abs(known[0]) or 1.0
+        )
     if column.dtype.kind in "iu":
         # A whole number may be a category: only values that were seen are safe to ask.
         made = random.choice(known, MADE_UP) if len(known) else np.zeros(MADE_UP)

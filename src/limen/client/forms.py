@@ -1,0 +1,292 @@
+"""What callers hand over, in any of its forms, as rows or as tensors; and what comes back in the form it was asked in.
+
+| form | what it is |
+|---|---|
+| record | one mapping of field names to values |
+| records | a sequence of them |
+| arrays | a mapping of field names to NumPy arrays, the rows along the first axis |
+| frame | a pandas data frame |
+
+Rows become tensors only where no value changes by it: what the types of a model cannot hold is `Inexpressible` and either goes as JSON
+or is refused. `bytes` in records are base64 text, as they are in JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from limen.contracts.contract import Json
+from limen.contracts.errors import InvalidArgument, Reason, Violation
+from limen.contracts.names import shown
+from limen.contracts.records import as_rows
+from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, element_type_of
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]  # its stubs are a package of their own
+
+Record = Mapping[str, Json]
+
+
+class Form(StrEnum):
+    """How inputs were handed over."""
+
+    RECORD = "record"
+    RECORDS = "records"
+    ARRAYS = "arrays"
+    FRAME = "frame"
+
+
+class TensorType(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or output as a server describes it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    """-1 is variable; the first axis is the batch."""
+    is_text: bool = False
+    """Whether a BYTES tensor holds text."""
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """Inputs and outputs of one endpoint, by name."""
+
+    inputs: dict[str, TensorType]
+    outputs: dict[str, TensorType]
+
+
+class Inexpressible(InvalidArgument):
+    """These values cannot be sent as tensors of the model's types."""
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """Inputs whose form is known."""
+
+    form: Form
+    rows: Sequence[Record] | None = None
+    tensors: dict[str, Array] | None = None
+    frame: Any = None
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, where rows were handed over."""
+        return len(self.frame) if self.rows is None else len(self.rows)
+
+
+def read_inputs(inputs: Any) -> Given:
+    """Return inputs with their form.
+
+    Raises:
+        InvalidArgument: they have none of the forms.
+    """
+    if _is_frame(inputs):
+        if any(type(name) is not str for name in inputs.columns):
+            raise InvalidArgument("the columns of a data frame must have the names of the model's inputs")
+        return Given(form=Form.FRAME, frame=inputs)
+    if isinstance(inputs, Mapping):
+        if inputs and all(isinstance(value, np.ndarray) for value in inputs.values()):
+            tensors = {name: _as_tensor(array, name) for name, array in inputs.items()}
+            return Given(form=Form.ARRAYS, tensors=tensors)
+        return Given(form=Form.RECORD, rows=(inputs,))
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
+        if not all(isinstance(row, Mapping) for row in inputs):
+            raise InvalidArgument("every record must be a mapping of field names to values")
+        return Given(form=Form.RECORDS, rows=inputs)
+    raise InvalidArgument("inputs must be a record, a list of records, a mapping of NumPy arrays or a data frame")
+
+
+def rows_of(given: Given) -> Sequence[Record]:
+    """Return the inputs as rows, whatever their form."""
+    if given.rows is not None:
+        return given.rows
+    if given.tensors is not None:
+        return as_rows(given.tensors)
+    rows: list[Record] = given.frame.to_dict(orient="records")
+    return rows
+
+
+def tensors_of(given: Given, signature: Signature) -> dict[str, Array]:
+    """Return rows or a data frame as tensors of the model's own types.
+
+    Raises:
+        Inexpressible: a field is unknown, is in some rows only, or holds what its type cannot.
+    """
+    if given.rows is None:
+        columns: dict[str, Any] = {name: _column(given.frame[name]) for name in given.frame.columns}
+    else:
+        columns = _columns(given.rows, signature)
+    unknown = [name for name in columns if name not in signature.inputs]
+    if unknown:
+        raise _cannot(unknown[0], "is not a field of this model", Reason.UNKNOWN_FIELD)
+    return {name: _typed(values, signature.inputs[name]) for name, values in columns.items()}
+
+
+def _column(series: Any) -> Any:
+    values = series.to_numpy()
+    return values.tolist() if values.dtype.kind == "O" else values
+
+
+def _columns(rows: Sequence[Record], signature: Signature) -> dict[str, list[Any]]:
+    names = list(rows[0]) if rows else list(signature.inputs)
+    count = len(names)
+    for i, row in enumerate(rows):
+        if len(row) != count or any(name not in row for name in names):
+            path, text = f"instances[{i}]", "must have the same fields as the first record to be sent as tensors"
+            raise Inexpressible(f"{path}: {text}", reason=Reason.INPUT_SET, violations=(Violation(path, text),))
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _typed(values: Any, kind: TensorType) -> Array:
+    element = BY_WIRE.get(kind.datatype)
+    if element is None:
+        raise _cannot(kind.name, "has a datatype that this client does not know", Reason.DTYPE)
+    try:
+        array = _numbers(values, element, kind) if element.size else _texts(values, kind)
+    except (ValueError, TypeError, ArithmeticError) as exc:
+        raise _cannot(kind.name, f"must be values of {kind.datatype}") from exc
+    if array.ndim != len(kind.shape):
+        raise _cannot(kind.name, "does not have the model's shape", Reason.SHAPE_MISMATCH)
+    return array
+
+
+def _numbers(values: Any, element: ElementType, kind: TensorType) -> Array:
+    if isinstance(values, list):
+        if element.kind is Kind.FLOAT and len(kind.shape) == 1 and None in values:
+            values = [np.nan if v is None else v for v in values]
+        # NumPy would make a number of true among numbers.
+        is_bool = [type(v) is bool for v in values]
+        if any(is_bool) and not all(is_bool):
+            raise ValueError
+    array = np.stack(values) if _holds_arrays(values) else np.asarray(values)
+    if array.dtype.kind not in _FITS[element.kind]:
+        raise ValueError
+    if element.kind is Kind.INT:
+        return _whole(array, element)
+    with np.errstate(over="raise"):
+        found = array.astype(element.dtype)
+    # bfloat16 overflows without an error.
+    if element.kind is Kind.FLOAT and np.isinf(found).sum() != np.isinf(array).sum():
+        raise ValueError
+    return found
+
+
+_FITS: Final = {Kind.BOOL: "b", Kind.INT: "iuf", Kind.FLOAT: "iuf"}
+"""NumPy kinds whose values a kind of element can hold, when they are in its range."""
+
+
+def _whole(array: Array, element: ElementType) -> Array:
+    if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.rint(array))).all():
+        raise ValueError
+    if array.size and not (element.low <= int(array.min()) and int(array.max()) <= element.high):
+        raise ValueError
+    return array.astype(element.dtype)
+
+
+def _texts(values: Any, kind: TensorType) -> Array:
+    array = np.stack(values) if _holds_arrays(values) else np.array(values, object)
+    flat = array.ravel()
+    if kind.is_text:
+        if not all(type(v) is str for v in flat):
+            raise ValueError
+        return array
+    found = np.empty(flat.shape, object)
+    found[:] = [base64.b64decode(v, validate=True) if isinstance(v, str) else bytes(_bytes(v)) for v in flat]
+    return found.reshape(array.shape)
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError
+    return value
+
+
+def _holds_arrays(values: Any) -> bool:
+    return len(values) > 0 and isinstance(values[0], np.ndarray)
+
+
+def _as_tensor(array: Array, name: str) -> Array:
+    """Return a caller's array in the layout that the wire has; its type stays what it is."""
+    element = element_type_of(array.dtype)
+    if element is None:
+        raise InvalidArgument.at(shown(name), "has a NumPy type that no contract can have", Reason.DTYPE)
+    return np.asarray(array, element.dtype)
+
+
+def _cannot(name: str, text: str, reason: Reason = Reason.VALUE) -> Inexpressible:
+    path = shown(name)
+    return Inexpressible(f"{path}: {text}", reason=reason, violations=(Violation(path, text),))
+
+
+# -- what comes back ------------------------------------------------------------------------------------------------------
+
+
+def with_texts(tensors: dict[str, Array], types: Mapping[str, TensorType]) -> dict[str, Array]:
+    """Return outputs with text in place of its bytes, where the server says that it is text."""
+    found = dict(tensors)
+    for name, array in tensors.items():
+        kind = types.get(name)
+        if array.dtype.kind == "O" and kind is not None and kind.is_text:
+            texts = np.empty(array.size, object)
+            texts[:] = [v.decode() if isinstance(v, bytes) else v for v in array.ravel()]
+            found[name] = texts.reshape(array.shape)
+    return found
+
+
+def arrays_of(rows: Sequence[Record], types: Mapping[str, TensorType]) -> dict[str, Array]:
+    """Return rows of outputs as arrays: of the model's types as far as they are known, else as NumPy reads them."""
+    found: dict[str, Array] = {}
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        kind = types.get(name)
+        try:
+            found[name] = np.asarray(values) if kind is None else _typed(values, kind)
+        except (InvalidArgument, ValueError):
+            # A missing value in what has no place for it, or rows of different sizes.
+            found[name] = np.empty(len(values), object)
+            found[name][:] = values
+        if found[name].dtype.kind == "U":
+            found[name] = found[name].astype(object)
+    return found
+
+
+def frame_of(columns: Mapping[str, Array], index: Any) -> pd.DataFrame:
+    """Return outputs as a data frame; an output of several values a row is a column of arrays.
+
+    Args:
+        columns: the outputs by name.
+        index: index of the frame that was asked with, or None.
+    """
+    import pandas as pd
+
+    flat = {name: array if array.ndim == 1 else list(array) for name, array in columns.items()}
+    rows = len(next(iter(columns.values()))) if columns else 0
+    return pd.DataFrame(flat, index=index if index is not None and len(index) == rows else None)
+
+
+def _is_frame(value: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame)
+
+
+def json_value(value: Any) -> Json:
+    """Return what stands in JSON for a value that JSON has no form of: base64 for bytes, null for pandas' missing values.
+
+    Raises:
+        TypeError: there is nothing that would.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return binascii.b2a_base64(value, newline=False).decode()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    raise TypeError

@@ -1,0 +1,55 @@
+"""Reading what other tools keep models in: which file is the model, and what is known about it besides.
+
+An importer reads and never loads: nothing here unpickles, imports code from a source or opens a connection (`mlflow_registry` does,
+to the configured tracking server only). What it finds is a `Draft`; `serving.importing` makes a package of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from limen.contracts.errors import InvalidPackage
+from limen.packaging.importers.draft import Draft, Importer
+from limen.packaging.importers.mlflow import MlflowImporter
+from limen.packaging.importers.plain import PlainImporter
+from limen.packaging.importers.triton import TritonImporter
+
+IMPORTERS: Final[tuple[Importer, ...]] = (MlflowImporter(), TritonImporter(), PlainImporter())
+_REFUSED: Final = (
+    ("model.safetensors", "holds weights of Hugging Face transformers", "`optimum-cli export onnx --model FOLDER OUT`"),
+    ("pytorch_model.bin", "holds weights of Hugging Face transformers", "`optimum-cli export onnx --model FOLDER OUT`"),
+    (
+        "saved_model.pb",
+        "is a TensorFlow SavedModel",
+        "`python -m tf2onnx.convert --saved-model FOLDER --output model.onnx`",
+    ),
+)
+"""Folders that are known and that no backend runs: a file in them, what they are, and how to get an ONNX model of them."""
+
+
+def read_source(path: Path, version: str = "") -> Draft:
+    """Return what is at a path, as the importer that knows its kind reads it.
+
+    Args:
+        path: a folder or file.
+        version: which one to take of a folder that holds several; the newest when not given.
+
+    Raises:
+        InvalidPackage: nothing there is known, or it cannot be imported; the text says what can be done instead.
+    """
+    if not path.exists():
+        raise InvalidPackage(f"there is nothing at {path}")
+    for importer in IMPORTERS:
+        if importer.recognises(path):
+            return importer.read(path, version)
+    for name, what, command in _REFUSED:
+        if (path / name).exists():
+            text = (
+                f"{path} {what}, which no backend runs; export the model to ONNX ({command}) and import the .onnx file"
+            )
+            raise InvalidPackage(text)
+    raise InvalidPackage(
+        f"{path} is no kind of model that is known here: give a model file, an MLflow model folder (with a file MLmodel) or "
+        "the folder of one model in a Triton repository (with a file config.pbtxt)"
+    )

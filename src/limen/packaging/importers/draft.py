@@ -1,0 +1,83 @@
+"""What importers give: `Draft`. Plain values; nothing is loaded or written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from limen.contracts.names import MODEL_NAME
+from limen.contracts.tensors import Array, TensorSpec
+
+WHOLE = ""
+"""The key of a sample that is one array for the artifact's only input, and not columns by name."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One named input as the source declares it."""
+
+    name: str
+    type: str
+    """Name of an element type."""
+    is_required: bool = True
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """What an importer read: which file is the model, and what its source knows about it."""
+
+    kind: str
+    """What the source is, for people."""
+    name: str
+    """A valid model name made from the source's own."""
+    artifact: Path
+    is_pickle: bool = False
+    """The artifact can only be had by unpickling it: it must be converted."""
+    classifier: bool = False
+    """The original answers with a class where the artifact gives probabilities."""
+    columns: tuple[Column, ...] = ()
+    """Inputs by name, in the order of the artifact's columns; empty when the source names none."""
+    inputs: tuple[TensorSpec, ...] = ()
+    """Input tensors as the source declares them; empty when only the artifact knows."""
+    outputs: tuple[TensorSpec, ...] = ()
+    """Likewise."""
+    sample: Mapping[str, Array] = {}
+    """Example rows: columns by name, or one array under `WHOLE`."""
+    labels: Mapping[str, tuple[str, ...]] = {}
+    """Names of the classes along the last axis of an output tensor."""
+    max_rows: int | None = None
+    max_wait_ms: float | None = None
+    origin: Mapping[str, str] = {}
+    """Where it comes from: what is recorded in the package."""
+    versions: Mapping[str, str] = {}
+    """Versions of the libraries that wrote it."""
+    notes: tuple[str, ...] = ()
+    """What is not carried over, for people."""
+
+
+class Importer(Protocol):
+    """Reads one kind of source."""
+
+    kind: ClassVar[str]
+    """What it reads, for people."""
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether this is its kind of folder or file, from names alone."""
+        ...
+
+    def read(self, path: Path, version: str) -> Draft:
+        """Return what is there.
+
+        Raises:
+            InvalidPackage: it cannot be imported; the text says why and what to do instead.
+        """
+        ...
+
+
+def model_name(text: str) -> str:
+    """Return a valid model name that is as near to a text as can be; `model` when nothing is left of it."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
+    plain = re.sub(r"^[^a-z]+", "", plain)[:60].rstrip("-")
+    return plain if MODEL_NAME.fullmatch(plain) else "model"

@@ -1,0 +1,184 @@
+"""A pickle becomes a package without it, and answers as before; without trust it is not touched, with trust it reaches nothing."""
+
+import asyncio
+import json
+import pickle
+import socket
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from limen.contracts.errors import InvalidPackage, Reason
+from limen.runtime.conversion import convert
+from limen.serving.check import check_package
+from limen.serving.importing import ImportOptions, import_model
+from tests.conformance.importers.conftest import NUMBERS, answers, make_linear
+from tests.conformance.importers.conftest import make_pipeline as make_original
+from tests.services.mlflow_folder import write_folder
+
+TYPES = {"f": "double", "i": "long", "O": "string"}
+
+
+def import_pickle(data: bytes, tmp_path: Path, **options):
+    (tmp_path / "model.pkl").write_bytes(data)
+    options = {"trust_pickle": True, "folder": tmp_path / "package", "name": "credit"} | options
+    return import_model(str(tmp_path / "model.pkl"), ImportOptions(**options))
+
+
+def refusal(data: bytes, tmp_path: Path, **options) -> InvalidPackage:
+    with pytest.raises(InvalidPackage) as caught:
+        import_pickle(data, tmp_path, **options)
+    assert [p.name for p in tmp_path.iterdir() if p.name != "sample.csv"] == ["model.pkl"]
+    return caught.value
+
+
+def columns(original) -> list[dict]:
+    """Return the signature that MLflow would infer."""
+    rows = original.rows
+    if isinstance(rows, np.ndarray):
+        return [{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, rows.shape[1]]}}]
+    kinds = {name: "O" if rows[name].dtype.kind not in "fi" else rows[name].dtype.kind for name in rows}
+    return [{"type": TYPES[kind], "name": name, "required": True} for name, kind in kinds.items()]
+
+
+def test_b92_what_mlflow_pickled_is_served_without_the_pickle_and_answers_as_before(original, tmp_path):
+    rows = original.rows[:6]
+    kind, example = (
+        ("ndarray", rows.tolist())
+        if isinstance(rows, np.ndarray)
+        else ("dataframe", {"columns": list(rows), "data": rows.to_numpy().tolist()})
+    )
+    folder = write_folder(
+        tmp_path / "credit", "sklearn", original.pickled, inputs=columns(original), example=example, kind=kind
+    )
+    made = import_model(str(folder), ImportOptions(folder=tmp_path / "package", trust_pickle=True))
+
+    assert made.created.format == original.format
+    assert (made.parity.rows, made.parity.problems) == (106, ())
+    report = asyncio.run(check_package(tmp_path / "package", tmp_path / "home", trust_code=False))
+    assert report.ok, report.steps
+    examples = json.loads((tmp_path / "package" / "examples.json").read_bytes())
+    assert [example["outputs"].keys() for example in examples] == [original.expected.keys()] * 5
+    origin = json.loads((tmp_path / "package" / "origin.json").read_bytes())
+    assert origin["parity"] == {"rows": 106, "sample_rows": 6, "largest_difference": made.parity.largest_difference}
+    assert origin["versions"] == {"scikit-learn": "1.9.1"}
+
+    found = answers(tmp_path / "package", original.records)
+    assert found.keys() == original.expected.keys()
+    for name, expected in original.expected.items():
+        if expected.dtype.kind == "f":
+            np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-5)
+        else:
+            assert found[name].tolist() == expected.tolist()
+
+
+def test_skops_gives_the_very_same_numbers(originals, tmp_path):
+    original = originals(make_linear)
+    made = import_pickle(original.pickled, tmp_path, targets=("skops",))
+    assert (made.created.format, made.parity.largest_difference) == ("skops", 0.0)
+
+
+def test_without_trust_a_pickle_is_not_loaded(tmp_path):
+    trap = tmp_path / "trap"
+    error = refusal(pickle.dumps(Call("exec", f"open({str(trap)!r}, 'w')")), tmp_path, trust_pickle=False)
+    assert error.reason is Reason.UNSAFE_FORMAT
+    assert "--trust-pickle" in error.message
+    assert not trap.exists()
+
+
+class Call:
+    """Pickles to a call of a builtin."""
+
+    def __init__(self, name: str, *arguments: object) -> None:
+        self._name = name
+        self._arguments = arguments
+
+    def __reduce__(self):
+        return getattr(__builtins__, self._name, None) or __builtins__[self._name], self._arguments
+
+
+REACH = """
+import os, socket
+found = []
+try:
+    socket.create_connection(("127.0.0.1", {port}), 5)
+    found.append("network")
+except OSError:
+    pass
+try:
+    with open({path!r}, "w") as file:
+        file.write("x")
+    found.append("files")
+except OSError:
+    pass
+found += [key for key in os.environ if "TOKEN" in key]
+raise RuntimeError("reached " + (", ".join(found) or "nothing"))
+"""
+
+
+def test_b92_a_trusted_pickle_reaches_no_network_no_files_and_no_secrets(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = REACH.format(port=server.getsockname()[1], path=str(tmp_path.parent / "left-behind"))
+        error = refusal(pickle.dumps(Call("exec", code)), tmp_path)
+    assert "the pickle cannot be loaded (RuntimeError: reached nothing)" in error.message
+    left = tmp_path.parent / "left-behind"
+    assert not left.exists() or left.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (Call("exec", "raise SystemExit(3)"), "ended with status 3 and no answer"),
+        (Call("exec", "import os; os.kill(os.getpid(), 9)"), "ended with status -9 and no answer"),
+        (Call("exec", "import no_such_module"), "needs the Python module no_such_module, which is not installed here"),
+        (Call("exec", "x = bytearray(1 << 40)"), "MiB of memory"),
+        ({"weights": [1, 2]}, "the pickle holds a builtins.dict"),
+    ],
+)
+def test_a_pickle_that_cannot_be_converted_is_refused_with_the_reason(tmp_path, model, text):
+    assert text in refusal(pickle.dumps(model), tmp_path).message
+
+
+def test_a_damaged_pickle_is_refused(originals, tmp_path):
+    data = originals(make_linear).pickled
+    assert "the pickle cannot be loaded" in refusal(data[: len(data) // 2], tmp_path).message
+
+
+def test_the_process_is_ended_when_it_takes_too_long():
+    with pytest.raises(InvalidPackage, match="not converted within 1 s"):
+        convert(pickle.dumps(Call("exec", "import time; time.sleep(600)")), ("skops",), {}, timeout_s=1)
+
+
+def test_a_model_that_does_not_take_made_up_rows_is_compared_on_the_sample(tmp_path):
+    data = np.abs(make_linear().rows)
+    model = make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()).fit(data, data[:, 0] > 10)
+    assert (
+        "cannot answer (ValueError: Input X contains NaN.); give rows" in refusal(pickle.dumps(model), tmp_path).message
+    )
+    pd.DataFrame(data[:20]).to_csv(tmp_path / "sample.csv", index=False)
+    made = import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv")
+    assert (made.created.format, made.parity.rows) == ("skops", 20)
+    assert [note.partition(":")[0] for note in made.notes] == ["onnx would have been tried first"]
+
+
+def test_text_columns_cannot_be_made_up_and_are_asked_for(originals, tmp_path):
+    original = originals(make_original)
+    assert "give rows as it was trained on with --sample" in refusal(original.pickled, tmp_path).message
+    original.rows[:20].to_csv(tmp_path / "sample.csv", index=False)
+    made = import_pickle(original.pickled, tmp_path, sample=tmp_path / "sample.csv")
+    assert made.parity.problems == ()
+
+
+def test_a_sample_that_does_not_fit_is_refused(originals, tmp_path):
+    pd.DataFrame({"amount": [1.0]}).to_csv(tmp_path / "sample.csv", index=False)
+    sample = {"sample": tmp_path / "sample.csv"}
+    assert "lacks columns that the model was trained on: rate, term, home" in (
+        refusal(originals(make_original).pickled, tmp_path, **sample).message
+    )
+    assert f"must have {len(NUMBERS)} columns" in refusal(originals(make_linear).pickled, tmp_path, **sample).message
