@@ -6,6 +6,7 @@ python -m benchmarks swap      latency while another version is loaded and put i
 python -m benchmarks placement what the process placement costs: CPU, round trips, large tensors
 python -m benchmarks micro     single steps of a request in this process
 python -m benchmarks typed     the typed service of a model next to ModelInfer
+python -m benchmarks client    the Python client on top of httpx and grpc as they are
 python -m benchmarks profile   instructions of the Python interpreter on a request, by function
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
-from benchmarks import fraud, generators, loads, micro, placement, profile, report, servers, steady, swap, typed
+from benchmarks import client, fraud, generators, loads, micro, placement, profile, report, servers, steady, swap, typed
 from benchmarks.compare import Plan, Row, measure
 from benchmarks.processes import Conditions, Cores
 
@@ -136,6 +137,7 @@ _COMMANDS = {
     "micro": micro.main,
     "placement": placement.main,
     "typed": typed.main,
+    "client": client.main,
     "profile": profile.main,
     "steady": steady.main,
     "swap": swap.main,

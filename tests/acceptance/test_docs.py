@@ -40,6 +40,12 @@ def test_following_evolve_a_contract_shows_what_the_page_shows(packaged: Path, r
     assert reader.done.count("limen diff gradient better") == 3
 
 
+def test_following_import_a_model_shows_what_the_page_shows(started: Path, tmp_path: Path, repository: Path) -> None:
+    reader = Reader(shutil.copytree(started, tmp_path / "folder"))
+    reader.follow(repository / "docs" / "how-to" / "import.md")
+    assert not list((tmp_path / "folder" / "virginica").glob("*.pkl"))
+
+
 def test_following_publish_shows_what_the_page_shows(packaged: Path, tmp_path: Path, repository: Path) -> None:
     folder = shutil.copytree(packaged, tmp_path / "folder")
     reader = Reader(folder)

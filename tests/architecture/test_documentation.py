@@ -99,7 +99,7 @@ def test_the_page_about_serving_lists_every_option_with_its_default() -> None:
     rows = re.findall(r"^\| `(--[a-z-]+)` \| ([^|]+) \|", (DOCS / "how-to" / "serve.md").read_text(), re.MULTILINE)
     shown = {option: default.strip().split(",")[0].strip("`") for option, default in rows}
     real = {spelling: str(getattr(o.default, "value", o.default)) for spelling, o in options("serve").items()}
-    assert shown == {s: {"False": "off", "": "none"}.get(default, default) for s, default in real.items()}
+    assert shown == {s: {"False": "off", "": "none", "None": "none"}.get(default, default) for s, default in real.items()}
 
 
 def test_every_code_that_callers_see_is_on_the_page_of_errors() -> None:

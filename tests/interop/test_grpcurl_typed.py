@@ -45,7 +45,7 @@ def test_the_service_is_listed_and_described_with_the_words_of_the_contract(bank
     )
     assert "rpc PredictStream ( .limen.models.credit.v1.PredictRequest )" in service
     instance = bank.run("grpcurl", "-plaintext", bank.server.grpc, "describe", "limen.models.credit.v1.Instance")
-    assert "optional float loan_amount = 1;" in instance
+    assert "optional float loan_amount = 1" in instance
     assert "// Unit: USD." in instance
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("import", short_help="Make a package from MLflow, Triton, a pickle or a model file.")(import_)
+    app.command("import", short_help="Make a package from MLflow, Triton or a pickle.")(import_)
 
 
 def import_(

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.models import OptionInfo
+
+from limen.cli.connection import Config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +38,17 @@ class EngineChoice(StrEnum):
     """grpcio."""
 
 
+def _port(text: str) -> OptionInfo:
+    """Return the option of a port."""
+    option: OptionInfo = typer.Option(metavar="PORT", min=0, max=65535, help=text)
+    return option
+
+
+Host = Annotated[
+    str, typer.Option(metavar="HOST", help="Address to listen on; only loopback is allowed without authentication.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("serve", short_help="Serve packages, or the endpoints of the registry, over REST and gRPC.")(serve)
@@ -45,22 +59,11 @@ def serve(
         list[Path] | None,
         typer.Argument(metavar="[PACKAGE]...", help="Package folders or archives; the registry when none is given."),
     ] = None,
-    host: Annotated[
-        str, typer.Option(metavar="HOST", help="Address to listen on; only loopback is allowed without authentication.")
-    ] = "127.0.0.1",
-    http_port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="REST port; 0 takes a free one.")
-    ] = 8000,
-    grpc_port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="gRPC port; 0 takes a free one.")
-    ] = 8001,
-    metrics_port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the metrics; 0 takes a free one.")
-    ] = 8003,
-    admin_port: Annotated[
-        int | None,
-        typer.Option(metavar="PORT", min=0, max=65535, help="Port of the management API, 8002; 0 takes a free one."),
-    ] = None,
+    host: Host = "127.0.0.1",
+    http_port: Annotated[int, _port("REST port; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int, _port("gRPC port; 0 takes a free one.")] = 8001,
+    metrics_port: Annotated[int, _port("Port of the metrics; 0 takes a free one.")] = 8003,
+    admin_port: Annotated[int | None, _port("Port of the management API, 8002; 0 takes a free one.")] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=256, help="Gateway processes that share the ports.")
     ] = 1,
@@ -70,9 +73,7 @@ def serve(
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Load a package again when its files change.")] = False,
     grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.AUTO,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", envvar="LIMEN_CONFIG", help="Settings file; ./limen.toml if there.")
-    ] = None,
+    config: Config = None,
     announce: Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")] = "",
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
     home: Annotated[

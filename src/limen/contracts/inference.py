@@ -80,7 +80,7 @@ class InferenceRequest(msgspec.Struct, gc=False):
     priority: int = 0
     """OIP's `priority`: 0 is the default, 1 the highest, larger is lower."""
     protocol: str = ""
-    """How it came: `rest`, `record`, `grpc`; names the series it is counted in."""
+    """How it came: `rest`, `record`, `grpc`, `typed`; names the series it is counted in."""
     started_at: float = 0.0
     """When its handling began, on `time.perf_counter()`; 0 lets the data plane say."""
     is_retry: bool = False

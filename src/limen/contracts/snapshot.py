@@ -47,6 +47,19 @@ class ServedEndpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it says instead of its packages about how they are run."""
     slo: Slo | None = None
     """What it says instead of its contracts about time."""
+    is_paused: bool = False
+    """Nothing of it is to be loaded: somebody wants it so. Its versions are those it had."""
+
+
+class LogLevels(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which requests gateways log."""
+
+    info: bool = False
+    """Those that were answered."""
+    warning: bool = True
+    """Those that were refused through a fault of the caller, or of what it asked for."""
+    error: bool = True
+    """Those that failed through a fault of a model or of the server."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,3 +70,5 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     endpoints: tuple[ServedEndpoint, ...] = ()
     quarantined: tuple[str, ...] = ()
     """Fingerprints of requests that have killed replicas; they are answered MODEL_CRASH without being run."""
+    log: LogLevels = LogLevels()
+    """The same for all gateways, whichever of them was told."""

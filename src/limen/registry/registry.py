@@ -97,6 +97,12 @@ class Registry:
         with self._database.reading() as connection:
             return _version(connection, model, number)
 
+    def find(self, model: str, digest: str) -> ModelVersion | None:
+        """Return the version that a package is already, retired or not; None when it is none."""
+        with self._database.reading() as connection:
+            number = number_of(connection, model, digest)
+            return None if number is None else _version(connection, model, number)
+
     def resolve(self, model: str, reference: str) -> ModelVersion:
         """Return the version that a number or an alias names now, or raise `NotFound`."""
         with self._database.reading() as connection:

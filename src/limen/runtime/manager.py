@@ -10,16 +10,12 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Self
 
-from limen.contracts.checks import ContractCheck
-from limen.contracts.contract import Contract
 from limen.contracts.errors import LimenError, NotFound, Reason, Unavailable
 from limen.contracts.names import parse_model_name, parse_version
-from limen.contracts.records import RecordCodec
 from limen.packaging.archive import Package
 from limen.runtime.batching import Batcher
-from limen.runtime.fallback import compile_fallback
+from limen.runtime.handle import VersionHandle
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.runtime.placement import Placement
 from limen.runtime.policy import Verb, next_action
@@ -30,86 +26,8 @@ from limen.telemetry.metrics import RuntimeSeries
 LOG = logging.getLogger("limen.runtime")
 DRAIN_TIMEOUT_S = 30.0
 """How long an unloading version waits for the requests that hold it; longer than any sane deadline on this path."""
-COUNT_EVERY = 16
-"""Answers given at once that are counted together."""
 RETRY_AFTER_S = 1.0
 """What a caller of a loading model is told to wait."""
-
-
-class VersionHandle:
-    """One loaded version, shared by the requests that hold a lease on it.
-
-    The lease is a count and not an object, because the hot path pays for it twice a request.
-    """
-
-    __slots__ = (
-        "check",
-        "contract",
-        "counts",
-        "deadline_s",
-        "fallback",
-        "idle",
-        "lane",
-        "leases",
-        "model",
-        "now_rows",
-        "now_runs",
-        "now_seconds",
-        "package",
-        "predictor",
-        "records",
-        "series",
-        "version",
-    )
-
-    def __init__(
-        self, model: str, version: str, package: Package, predictor: Predictor, counts: RuntimeSeries | None = None
-    ) -> None:
-        """Compile the contract's validators and the declared fallback for this version; what happens to it goes to `counts`."""
-        self.model = model
-        self.version = version
-        self.package = package
-        self.contract: Contract = package.manifest.contract
-        self.check = ContractCheck(self.contract)
-        self.records = RecordCodec(self.contract)
-        self.predictor = predictor
-        self.counts = counts
-        declared = self.contract.slo.deadline_ms
-        self.deadline_s = None if declared is None else declared / 1000
-        self.fallback = compile_fallback(package.manifest)
-        self.series: dict[str, Any] = {}
-        """Where its requests are counted, by protocol; filled and used by the data plane."""
-        self.lane: Any = None
-        """Its endpoint's lane; filled and used by the data plane."""
-        self.leases = 0
-        self.idle: asyncio.Event | None = None
-        self.now_runs = self.now_rows = 0
-        """Answers given at once that `counts` does not have yet: counting each by itself costs a tenth of such an answer."""
-        self.now_seconds = 0.0
-        """How long the first of them took."""
-
-    def count_runs(self) -> None:
-        """Let `counts` have the answers that were given at once."""
-        if self.now_runs and self.counts is not None:
-            self.counts.ran_alike(self.now_runs, self.now_rows, self.now_seconds)
-        self.now_runs = self.now_rows = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Give one lease back."""
-        self.leases -= 1
-        if self.idle is not None:
-            self.wake()
-
-    def wake(self) -> None:
-        """Tell who waits for the last lease."""
-        if self.leases == 0 and self.idle is not None:
-            self.idle.set()
 
 
 class _Entry:
@@ -159,6 +77,8 @@ class VersionManager:
         self._drains: set[asyncio.Task[None]] = set()
         self.expected: frozenset[str] = frozenset()
         """Names that are served here even when none of their versions is known yet."""
+        self.paused: frozenset[str] = frozenset()
+        """Those of which nothing is loaded because somebody wants it so."""
         self.overdue_drains = 0
         """Versions unloaded while still held because the drain deadline passed."""
 
@@ -191,6 +111,18 @@ class VersionManager:
     def is_known(self, called: str) -> bool:
         """Return whether something is called so: a name, or `NAME@ALIAS` that is ready."""
         return called in self._entries or called in self._called
+
+    def meant(self, called: str) -> tuple[str, str]:
+        """Return the name and, for `NAME@ALIAS`, the number that a caller means; the number is empty for a name alone.
+
+        Raises:
+            NotFound: the model has no such alias.
+        """
+        name, mark, alias = called.partition("@")
+        number = self._aliases.get(name, {}).get(alias, "") if mark else ""
+        if mark and not number:
+            raise NotFound("there is no such alias of this model")
+        return name, number
 
     def versions(self, model: str) -> tuple[str, ...]:
         """Return the ready versions of a model, oldest first."""
@@ -346,7 +278,7 @@ class VersionManager:
         entry.state = State.UNLOADED
         if self._entries.get(model, {}).get(entry.version) is entry:
             del self._entries[model][entry.version]
-            if not self._entries[model] and not self._aspired.get(model):
+            if not self._entries[model] and not self._aspired.get(model) and model not in self.expected:
                 del self._entries[model]
         self._on_change()
 
@@ -375,6 +307,8 @@ class VersionManager:
         entries = self._entries.get(name)
         if not entries:
             parse_model_name(name)
+            if name in self.paused:
+                return Unavailable("the model is unloaded", retry_after_s=RETRY_AFTER_S)
             if name in self.expected:
                 return Unavailable("the endpoint has no version that answers", retry_after_s=RETRY_AFTER_S)
             return NotFound("there is no model by that name")

@@ -17,11 +17,13 @@ from limen.serving.messages import (
     AskStatus,
     FromClient,
     Hello,
+    Operation,
     Poison,
     Report,
     Wake,
     line,
 )
+from limen.serving.repository import ModelRepository
 
 LOG = logging.getLogger("limen.control")
 
@@ -32,6 +34,7 @@ class ControlSocket:
     def __init__(self, control: ControlPlane) -> None:
         """Prepare to listen; `open` does."""
         self._control = control
+        self._repository = ModelRepository(control)
         self._gateways: dict[int, asyncio.StreamWriter] = {}
         control.push = self._push
 
@@ -62,6 +65,8 @@ class ControlSocket:
                 writer.write(line(self._control.status()))
             elif isinstance(message, AskReload):
                 writer.write(line(await self._control.reload(message.model, message.package)))
+            elif isinstance(message, Operation):
+                writer.write(line(await self._repository.answer(message)))
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
         except (ConnectionError, ValueError) as exc:  # msgspec's errors are ValueErrors

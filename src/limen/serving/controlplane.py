@@ -80,6 +80,26 @@ class Source(Protocol):
         """Load what an endpoint of this server serves again, and return when it answers or has failed."""
         ...
 
+    async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
+        """Have an endpoint answer again that was let go, or load it again, and return when it answers or has failed.
+
+        Raises:
+            LimenError: it cannot be had.
+        """
+        ...
+
+    async def unload(self, control: ControlPlane, name: str) -> None:
+        """Have an endpoint let everything go, and remember that; requests in hand are finished afterwards.
+
+        Raises:
+            LimenError: that cannot be remembered.
+        """
+        ...
+
+    def problem_of(self, name: str) -> str:
+        """Return why an endpoint is not what it should be; empty when nothing is known."""
+        ...
+
 
 class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What control has to know about its server."""
@@ -123,7 +143,8 @@ class ControlPlane:
         """The supervisor has closed its end."""
         self.now = clock
         """Seconds that never go back."""
-        self._source = source
+        self.source = source
+        """Where its endpoints come from."""
         self._say = say
         self._copies = run_folder.copies(config.run)
         self._states: dict[int, ProcessState] = {}
@@ -236,12 +257,12 @@ class ControlPlane:
     def apply_line(self) -> bytes:
         """Return what gateways are told; nothing while there is nothing to serve."""
         snapshot = self.fleet.snapshot
-        is_first = self._source.is_required and not self.fleet.is_started
+        is_first = self.source.is_required and not self.fleet.is_started
         return line(Apply(snapshot, is_first=is_first)) if snapshot.revision else b""
 
     def _tell_outcome(self) -> None:
         """Tell whoever started the server that it has started, or why it cannot."""
-        failures = self.fleet.failures() if self._source.is_required and self.fleet.is_settled() else []
+        failures = self.fleet.failures() if self.source.is_required and self.fleet.is_settled() else []
         if self.fleet.is_started and not failures:
             models = tuple(e.newest.opened.summary for e in self.fleet.endpoints.values() if e.versions)
             words = [s.word.ready for s in self._states.values() if s.kind == "gateway" and s.word and s.word.ready]
@@ -279,7 +300,7 @@ class ControlPlane:
         """Take over from an earlier control process, if there was one that got far enough."""
         snapshot = run_folder.read_snapshot(self.config.run) if resume.specs else None
         if snapshot is not None:
-            endpoints = takeover.endpoints_of(snapshot, resume.specs, self._source.resume, self.now())
+            endpoints = takeover.endpoints_of(snapshot, resume.specs, self.source.resume, self.now())
             self.fleet.resume(snapshot, endpoints)
             self._published, self._wanted, self._is_open = snapshot.revision, resume.specs, True
         for state in resume.states:
@@ -289,12 +310,12 @@ class ControlPlane:
         """Begin with what the source has, and keep up with it."""
         if not self._is_open:
             try:
-                await self._source.start(self)
+                await self.source.start(self)
             except LimenError as exc:
                 self.refuse(failure_of(exc))
             self._is_open = not self._is_told
             self.wake_up()
-        await self._source.follow(self, is_watching=self.config.watch)
+        await self.source.follow(self, is_watching=self.config.watch)
 
     def refuse(self, failure: Failure) -> None:
         """Tell whoever started the server that it cannot start."""
@@ -315,7 +336,7 @@ class ControlPlane:
         if name not in self.fleet.endpoints or not self._is_open:
             served = ", ".join(self.fleet.endpoints) or "nothing yet"
             return Refused(Failure(f"there is no model named {name} here", hint=f"This server serves {served}."))
-        return await self._source.reload(self, name, package)
+        return await self.source.reload(self, name, package)
 
     async def until_in_use(self, name: str, version: Version) -> None:
         """Return when a version answers, has failed, or is no longer wanted."""

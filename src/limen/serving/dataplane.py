@@ -33,8 +33,9 @@ from limen.contracts.names import parse_version
 from limen.contracts.openapi_model import ServedContract
 from limen.contracts.statistics import ModelStatistics
 from limen.runtime.fallback import MARK
+from limen.runtime.handle import COUNT_EVERY, VersionHandle
 from limen.runtime.lifecycle import State, VersionStatus
-from limen.runtime.manager import COUNT_EVERY, VersionHandle, VersionManager
+from limen.runtime.manager import VersionManager
 from limen.serving.call import Call, Started
 from limen.serving.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, model_metadata, platform_of
 from limen.serving.selection import check_requested, select_outputs

@@ -15,7 +15,7 @@ import msgspec
 from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Serving
-from limen.contracts.snapshot import Snapshot
+from limen.contracts.snapshot import LogLevels, Snapshot
 from limen.runtime.lifecycle import State
 from limen.runtime.placement.process.start import OOM_STATUS
 from limen.serving import replication
@@ -55,6 +55,8 @@ class Fleet:
         self.gateways: dict[int, Gateway] = {}
         """By process id: in a rolling restart two have the same name."""
         self.snapshot = Snapshot(0)
+        self.log = LogLevels()
+        """What gateways are to log."""
         self.is_started = False
         """Whether every gateway has been ready with every endpoint once."""
         self._is_all_or_nothing = is_all_or_nothing
@@ -82,6 +84,7 @@ class Fleet:
         *,
         serving: Serving | None = None,
         slo: Slo | None = None,
+        is_paused: bool = False,
     ) -> None:
         """Want an endpoint to consist of these versions.
 
@@ -92,13 +95,14 @@ class Fleet:
             now: as in `tick`.
             serving: what it says instead of its packages about how they are run.
             slo: what it says instead of its contracts about time.
+            is_paused: whether it consists of nothing because somebody wants it so; then it remembers what it had.
         """
         endpoint = self.endpoints.setdefault(name, Endpoint(name))
         endpoint.aim, endpoint.problem = aim, ""
-        endpoint.serving, endpoint.slo = serving, slo
+        endpoint.serving, endpoint.slo, endpoint.is_paused = serving, slo, is_paused
         for number in aim.versions:
             known = endpoint.versions.get(number)
-            if known is None or known.phase is Phase.FAILED:
+            if known is None or known.is_gone:
                 endpoint.versions[number] = Version(number, opened[number], now)
             else:
                 known.opened = opened[number]
@@ -160,23 +164,10 @@ class Fleet:
             self._quarantined = (*self._quarantined, fingerprint)[-MAX_QUARANTINED:]
 
     def measure(self, share: Callable[[int, int], float], passed_s: float) -> bool:
-        """Learn how much of its memory each replica uses, and return whether any has a limit.
-
-        Args:
-            share: takes a process id and a limit in mebibytes.
-            passed_s: since the last time.
-        """
-        has_limits = False
-        for version in self.versions():
-            limit = version.opened.serving.resources.memory_mb
-            for replica in version.replicas.values() if limit else ():
-                has_limits = True
-                before, replica.share = replica.share, 0.0
-                if limit and replica.phase is ProcessPhase.RUNNING:
-                    replica.share = share(replica.pid, limit)
-                grown = (replica.share - before) / passed_s if before and replica.share else 0.0
-                replica.growth = (replica.growth[1], grown)
-        return has_limits
+        """Learn how much of its memory each replica uses, and return whether any has a limit; as `replication.measure`."""
+        # A list: every version is measured, whether or not an earlier one has a limit.
+        has_limits = [replication.measure(version, share, passed_s) for version in self.versions()]
+        return any(has_limits)
 
     def count(self, requests: Mapping[tuple[str, str], float], now: float) -> None:
         """Learn how many requests versions have had so far: one that has no new ones is idle."""
@@ -253,7 +244,7 @@ class Fleet:
         if version.was_offered:
             version.phase, version.since, version.revision = Phase.RETIRING, now, self.snapshot.revision
         else:
-            del endpoint.versions[version.number]
+            endpoint.forget(version, now)
 
     def _step_aim(self, endpoint: Endpoint, now: float) -> None:
         """Offer what is wanted as soon as all of it has been loaded."""
@@ -302,7 +293,7 @@ class Fleet:
         for version in tuple(endpoint.versions.values()):
             if version.number in offer.versions:
                 version.phase, version.since = Phase.LIVE, now
-            elif version.phase is Phase.FAILED and not endpoint.problem:
+            elif version.is_gone and not endpoint.problem and not endpoint.is_paused:
                 del endpoint.versions[version.number]
             elif version.phase in (Phase.LIVE, Phase.OFFERED):
                 # The snapshot with the offer named it no longer.
@@ -311,7 +302,7 @@ class Fleet:
     def _fail(self, endpoint: Endpoint, version: Version, reason: str, now: float) -> None:
         """Note that a version cannot be had, and go on with what was good, or with what is left when nothing was."""
         for other in tuple(endpoint.versions.values()):
-            if other.phase is Phase.FAILED and other.number not in endpoint.aim.versions:
+            if other.is_gone and other.number not in endpoint.aim.versions:
                 del endpoint.versions[other.number]
         version.phase, version.since, version.reason = Phase.FAILED, now, reason
         version.revision = self.snapshot.revision + 1
@@ -333,8 +324,9 @@ class Fleet:
             # The first snapshot has everything, so that a gateway that has followed it has everything.
             return
         endpoints = tuple(e.served() for e in self.endpoints.values() if not e.is_removed)
-        if is_first or (endpoints, self._quarantined) != (self.snapshot.endpoints, self.snapshot.quarantined):
-            self.snapshot = Snapshot(self.snapshot.revision + 1, endpoints, self._quarantined)
+        made = Snapshot(self.snapshot.revision, endpoints, self._quarantined, self.log)
+        if is_first or made != self.snapshot:
+            self.snapshot = msgspec.structs.replace(made, revision=made.revision + 1)
 
     def _let_go(self, endpoint: Endpoint, version: Version, now: float) -> None:
         """Stop wanting replicas that no gateway uses any more."""
@@ -345,7 +337,7 @@ class Fleet:
             if is_free or not version.was_offered or now - version.since > RETIRE_S:
                 version.replicas.clear()
                 if version.phase is Phase.RETIRING:
-                    del endpoint.versions[version.number]
+                    endpoint.forget(version, now)
             return
         for replica in tuple(version.replicas.values()):
             if not replica.is_staying:
@@ -389,6 +381,7 @@ class Fleet:
             endpoints: what `serving.takeover` makes of it and of the processes that are there.
         """
         self.snapshot, self._quarantined, self.is_started = snapshot, snapshot.quarantined, True
+        self.log = snapshot.log
         self.endpoints = dict(endpoints)
         paths = (r.path for v in self.versions() for r in v.replicas.values())
         self._serial = max((int(path.rpartition("/r")[2]) for path in paths), default=0)

@@ -37,6 +37,8 @@ class Phase(StrEnum):
     """No longer wanted; its replicas stay while a gateway holds it."""
     FAILED = "FAILED"
     """Did not come into use; the reason is kept and shown."""
+    UNLOADED = "UNLOADED"
+    """Its endpoint is paused, and nothing of it is left but its number and where it comes from."""
 
 
 class Aim(msgspec.Struct, frozen=True):
@@ -153,6 +155,11 @@ class Version:
     is_woken: bool = False
     """A request waits for it and it has no replica."""
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is only remembered, and would have to be loaded anew."""
+        return self.phase in (Phase.FAILED, Phase.UNLOADED)
+
     def staying(self) -> list[Replica]:
         """Return the replicas that should go on."""
         return [r for r in self.replicas.values() if r.is_staying]
@@ -169,7 +176,7 @@ class Version:
             inputs=opened.inputs,
             outputs=opened.outputs,
         )
-        if self.phase is Phase.FAILED:
+        if self.is_gone:
             return msgspec.structs.replace(told, failure=self.reason)
         paths = tuple(r.path for r in self.staying() if r.was_ready)
         return msgspec.structs.replace(told, replicas=paths, failure="" if paths else self.block)
@@ -196,12 +203,22 @@ class Endpoint:
     slo: Slo | None = None
     problem: str = ""
     """Why the last thing that was wanted of it could not be had."""
+    is_paused: bool = False
+    """Nothing of it is to be loaded until it is wanted again."""
     is_removed: bool = False
     """It is wanted no more, and forgotten once nothing of it is left."""
 
     def find(self, phase: Phase) -> Version | None:
         """Return the newest version in a phase."""
         return next((v for v in reversed(self.versions.values()) if v.phase is phase), None)
+
+    def forget(self, version: Version, now: float) -> None:
+        """Let a version go that nobody uses; while the endpoint is paused it is remembered."""
+        if self.is_paused:
+            version.phase, version.since, version.reason = Phase.UNLOADED, now, "unloaded"
+            version.replicas.clear()
+        else:
+            del self.versions[version.number]
 
     @property
     def newest(self) -> Version:
@@ -216,10 +233,9 @@ class Endpoint:
     def served(self) -> ServedEndpoint:
         """Return how gateways are told of it: what is offered or good, and what failed, for people to see."""
         now = self.offer or self.good or Aim()
-        told = [v for v in self.versions.values() if v.number in now.versions or v.phase is Phase.FAILED]
-        return ServedEndpoint(
-            self.name, tuple(v.served() for v in told), now.routes, now.aliases, self.serving, self.slo
-        )
+        told = tuple(v.served() for v in self.versions.values() if v.number in now.versions or v.is_gone)
+        is_paused = self.is_paused and not now.versions
+        return ServedEndpoint(self.name, told, now.routes, now.aliases, self.serving, self.slo, is_paused)
 
 
 @dataclass(slots=True)

@@ -12,14 +12,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from limen.contracts.endpoint import Route
 from limen.contracts.errors import LimenError
-from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
+from limen.contracts.snapshot import LogLevels, ServedEndpoint, ServedVersion, Snapshot
 from limen.packaging.archive import Package
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.serving import run_folder
@@ -67,6 +67,7 @@ class GatewayLink:
         run: str,
         plane: DataPlane,
         replicas: Replicas,
+        on_log: Callable[[LogLevels], None] = lambda _: None,
     ) -> None:
         """Prepare to follow; `run` does it.
 
@@ -76,6 +77,7 @@ class GatewayLink:
             run: the server's folder, with the last snapshot.
             plane: what is steered: its versions, and which of them answers.
             replicas: learns where each version runs.
+            on_log: learns which requests to log.
         """
         self._hello = Hello(name, os.getpid())
         self._control = control
@@ -83,6 +85,7 @@ class GatewayLink:
         self._plane = plane
         self._versions = plane.versions
         self._replicas = replicas
+        self._on_log = on_log
         self.snapshot: Snapshot | None = None
         self._is_first = False
         self._packages: dict[tuple[str, str], Package] = {}
@@ -133,7 +136,7 @@ class GatewayLink:
             is_waiting = has_ready = False
             for endpoint in self.snapshot.endpoints:
                 statuses = self._versions.statuses(endpoint.name)
-                if not endpoint.versions:
+                if not endpoint.versions or endpoint.is_paused:
                     continue
                 if any(s.state is State.READY for s in statuses):
                     has_ready = True
@@ -157,6 +160,7 @@ class GatewayLink:
             return
         self.snapshot = snapshot
         self._replicas.set_quarantined(snapshot.quarantined)
+        self._on_log(snapshot.log)
         for endpoint in snapshot.endpoints:
             for version in endpoint.versions:
                 if version.is_inline:
@@ -171,6 +175,7 @@ class GatewayLink:
         if self.snapshot is None:
             return
         endpoints = {e.name: e for e in self.snapshot.endpoints}
+        self._versions.paused = frozenset(e.name for e in endpoints.values() if e.is_paused)
         plan = {e.name: (self._wanted(e), e.routes, e.aliases) for e in endpoints.values()}
         plan |= {name: ((), (), {}) for name in self._versions.models() if name not in plan}
         if plan == self._followed:
@@ -194,6 +199,8 @@ class GatewayLink:
 
     def _wanted(self, endpoint: ServedEndpoint) -> tuple[str, ...]:
         """Return the versions to ask for now; what has to be loaded anew, or shown as failed, is let go first."""
+        if endpoint.is_paused:
+            return ()
         statuses = {s.version: s for s in self._versions.statuses(endpoint.name)}
         has_ready = any(s.state is State.READY for s in statuses.values())
         wanted = []

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from limen.contracts.errors import LimenError, Violation
-from limen.contracts.snapshot import Snapshot
+from limen.contracts.errors import ErrorCode, LimenError, Violation
+from limen.contracts.repository_index import IndexEntry
+from limen.contracts.snapshot import LogLevels, Snapshot
 from limen.runtime.lifecycle import VersionLoad, VersionStatus
 
 MAX_LINE_BYTES = 16 << 20
@@ -219,6 +220,53 @@ class AskReload(msgspec.Struct, frozen=True, tag="reload"):
     """Another folder or archive of the same name; the one it was loaded from when empty."""
 
 
+class AskIndex(msgspec.Struct, frozen=True, tag="index"):
+    """Gateway to control: which versions are there?"""
+
+
+class AskLoad(msgspec.Struct, frozen=True, tag="load"):
+    """Gateway to control: have an endpoint answer, with what it is to consist of now."""
+
+    name: str
+
+
+class AskUnload(msgspec.Struct, frozen=True, tag="unload"):
+    """Gateway to control: have an endpoint let everything go until it is loaded again."""
+
+    name: str
+
+
+class AskLog(msgspec.Struct, frozen=True, tag="log"):
+    """Gateway to control: log these requests in all gateways; the settings that are None stay."""
+
+    info: bool | None = None
+    warning: bool | None = None
+    error: bool | None = None
+
+
+class Index(msgspec.Struct, frozen=True, tag="indexed"):
+    """Control to gateway: every endpoint with its versions."""
+
+    entries: tuple[IndexEntry, ...]
+
+
+class Logging(msgspec.Struct, frozen=True, tag="logging"):
+    """Control to gateway: what is logged."""
+
+    levels: LogLevels
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """Control to gateway: it is as was asked for."""
+
+
+class Denied(msgspec.Struct, frozen=True, tag="denied"):
+    """Control to gateway: what was asked for cannot be done."""
+
+    code: ErrorCode
+    failure: Failure
+
+
 class ProcessView(msgspec.Struct, frozen=True):
     """One process in a status."""
 
@@ -297,7 +345,10 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
 
 
 ToGateway = Apply
-FromClient = Hello | Report | Wake | Poison | AskStatus | AskReload
+Operation = AskIndex | AskLoad | AskUnload | AskLog
+"""What a gateway asks on a connection of its own, for a caller of the protocol's management extensions."""
+ToOperation = Index | Logging | Done | Denied
+FromClient = Hello | Report | Wake | Poison | AskStatus | AskReload | Operation
 ToCommand = Status | Reloaded | Refused
 
 

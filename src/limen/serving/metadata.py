@@ -8,7 +8,7 @@ import msgspec
 
 from limen.contracts.contract import Field
 from limen.contracts.tensors import Kind
-from limen.runtime.manager import VersionHandle
+from limen.runtime.handle import VersionHandle
 
 EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_data")
 """The protocol extensions this server implements, by Triton's names."""

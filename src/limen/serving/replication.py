@@ -5,7 +5,7 @@ Used by `serving.fleet`. The number itself comes from `runtime.scaling`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from limen.runtime.lifecycle import VersionLoad
@@ -46,6 +46,24 @@ def note_death(version: Version, replica: Replica, now: float, *, is_oom: bool) 
         return
     version.block, version.blocked_until = f"{text}; it is not started again for a while", now + DEATH_WINDOW_S
     version.replicas.pop(replica.name, None)
+
+
+def measure(version: Version, share: Callable[[int, int], float], passed_s: float) -> bool:
+    """Note how much of its memory each replica of a version uses, and return whether there is a limit.
+
+    Args:
+        version: changed.
+        share: takes a process id and a limit in mebibytes.
+        passed_s: since the last time.
+    """
+    limit = version.opened.serving.resources.memory_mb
+    for replica in version.replicas.values() if limit else ():
+        before, replica.share = replica.share, 0.0
+        if limit and replica.phase is ProcessPhase.RUNNING:
+            replica.share = share(replica.pid, limit)
+        grown = (replica.share - before) / passed_s if before and replica.share else 0.0
+        replica.growth = (replica.growth[1], grown)
+    return bool(limit) and bool(version.replicas)
 
 
 def plan(version: Version, loads: Sequence[VersionLoad], now: float) -> Plan:

@@ -6,7 +6,7 @@ from limen.contracts.classification import classify
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import RequestedOutput
 from limen.contracts.tensors import Array
-from limen.runtime.manager import VersionHandle
+from limen.runtime.handle import VersionHandle
 
 MAX_REQUESTED_OUTPUTS = 64
 

@@ -88,11 +88,12 @@ def _is_ready(endpoint: Endpoint, fleet: Fleet) -> bool:
 
 
 def _model(endpoint: Endpoint, fleet: Fleet, totals: Totals) -> ModelView:
-    versions = tuple(_version(version, fleet) for version in endpoint.versions.values())
+    versions = tuple(version_view(version, fleet) for version in endpoint.versions.values())
     return ModelView(endpoint.name, versions, endpoint.problem, traffic_of(totals, endpoint.name))
 
 
-def _version(version: Version, fleet: Fleet) -> VersionView:
+def version_view(version: Version, fleet: Fleet) -> VersionView:
+    """Return one version as all gateways together see it."""
     name, number = version.opened.endpoint, version.number
     reports = [g.report for g in fleet.gateways.values() if g.report is not None]
     statuses = [s for r in reports for s in r.versions if (s.model, s.version) == (name, number)]
@@ -115,8 +116,8 @@ def _state(version: Version, statuses: Sequence[VersionStatus]) -> State:
     """Return one state for what gateways may see differently: the one furthest from what it should be."""
     if version.phase in (Phase.STARTING, Phase.LOADED):
         return State.LOADING
-    if version.phase is Phase.FAILED:
-        return State.FAILED
+    if version.is_gone:
+        return State.FAILED if version.phase is Phase.FAILED else State.UNLOADED
     if version.phase is Phase.RETIRING:
         return State.DRAINING
     order = (State.FAILED, State.NEW, State.LOADING, State.WARMING, State.DRAINING, State.UNLOADED, State.READY)

@@ -35,6 +35,7 @@ def endpoints_of(snapshot: Snapshot, specs: Iterable[ProcessSpec], reopen: Reope
 def _endpoint(served: ServedEndpoint, revision: int, reopen: Reopen, now: float) -> Endpoint:
     """Return an endpoint as the snapshot has it: what is in use is good."""
     endpoint = Endpoint(served.name, serving=served.serving, slo=served.slo, revision=revision)
+    endpoint.is_paused = served.is_paused
     routed = {str(route.version) for route in served.routes} | set(served.aliases.values())
     used = [v for v in served.versions if not v.failure or v.number in routed]
     endpoint.good = endpoint.aim = Aim(served.routes, served.aliases, tuple(v.number for v in used))
@@ -42,7 +43,8 @@ def _endpoint(served: ServedEndpoint, revision: int, reopen: Reopen, now: float)
         version = endpoint.versions[found.number] = Version(found.number, reopen(served, found), now)
         version.was_offered, version.revision = True, revision
         if found not in used:
-            version.phase, version.reason = Phase.FAILED, found.failure
+            version.phase = Phase.UNLOADED if served.is_paused else Phase.FAILED
+            version.reason = found.failure
             continue
         version.phase = Phase.LIVE
         if found.failure:
@@ -69,6 +71,12 @@ def _judge_leftovers(endpoint: Endpoint, revision: int, now: float) -> None:
     """
     said = endpoint.good or Aim()
     left = [v for v in endpoint.versions.values() if v.phase is Phase.STARTING]
+    if endpoint.is_paused:
+        # They were on their way out.
+        for version in left:
+            version.phase, version.since, version.was_offered = Phase.RETIRING, now, True
+            version.revision = revision
+        return
     newest = max((int(n) for n in said.versions), default=0)
     newer = [v for v in left if int(v.number) > newest]
     older = [v for v in left if int(v.number) < newest]

@@ -20,6 +20,7 @@ RETRY_AFTER_S: Final = 1.0
 _UNREACHABLE: Final = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 _OURS: Final = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
 _FULL: Final = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+_IS_FULL: Final = "is full"
 _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_FULL = 5, 6, 13
 _LOCK_NOT_AVAILABLE, _DISK_FULL = "55P03", "53100"
 
@@ -29,7 +30,7 @@ def database_faults() -> Iterator[None]:
     """Turn errors of the database into ours.
 
     Raises:
-        Unavailable: STORAGE; it is full, locked, damaged or cannot be reached.
+        Unavailable: STORAGE; it is locked, damaged or cannot be reached. STORAGE_FULL.
         Internal: a statement that it refuses, which is a mistake of ours.
     """
     try:
@@ -37,7 +38,8 @@ def database_faults() -> Iterator[None]:
     except _OURS as error:
         raise Internal from error
     except (*_UNREACHABLE, exc.DatabaseError) as error:
-        raise unavailable(f"the registry's database {_database_state(error)}") from error
+        state = _database_state(error)
+        raise unavailable(f"the registry's database {state}", is_full=state == _IS_FULL) from error
     except exc.SQLAlchemyError as error:
         raise Internal from error
 
@@ -47,18 +49,19 @@ def file_faults(what: str) -> Iterator[None]:
     """Turn errors of the file system into ours; `what` names the store.
 
     Raises:
-        Unavailable: STORAGE; it is full, or cannot be read or written.
+        Unavailable: STORAGE; it cannot be read or written. STORAGE_FULL.
     """
     try:
         yield
     except OSError as error:
-        state = "is full" if error.errno in _FULL else "cannot be read or written"
-        raise unavailable(f"{what} {state}") from error
+        is_full = error.errno in _FULL
+        raise unavailable(f"{what} {_IS_FULL if is_full else 'cannot be read or written'}", is_full=is_full) from error
 
 
-def unavailable(text: str) -> Unavailable:
+def unavailable(text: str, *, is_full: bool = False) -> Unavailable:
     """Return the error of a store that does not work just now."""
-    return Unavailable(text, reason=Reason.STORAGE, retry_after_s=RETRY_AFTER_S)
+    reason = Reason.STORAGE_FULL if is_full else Reason.STORAGE
+    return Unavailable(text, reason=reason, retry_after_s=RETRY_AFTER_S)
 
 
 def _database_state(error: exc.SQLAlchemyError) -> str:
@@ -67,7 +70,8 @@ def _database_state(error: exc.SQLAlchemyError) -> str:
     number = (getattr(driver, "sqlite_errorcode", None) or 0) & 0xFF
     state = getattr(driver, "sqlstate", None)
     if number == _SQLITE_FULL or state == _DISK_FULL:
-        return "is full"
-    if number in {_SQLITE_BUSY, _SQLITE_LOCKED} or state == _LOCK_NOT_AVAILABLE:
+        return _IS_FULL
+    if number in {_IS_FULL: Final = "is full"
+_SQLITE_BUSY, _SQLITE_LOCKED} or state == _LOCK_NOT_AVAILABLE:
         return "is locked by someone else"
     return "cannot be used just now"

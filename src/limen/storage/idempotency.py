@@ -59,12 +59,10 @@ class IdempotencyStore:
             body_digest: SHA-256 of what was sent, in hexadecimal digits.
 
         Raises:
-            InvalidArgument: IDEMPOTENCY; the key was used for another request, or is not one.
+            InvalidArgument: KEY_REUSED; it was used for another request. IDEMPOTENCY; it is no key.
             NotAllowedNow: IDEMPOTENCY; the request is being worked on.
         """
-        if not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
-            text = f"an idempotency key must be 1 to {MAX_KEY} printable ASCII characters"
-            raise InvalidArgument(text, reason=Reason.IDEMPOTENCY)
+        ensure_key(key)
         now = self._clock()
         self._forget_old(connection, now)
         seen = connection.execute(sa.select(keys).where(*_is(principal, key))).one_or_none()
@@ -92,9 +90,16 @@ class IdempotencyStore:
         connection.execute(keys.delete().where(is_old | is_given_up))
 
 
+def ensure_key(key: str) -> None:
+    """Raise `InvalidArgument` (IDEMPOTENCY) for what can be no key."""
+    if not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        text = f"an idempotency key must be 1 to {MAX_KEY} printable ASCII characters"
+        raise InvalidArgument(text, reason=Reason.IDEMPOTENCY)
+
+
 def _answer_of(seen: sa.Row[Any], operation: str, body_digest: str) -> StoredAnswer:
     if (seen.operation, seen.body_digest) != (operation, body_digest):
-        raise InvalidArgument("this idempotency key was used for another request", reason=Reason.IDEMPOTENCY)
+        raise InvalidArgument("this idempotency key was used for another request", reason=Reason.KEY_REUSED)
     if seen.status is None:
         raise NotAllowedNow(
             "the request with this idempotency key is still being worked on",

@@ -17,6 +17,8 @@ from typing import IO
 
 import msgspec
 
+from limen.contracts.snapshot import LogLevels
+
 
 class RequestLine(msgspec.Struct, omit_defaults=True):
     """One answered request."""
@@ -119,11 +121,18 @@ class RequestLog:
         self._lines: list[bytes] = []
         self._writer = LineWriter(stream)
         self.successes = successes
+        self._refusals = self._failures = True
         self.dropped = 0
         """Lines that were not written because the stream did not take them in time."""
 
+    def set_levels(self, levels: LogLevels) -> None:
+        """Say which requests are logged from now on."""
+        self.successes, self._refusals, self._failures = levels.info, levels.warning, levels.error
+
     def add(self, line: RequestLine) -> None:
-        """Take one line; it is written after the next flush."""
+        """Take one line; it is written after the next flush, unless such lines are not wanted."""
+        if line.status >= 400 and not (self._failures if line.status >= 500 else self._refusals):
+            return
         self._lines.append(self._encode(line))
         if len(self._lines) >= self.MAX_BUFFERED:
             self.flush()

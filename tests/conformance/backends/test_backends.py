@@ -59,7 +59,8 @@ def test_describing_a_file_gives_the_same_signature_as_loading_it(case, model):
     if case.is_typed:
         assert described == model.signature
     else:
-        assert described.outputs and {t.name for t in described.inputs} <= {t.name for t in model.signature.inputs}
+        assert described.outputs
+        assert {t.name for t in described.inputs} <= {t.name for t in model.signature.inputs}
         assert [t.name for t in described.outputs] == [t.name for t in model.signature.outputs]
 
 

@@ -63,6 +63,16 @@ def test_b98_the_same_package_again_is_the_same_version(database: Database, regi
     assert len(registry.versions("credit")) == 2
 
 
+def test_a_package_is_found_by_its_content(database: Database, registry: Registry):
+    made = add(database, registry, "a")
+    add(database, registry, "b")
+    retire(database, registry, 1)
+    found = registry.find("credit", made.digest)
+    assert found == registry.version("credit", 1)
+    assert registry.find("credit", digest("none")) is None
+    assert registry.find("fraud", made.digest) is None
+
+
 def test_b98_a_number_is_never_given_to_other_bytes(database: Database, registry: Registry):
     add(database, registry, "a", number=7)
     with pytest.raises(AlreadyExists):

@@ -13,7 +13,7 @@ from limen.serving.opening import summary_of
 
 def package(*inputs: Field, name: str = "m", **changes) -> ModelSummary:
     contract = Contract(name=name, inputs=inputs, outputs=(Field(name="y", type="float32"),), **changes)
-    return summary_of(Manifest(contract=contract, backend="onnx", artifact="model.onnx"))
+    return summary_of(contract.name, Manifest(contract=contract, backend="onnx", artifact="model.onnx"))
 
 
 def shown(capsys, *models: ModelSummary, **changes) -> str:

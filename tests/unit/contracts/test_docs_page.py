@@ -15,7 +15,15 @@ from limen.contracts.contract import Contract, Example, Field, Slo
 from limen.contracts.openapi import ServedContract, openapi
 from limen.contracts.records import RecordCodec
 from limen.gateway.http.docs_page import docs_page
-from limen.gateway.http.docs_snippets import curl_generate, curl_records, curl_stream, curl_tensors, grpcurl, python
+from limen.gateway.http.docs_snippets import (
+    curl_generate,
+    curl_records,
+    curl_stream,
+    curl_tensors,
+    grpcurl,
+    grpcurl_records,
+    python,
+)
 from limen.gateway.http.tensors import decode_infer
 from tests.unit.contracts.served import ALL, CREDIT, CREDIT_1, DIGITS_3, EVERYTHING_1, HALVES_1, TELLER_1
 
@@ -243,6 +251,20 @@ def test_the_grpc_command_carries_one_entry_a_tensor(served):
     raw = "raw_input_contents" in message
     assert raw == (served is HALVES_1)
     assert len(message["raw_input_contents"]) == 2 if raw else all("contents" in t for t in message["inputs"])
+
+
+@pytest.mark.parametrize("served", [*ALL, TELLER_1], ids=lambda s: s.contract.name)
+def test_the_command_with_named_fields_carries_a_message_of_the_models_own_service(served):
+    command = grpcurl_records(served, "127.0.0.1:8001")
+    file = file_descriptor(served.contract)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.PredictRequest"))
+    row = json_format.Parse(command_body(command), kind()).instances[0]
+    required = {f.name for f in served.contract.inputs if f.is_required}
+    assert required <= {field.name for field, _ in row.ListFields()}
+    method = "PredictStream" if served.can_stream else "Predict"
+    assert command.endswith(f" {file.package}.{file.service[0].name}/{method}")
 
 
 def test_each_version_of_a_model_has_its_section_and_its_paths():

@@ -7,7 +7,7 @@ import pytest
 
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.decoder import decode_manifest
-from limen.packaging.scaffold import scaffold
+from limen.packaging.scaffold import Hints, scaffold
 from limen.runtime.binding import compile_binding
 from limen.runtime.predictor import Signature
 
@@ -26,9 +26,9 @@ SAMPLE = {
 }
 
 
-def written(signature, sample=None, backend="onnx", artifact="model.onnx"):
+def written(signature, sample=None, backend="onnx", artifact="model.onnx", hints=None):
     """Scaffold, read it back, and bind it to the artifact it was made from."""
-    text = scaffold("credit", backend, artifact, signature, sample)
+    text = scaffold("credit", backend, artifact, signature, sample, hints)
     manifest = decode_manifest(text)
     compile_binding(manifest, signature)
     return text, manifest
@@ -134,3 +134,43 @@ def test_a_class_takes_the_columns_of_a_sample():
         ("home_state", "string"),
         ("open_accounts", "int64"),
     ]
+
+
+def test_hints_of_another_tool_are_written_down():
+    hints = Hints(
+        origin=("Imported from mlflow:models:/credit/3.",),
+        optional=frozenset(["Age (years)"]),
+        classes={"label": "prediction"},
+        max_rows=8,
+        max_wait_ms=0.5,
+        examples_file="examples.json",
+    )
+    text, manifest = written(NAMED, hints=hints)
+    contract = manifest.contract
+    assert "\n# Imported from mlflow:models:/credit/3.\nname: credit\n" in text
+    assert [f.nullable for f in contract.inputs] == [True, False]
+    assert [(f.name, f.type) for f in contract.outputs] == [("prediction", "float64"), ("label", "int64")]
+    assert manifest.bind.outputs["label"].threshold == 0.5
+    assert (contract.batching.max_rows, contract.batching.max_wait_ms) == (8, 0.5)
+    assert text.count("examples:") == 1
+
+
+def test_the_likeliest_class_of_several_is_the_place_of_the_largest_probability():
+    _, manifest = written(
+        MATRIX, hints=Hints(classes={"label": "probabilities"}, labels={"probabilities": ("no", "yes")})
+    )
+    assert manifest.bind.outputs["label"].argmax
+    assert manifest.contract.output("probabilities").labels == ("no", "yes")
+
+
+def test_a_handful_of_rows_shows_types_and_no_limits():
+    text, manifest = written(TABLE, SAMPLE, hints=Hints(is_small=True))
+    assert manifest.contract.input("home_state").enum is None
+    assert "observed" not in text
+    assert manifest.contract.examples[0].inputs == {"age": 31.5, "home_state": "CA"}
+
+
+def test_a_tensor_of_one_column_is_one_value_a_row():
+    signature = Signature((TensorSpec("age", "int64", (-1, 1)), TensorSpec("home", "string", (-1, 1))), ())
+    text = scaffold("credit", "onnx", "model.onnx", signature)
+    assert [f.shape for f in decode_manifest(text).contract.inputs] == [(), ()]

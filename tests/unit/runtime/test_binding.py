@@ -126,6 +126,28 @@ def test_argmax_of_nan_is_no_class():
         binding.unpack({"p": np.array([[1, np.nan]], np.float32)}, 1)
 
 
+@pytest.mark.parametrize("element", ["int64", "int8", "string"])
+def test_a_threshold_gives_the_number_or_name_of_one_of_two_classes(element):
+    source = Bind(outputs={"y": OutputBinding(tensor="p", threshold=0.5)})
+    output = field("y", element, enum=("no", "yes")) if element == "string" else field("y", element)
+    binding = bound([field("x")], [output], [("x", "float32", (-1,))], [("p", "float32", (-1,))], source)
+    answer = binding.unpack({"p": np.array([0.5, 0.51], np.float32)}, 2)["y"]
+    assert answer.tolist() == (["no", "yes"] if element == "string" else [0, 1])
+
+
+def test_a_threshold_may_look_at_one_column():
+    source = Bind(outputs={"y": OutputBinding(tensor="p", column=1, threshold=0.5)})
+    binding = bound([field("x")], [field("y", "int64")], [("x", "float32", (-1,))], [("p", "float32", (-1, 2))], source)
+    assert binding.unpack({"p": np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)}, 2)["y"].tolist() == [0, 1]
+
+
+def test_nan_is_on_no_side_of_a_threshold():
+    source = Bind(outputs={"y": OutputBinding(tensor="p", threshold=0.5)})
+    binding = bound([field("x")], [field("y", "int64")], [("x", "float32", (-1,))], [("p", "float32", (-1,))], source)
+    with pytest.raises(InvalidOutput):
+        binding.unpack({"p": np.array([np.nan], np.float32)}, 1)
+
+
 def test_one_tensor_may_give_several_outputs():
     outputs = [field("first"), field("second")]
     bind = Bind(outputs={n: OutputBinding(tensor="p", column=i) for i, n in enumerate(("first", "second"))})

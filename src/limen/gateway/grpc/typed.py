@@ -29,7 +29,7 @@ from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
 from limen.gateway.grpc.status import Context, refuse, request_id_of
 from limen.gateway.grpc.typed_codec import TypedCodec
-from limen.runtime.manager import VersionHandle
+from limen.runtime.handle import VersionHandle
 from limen.serving.call import Call
 from limen.serving.dataplane import DataPlane, StreamPart
 

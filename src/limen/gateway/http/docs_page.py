@@ -24,6 +24,7 @@ _EVERY_VALUE: Final = 40
 """Enums longer than this are cut; the contract has all of them."""
 _GRPC: Final = (
     ("inference.GRPCInferenceService", "The Open Inference Protocol: health, metadata, ModelInfer, ModelStreamInfer."),
+    ("limen.models.….v….…", "A service for each model, with the named fields of its contract: Predict, PredictStream."),
     ("grpc.health.v1.Health", "Standard health: Check and Watch, of the server and of each model."),
     ("grpc.reflection.v1.ServerReflection", "Describes the services to grpcurl and other tools."),
 )
@@ -197,6 +198,7 @@ def _snippets(served: ServedContract, part: str, base_url: str, grpc_target: str
         yield _box("curl, named fields", records, snippets.stream_answer(served), is_open=True)
         yield _box("curl, named inputs (generate)", snippets.curl_generate(served, base_url, generate))
         yield _box("grpcurl (Open Inference Protocol)", snippets.grpcurl(served, grpc_target))
+        yield _box("grpcurl (named fields)", snippets.grpcurl_records(served, grpc_target))
         return
     yield _box(
         "curl, named fields", snippets.curl_records(served, base_url, predict), snippets.answer(served), is_open=True
@@ -208,6 +210,7 @@ def _snippets(served: ServedContract, part: str, base_url: str, grpc_target: str
     else:
         yield _box("curl, tensors (Open Inference Protocol)", snippets.curl_tensors(served, base_url, infer))
     yield _box("grpcurl (Open Inference Protocol)", snippets.grpcurl(served, grpc_target))
+    yield _box("grpcurl (named fields)", snippets.grpcurl_records(served, grpc_target))
 
 
 def _box(title: str, text: str, answer: str = "", *, is_open: bool = False) -> Html:

@@ -1,4 +1,4 @@
-"""Commands to copy: one call of a model with curl (records and OIP), grpcurl and Python. Plain text; used by `docs_page`."""
+"""Commands to copy: one call of a model with curl (records and OIP), grpcurl (OIP and the model's own service) and Python. Plain text; used by `docs_page`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from limen.contracts.contract import Field, Json
 from limen.contracts.examples import example_outputs, example_record, example_value, shape_of
 from limen.contracts.openapi import ServedContract
 from limen.contracts.openapi_stream import events, generate_example, record_part_example
+from limen.contracts.proto_schema import carries_shape, proto_file
 from limen.contracts.tensor_schema import flat, infer_example
 from limen.contracts.tensors import Kind
 from limen.contracts.wire import encode_raw
@@ -92,6 +93,18 @@ def grpcurl(served: ServedContract, grpc_target: str) -> str:
     )
 
 
+def grpcurl_records(served: ServedContract, grpc_target: str) -> str:
+    """Return the grpcurl command of a call to the model's own service."""
+    contract = served.contract
+    record = example_record(contract)
+    row = {f.name: _message_value(f, record[f.name]) for f in contract.inputs if record[f.name] is not None}
+    method = "PredictStream" if served.can_stream else "Predict"
+    return (
+        f"grpcurl -plaintext -d {shlex.quote(pretty({'instances': [row]}))} \\\n"
+        f"  {shlex.quote(grpc_target)} {proto_file(contract).full_service}/{method}"
+    )
+
+
 def python(served: ServedContract, base_url: str, path: str) -> str:
     """Return a Python program that makes a record call with the standard library."""
     fields = example_record(served.contract).items()
@@ -133,6 +146,13 @@ def _literal(value: Json) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _message_value(field: Field, value: Json) -> Json:
+    """Return a field of a record as the JSON form of a typed message has it."""
+    if carries_shape(field):
+        return {"shape": list(shape_of(value, len(field.shape)) or ()), "values": flat(value)}
+    return flat(value) if field.shape else value
 
 
 def _message_tensor(field: Field, value: Json, *, raw: bool) -> dict[str, Json]:

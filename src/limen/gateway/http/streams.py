@@ -29,7 +29,7 @@ from limen.gateway.http.oip import check_type, deadline_of
 from limen.gateway.http.record_api import PROTOCOL as RECORD
 from limen.gateway.http.routes import Route, Table
 from limen.runtime.fallback import MARK
-from limen.runtime.manager import VersionHandle
+from limen.runtime.handle import VersionHandle
 from limen.serving.dataplane import DataPlane, StreamPart
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"

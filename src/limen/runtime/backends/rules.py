@@ -24,7 +24,12 @@ from limen.runtime.backends.jdm_file import Decision, read_decision
 from limen.runtime.binding import wanted_tensors
 from limen.runtime.predictor import Signature
 
-_FITTING: Final = {Kind.BOOL: bool, Kind.INT: int, Kind.FLOAT: (int, float), Kind.TEXT: str}
+_FITTING: Final[Mapping[Kind, tuple[type, ...]]] = {
+    Kind.BOOL: (bool,),
+    Kind.INT: (int,),
+    Kind.FLOAT: (int, float),
+    Kind.TEXT: (str,),
+}
 
 
 class RulesBackend:

@@ -1,0 +1,151 @@
+"""What a gateway asks of control for callers of the protocol's management extensions.
+
+Every question has a connection of its own over the control socket, as those of commands have: it may take as long as a model loads, and
+what gateways and control tell each other all the time does not wait for it. Made by `app`; called by both gateways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+import msgspec
+
+from limen.contracts.errors import (
+    ErrorCode,
+    Incompatible,
+    Internal,
+    InvalidArgument,
+    InvalidPackage,
+    LimenError,
+    NotAllowedNow,
+    NotFound,
+    Reason,
+    Stale,
+    Unavailable,
+)
+from limen.contracts.names import parse_model_name
+from limen.contracts.repository_index import IndexEntry, IndexState
+from limen.contracts.snapshot import LogLevels
+from limen.serving.messages import (
+    MAX_LINE_BYTES,
+    AskIndex,
+    AskLoad,
+    AskLog,
+    AskUnload,
+    Denied,
+    Done,
+    Index,
+    Logging,
+    Operation,
+    ToOperation,
+    line,
+)
+
+CONNECT_S = 2.0
+ANSWER_S = 10.0
+"""How long control may take for what needs no model."""
+LOAD_S = 900.0
+"""How long a load may take, above control's own limits for its steps."""
+RETRY_AFTER_S = 1.0
+_KINDS: dict[tuple[ErrorCode, bool], type[LimenError]] = {
+    (ErrorCode.INVALID_ARGUMENT, False): InvalidArgument,
+    (ErrorCode.NOT_FOUND, False): NotFound,
+    (ErrorCode.ABORTED, False): Stale,
+    (ErrorCode.UNAVAILABLE, False): Unavailable,
+}
+_Answer = TypeVar("_Answer", bound=msgspec.Struct)
+
+
+class Operations:
+    """The management of one server, as far as gateways offer it."""
+
+    def __init__(self, control: str, *, is_explicit: bool) -> None:
+        """Ask control by its socket.
+
+        Args:
+            control: path of the control socket.
+            is_explicit: whether callers may change what is loaded and logged, and not only see it.
+        """
+        self._control = control
+        self.is_explicit = is_explicit
+
+    async def index(self, *, is_ready: bool = False) -> tuple[IndexEntry, ...]:
+        """Return every version of every endpoint, or those that answer.
+
+        Raises:
+            Unavailable: control is away.
+        """
+        entries = (await self._ask(AskIndex(), Index, ANSWER_S)).entries
+        return tuple(e for e in entries if e.state is IndexState.READY) if is_ready else entries
+
+    async def load(self, name: str) -> None:
+        """Have an endpoint loaded, again if it is; return when it answers.
+
+        Raises:
+            InvalidArgument: models are not loaded by callers here.
+            NotFound: there is no such endpoint.
+            LimenError: it cannot be loaded, or control is away.
+        """
+        self._ensure_explicit("models are not loaded and unloaded over this protocol")
+        await self._ask(AskLoad(parse_model_name(name)), Done, LOAD_S)
+
+    async def unload(self, name: str) -> None:
+        """Have an endpoint let go; requests in hand are answered. The index tells when it is gone.
+
+        Raises:
+            InvalidArgument: models are not unloaded by callers here.
+            NotFound: there is no such endpoint.
+            LimenError: it cannot be unloaded, or control is away.
+        """
+        self._ensure_explicit("models are not loaded and unloaded over this protocol")
+        await self._ask(AskUnload(parse_model_name(name)), Done, LOAD_S)
+
+    async def log(self, change: AskLog = AskLog()) -> LogLevels:
+        """Change what all gateways log, and return what they log then.
+
+        Raises:
+            InvalidArgument: callers may not change it here.
+            Unavailable: control is away.
+        """
+        if change != AskLog():
+            self._ensure_explicit("what is logged is not changed over this protocol")
+        return (await self._ask(change, Logging, ANSWER_S)).levels
+
+    def _ensure_explicit(self, text: str) -> None:
+        if not self.is_explicit:
+            message = f"{text} unless the server was started with --model-control explicit"
+            raise InvalidArgument(message, reason=Reason.UNSUPPORTED)
+
+    async def _ask(self, question: Operation, kind: type[_Answer], timeout_s: float) -> _Answer:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_unix_connection(self._control, limit=MAX_LINE_BYTES)
+            try:
+                writer.write(line(question))
+                async with asyncio.timeout(timeout_s):
+                    said = await reader.readline()
+            finally:
+                writer.close()
+            # Control may have ended before it had an answer.
+            answer = msgspec.json.decode(said, type=ToOperation)
+        except (OSError, TimeoutError, ValueError) as exc:  # msgspec's errors are ValueErrors
+            text = "the control process of this server does not answer"
+            raise Unavailable(text, retry_after_s=RETRY_AFTER_S) from exc
+        if isinstance(answer, Denied):
+            raise _error_of(answer)
+        if not isinstance(answer, kind):
+            raise Internal
+        return answer
+
+
+def _error_of(denied: Denied) -> LimenError:
+    """Return the error that control met."""
+    failure = denied.failure
+    reason = Reason(failure.reason) if failure.reason else None
+    kind = _KINDS.get(denied.code, Internal)
+    if denied.code is ErrorCode.FAILED_PRECONDITION:
+        kind = {Reason.INCOMPATIBLE: Incompatible, Reason.IN_USE: NotAllowedNow, Reason.RETIRED: NotAllowedNow}.get(
+            reason, InvalidPackage
+        )
+    return kind(failure.message, reason=reason, violations=failure.violations)
