@@ -219,7 +219,7 @@ async def _whole(model: fraud.Fraud, chosen: list[Load]) -> list[Step]:
     served = await Served.start(model)
     found = []
     for load in chosen:
-        limen, least = await _best_awaited(served.limen(load)), await _best_awaited(served.bare(load))
+        limen, least = await best_awaited(served.limen(load)), await best_awaited(served.bare(load))
         found.append(Step(_whole_name(load), limen, least))
     await served.stop()
     return found
@@ -229,7 +229,8 @@ def _whole_name(load: Load) -> str:
     return f"whole {load.protocol} {load.rows}"
 
 
-async def _best_awaited(work: Ask) -> float:
+async def best_awaited(work: Ask) -> float:
+    """Return the microseconds of one request, the least of several repeats."""
     # The first runs go to the model's thread until its cost is known.
     for _ in range(50):
         await work()

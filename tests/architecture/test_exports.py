@@ -12,10 +12,15 @@ from tests.architecture.source import SOURCE
 
 EXPORTS = {"__version__"}
 
-EXTRAS = ("lightgbm", "onnx", "onnxruntime", "pandas", "scipy", "sklearn", "skops", "xgboost")
+EXTRAS = (
+    "OpenSSL", "cryptography", "fsspec", "lightgbm", "model_signing", "onnx", "onnxruntime", "pandas", "psycopg", "s3fs", "scipy",
+    "sigstore", "sklearn", "skops", "torch", "xgboost", "zen",
+)  # fmt: skip
 """What a plain `pip install limen` does not bring."""
 
-HEAVY = (*EXTRAS, "google.protobuf", "grpc", "numpy", "simdjson", "uvloop")
+HEAVY = (
+    *EXTRAS, "alembic", "google.protobuf", "grpc", "httpx", "litestar", "numpy", "simdjson", "sqlalchemy", "uvicorn", "uvloop",
+)  # fmt: skip
 """What the command line must not load before it knows what it is asked for."""
 
 HELP_BUDGET_S = 0.3

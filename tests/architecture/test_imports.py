@@ -13,6 +13,9 @@ from tests.architecture.source import ROOT
 
 ONLY = {
     # what is imported: the packages of ours that may (empty: nobody)
+    "aiohttp": ("limen.storage.s3",),
+    "alembic": ("limen.storage",),
+    "botocore": ("limen.storage.s3",),
     "fastapi": (),
     "grpc": ("limen.gateway.grpc", "limen.admin", "limen.client"),
     "grpc_health": ("limen.gateway.grpc",),
@@ -27,6 +30,9 @@ ONLY = {
     "pygrpc_native": ("limen.gateway.grpc",),
     "ray": ("limen.runtime.placement.ray",),
     "rich": ("limen.cli",),
+    "litestar": ("limen.admin",),
+    "s3fs": ("limen.storage.s3",),
+    "sqlalchemy": ("limen.storage", "limen.registry", "limen.traffic.endpoint_store", "limen.serving", "limen.admin"),
     "sklearn": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "skops": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "starlette": ("limen.gateway", "limen.admin"),

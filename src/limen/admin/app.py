@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import cache
+from typing import Any, Final, cast
 
-from litestar import Litestar, Router
+import msgspec
+from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
 from limen import __version__
-from limen.admin import endpoints, models, publishing, status, versions
-from limen.admin.gate import Gate, before
+from limen.admin import endpoints, files, models, publishing, status, versions
+from limen.admin.document import document
+from limen.admin.gate import Gate
 from limen.admin.problems import on_error
 from limen.admin.services import Services
+from limen.admin.strictness import JSON_TYPE, MAX_JSON_BYTES, before, declares
 
-ROOT = "/api/v1"
+ROOT: Final = "/api/v1"
+
+
+@get("/openapi.json", opt=declares("server.read", gives=dict[str, Any]), summary="This document")
+async def own_document() -> Response[bytes]:
+    """Return the description of this API."""
+    return Response(_document(), media_type=JSON_TYPE)
+
+
+HANDLERS: Final = (
+    *models.HANDLERS, *versions.HANDLERS, *files.HANDLERS, *publishing.HANDLERS, *endpoints.HANDLERS, *status.HANDLERS,
+    own_document,
+)  # fmt: skip
+
+
+@cache
+def _document() -> bytes:
+    return msgspec.json.encode(document(HANDLERS, ROOT, __version__))
 
 
 def management_api(services: Services, hosts: frozenset[str] | None = None) -> ASGIApp:
@@ -30,20 +49,14 @@ def management_api(services: Services, hosts: frozenset[str] | None = None) -> A
     def given() -> Services:
         return services
 
-    handlers = (*models.HANDLERS, *versions.HANDLERS, *publishing.HANDLERS, *endpoints.HANDLERS, *status.HANDLERS)
     app = Litestar(
-        [Router(ROOT, route_handlers=list(handlers))],
+        [Router(ROOT, route_handlers=list(HANDLERS))],
         before_request=before,
         dependencies={"services": Provide(given, sync_to_thread=False)},
         exception_handlers={Exception: on_error},
-        openapi_config=OpenAPIConfig(
-            title="Limen management API",
-            version=__version__,
-            path=ROOT,
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-        ),
+        openapi_config=None,
         logging_config=None,
-        request_max_body_size=None,
+        request_max_body_size=MAX_JSON_BYTES,
         signature_types=[Services],
     )
     return cast("ASGIApp", Gate(cast("Any", app), hosts))

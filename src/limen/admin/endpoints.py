@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 from litestar import Request, Response, delete, get, post, put
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, FromQuery, JSONBody
+from sqlalchemy import Connection
 
 from limen.admin.requests import page_of, window_of
-from limen.admin.services import ANYBODY, Services, shown
+from limen.admin.services import ANYBODY, NOTHING, Done, Given, shown
+from limen.admin.strictness import declares
 from limen.contracts.endpoint import Endpoint, EndpointSpec, EndpointStatus
-from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.errors import InvalidArgument, Reason, Violation
 from limen.contracts.management import EndpointPreview, EndpointRevision, Page
 from limen.contracts.names import parse_model_name
+from limen.serving.catalogue import Catalogue
 from limen.traffic.endpoint_store import StoredEndpoint
 from limen.traffic.endpoints import parse_spec, plain_spec
 
 Caller = Request[Any, Any, Any]
+_QUOTED = re.compile(r"\['.*?'\]", re.DOTALL)
 
 
-@get("/endpoints", responses={200: ResponseSpec(Page[Endpoint])}, summary="Endpoints by name")
+@get(
+    "/endpoints",
+    opt=declares("endpoints.read", "limit", "cursor", gives=Page[Endpoint]),
+    summary="Endpoints by name",
+)
 async def list_endpoints(
-    request: Caller, services: Services, limit: str | None = None, cursor: str | None = None
+    request: Caller, services: Given, limit: FromQuery[str | None] = None, cursor: FromQuery[str | None] = None
 ) -> Response[bytes]:
     """Return a page of the endpoints, each with its status."""
     window = window_of(request, limit, cursor)
@@ -32,8 +41,12 @@ async def list_endpoints(
     return shown(page_of(request, window, found, [endpoint.spec.name for endpoint in found]))
 
 
-@get("/endpoints/{e:str}", responses={200: ResponseSpec(Endpoint)}, summary="One endpoint")
-async def show_endpoint(e: str, services: Services) -> Response[bytes]:
+@get(
+    "/endpoints/{e:str}",
+    opt=declares("endpoints.read", gives=Endpoint),
+    summary="One endpoint",
+)
+async def show_endpoint(e: FromPath[str], services: Given) -> Response[bytes]:
     """Return one endpoint with its status."""
     name = parse_model_name(e, "endpoint")
     stored = await services.read(lambda s: s.endpoints.get(name))
@@ -42,54 +55,65 @@ async def show_endpoint(e: str, services: Services) -> Response[bytes]:
 
 @put(
     "/endpoints/{e:str}",
-    responses={200: ResponseSpec(Endpoint), 201: ResponseSpec(Endpoint, description="It is new.")},
+    opt=declares("endpoints.apply", gives=Endpoint, may_be_new=True, on_revision=True),
     summary="Make a spec the one that holds",
 )
-async def apply_endpoint(request: Caller, e: str, data: EndpointSpec, services: Services) -> Response[bytes]:
+async def apply_endpoint(
+    request: Caller, e: FromPath[str], data: JSONBody[EndpointSpec], services: Given
+) -> Response[bytes]:
     """Make a spec the one that holds."""
     spec = _spec(e, data)
-    statuses = services.statuses()
-    return await services.change(
-        request,
-        lambda c, catalogue, seen: catalogue.apply(c, spec, expected=seen.expected, by=ANYBODY),
-        answer=lambda stored: _endpoint(stored, statuses.get(spec.name)),
-        status=lambda stored: 201 if stored.created_at == stored.updated_at else 200,
-    )
+    status = services.statuses().get(spec.name)
+
+    def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:
+        is_new = catalogue.find(spec.name) is None
+        stored = catalogue.apply(connection, spec, expected=expected, by=ANYBODY)
+        return Done(_endpoint(stored, status), 201 if is_new else 200)
+
+    return await services.change(request, work)
 
 
-@delete("/endpoints/{e:str}", status_code=200, summary="Take an endpoint away")
-async def remove_endpoint(request: Caller, e: str, services: Services) -> Response[bytes]:
+@delete("/endpoints/{e:str}", opt=declares("endpoints.apply", on_revision=True), summary="Take an endpoint away")
+async def remove_endpoint(request: Caller, e: FromPath[str], services: Given) -> Response[bytes]:
     """Take an endpoint away."""
     name = parse_model_name(e, "endpoint")
-    return await services.change(
-        request,
-        lambda c, catalogue, seen: catalogue.stores.endpoints.remove(c, name, expected=seen.expected, by=ANYBODY),
-    )
+
+    def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:
+        catalogue.stores.endpoints.remove(connection, name, expected=expected, by=ANYBODY)
+        return NOTHING
+
+    return await services.change(request, work)
 
 
-@get("/endpoints/{e:str}/history", responses={200: ResponseSpec(Page[EndpointRevision])}, summary="What became of it")
+@get(
+    "/endpoints/{e:str}/history",
+    opt=declares("endpoints.read", "limit", "cursor", gives=Page[EndpointRevision]),
+    summary="What became of it",
+)
 async def history(
-    request: Caller, e: str, services: Services, limit: str | None = None, cursor: str | None = None
+    request: Caller,
+    e: FromPath[str],
+    services: Given,
+    limit: FromQuery[str | None] = None,
+    cursor: FromQuery[str | None] = None,
 ) -> Response[bytes]:
     """Return a page of an endpoint's changes, newest first."""
-    name, window = parse_model_name(e, "endpoint"), window_of(request, limit, cursor)
-    found = await services.read(
-        lambda s: s.endpoints.history(name, before=int(window.after or 0), limit=window.limit + 1)
-    )
+    name, window = parse_model_name(e, "endpoint"), window_of(request, limit, cursor, of_numbers=True)
+    found = await services.read(lambda s: s.endpoints.history(name, before=window.before, limit=window.limit + 1))
     changes = [msgspec.convert(c, EndpointRevision, from_attributes=True) for c in found]
     return shown(page_of(request, window, changes, [str(change.revision) for change in changes]))
 
 
 @post(
     "/endpoints/{e:str}/preview",
+    opt=declares("endpoints.read", gives=EndpointPreview),
     status_code=200,
-    responses={200: ResponseSpec(EndpointPreview)},
     summary="What applying a spec would do",
 )
-async def preview(e: str, data: EndpointSpec, services: Services) -> Response[bytes]:
+async def preview(e: FromPath[str], data: JSONBody[EndpointSpec], services: Given) -> Response[bytes]:
     """Return what applying a spec would change, after all checks that applying it makes."""
     spec = _spec(e, data)
-    return shown(await services.read(lambda _: services.catalogue.preview(spec)))
+    return shown(await services.read(lambda stores: Catalogue(stores).preview(spec)))
 
 
 HANDLERS = (list_endpoints, show_endpoint, apply_endpoint, remove_endpoint, history, preview)
@@ -100,7 +124,17 @@ def _spec(e: str, given: EndpointSpec) -> EndpointSpec:
     name = parse_model_name(e, "endpoint")
     if given.name != name:
         raise InvalidArgument.at("name", "must be the name in the path", Reason.INVALID_NAME)
-    return parse_spec(plain_spec(given), "the spec")
+    try:
+        return parse_spec(plain_spec(given), "the spec")
+    except InvalidArgument as exc:
+        raise _without_values(exc) from exc
+
+
+def _without_values(exc: InvalidArgument) -> InvalidArgument:
+    """Return an error for somebody far away: what the author of a file is shown, `…, not 'this'`, is left out."""
+    where = (_QUOTED.sub("[?]", v.path) for v in exc.violations)
+    what = (v.reason.partition(", not ")[0] for v in exc.violations)
+    return InvalidArgument.of([Violation(path, text) for path, text in zip(where, what, strict=True)], exc.reason)
 
 
 def _endpoint(stored: StoredEndpoint, status: EndpointStatus | None) -> Endpoint:

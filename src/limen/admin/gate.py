@@ -1,4 +1,4 @@
-"""What every management request passes before its handler: who it comes from, what it may carry, and whether its body is strict.
+"""What every management request passes before the application: who it comes from, and what every answer has.
 
 There is no login in this release, so the gate keeps browsers out (B82) and answers only to the names of this machine (B22).
 """
@@ -6,21 +6,23 @@ There is no login in this release, so the gate keeps browsers out (B82) and answ
 from __future__ import annotations
 
 import uuid
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from limen.admin.problems import invalid_body, on_error
-from limen.contracts import strict_json
-from limen.contracts.errors import InvalidArgument, LimenError, PermissionDenied, Reason, ResourceExhausted
+from limen.admin.problems import on_error
+from limen.contracts.errors import LimenError, PermissionDenied
 from limen.contracts.names import REQUEST_ID
 
-MAX_JSON_BYTES: Final = 4 << 20
-"""The longest JSON body; a spec of an endpoint has about a kibibyte."""
 _OWN_SITES: Final = frozenset({"none", "same-origin"})
+_ALWAYS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    # Nothing that is answered is a page, and what authors wrote in a description is never run as one.
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 
 
 class Gate:
@@ -39,12 +41,18 @@ class Gate:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            # HEAD is GET without the body, here for all paths.
+            scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                own = [(b"x-request-id", request_id.encode()), *_ALWAYS]
                 message["headers"] = [*message.get("headers", []), *own]
+            elif message["type"] == "http.response.body" and is_head:
+                message["body"] = b""
             await send(message)
 
         try:
@@ -56,51 +64,17 @@ class Gate:
         await self._app(scope, receive, tell)
 
     def _check(self, headers: dict[str, str]) -> None:
-        host = _name(headers.get("host", ""))
-        if self._hosts is not None and host not in self._hosts:
+        host = headers.get("host", "").lower()
+        if self._hosts is not None and _name(host) not in self._hosts:
             raise PermissionDenied("this server does not answer for that host")
-        origin = headers.get("origin")
-        if origin is not None and _name(origin.partition("://")[2]) != host:
+        # Another port of this machine is another site: what listens there may be anybody's.
+        is_foreign = "origin" in headers and headers["origin"].lower().partition("://")[2] != host
+        if is_foreign or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
             raise PermissionDenied("requests that a browser sends for another site are refused")
-        if headers.get("sec-fetch-site", "none") not in _OWN_SITES:
-            raise PermissionDenied("requests that a browser sends for another site are refused")
-
-
-async def before(request: Request[Any, Any, Any]) -> None:
-    """Refuse parameters that the path does not take, and a body that is not strict JSON of its type.
-
-    Raises:
-        InvalidArgument: with the path of the mistake.
-    """
-    parameters = request.route_handler.parsed_fn_signature.parameters
-    for name in request.query_params:
-        if name not in _QUERY.get(str(request.route_handler.name), frozenset(parameters)):
-            shown = name if name.isidentifier() and name.isascii() else "?"
-            raise InvalidArgument.at(shown, "is not a parameter of this path", Reason.INVALID_PARAMETER)
-    data = parameters.get("data")
-    if data is None:
-        return
-    body = await _body(request)
-    value = strict_json.parse(body)
-    try:
-        msgspec.convert(value, data.annotation)
-    except msgspec.MsgspecError as exc:
-        raise invalid_body(exc) from exc
-
-
-_QUERY: Final[dict[str, frozenset[str]]] = {"diff": frozenset({"from", "to"})}
-"""Where the parameters of a path cannot have the names of arguments."""
-
-
-async def _body(request: Request[Any, Any, Any]) -> bytes:
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > MAX_JSON_BYTES:
-        raise ResourceExhausted(f"a JSON body may have at most {MAX_JSON_BYTES} bytes")
-    return await request.body()
 
 
 def _name(host: str) -> str:
     """Return the name in `host:port`."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+    return host.rpartition(":")[0] if ":" in host else host

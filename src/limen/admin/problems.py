@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -32,12 +31,8 @@ STATUS: Final = {
     ErrorCode.DEADLINE_EXCEEDED: 504,
 }
 _OTHER: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
-_AT = re.compile(r" - at `\$\.?([^`]*)`$")
-READ_ONLY: Final = frozenset({
-    "aliases", "backend", "contract", "created_at", "created_by", "digest", "id", "is_retired", "major", "model", "needs_trust",
-    "parent", "revision", "roles", "signer", "size", "status", "tenant", "updated_at", "updated_by",
-})  # fmt: skip
-"""What only the server sets, by whatever name a caller may try (B76)."""
+_BY_REASON: Final = {Reason.KEY_REUSED: 422, Reason.STORAGE_FULL: 507}
+"""Reasons that have a status of their own."""
 
 
 def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
@@ -58,24 +53,7 @@ def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]
 
 def status_of(error: LimenError) -> int:
     """Return the HTTP status of an error."""
-    if error.reason is Reason.IDEMPOTENCY and error.code is ErrorCode.INVALID_ARGUMENT:
-        return 422 if "another request" in error.message else 400
-    return STATUS[error.code]
-
-
-def invalid_body(exc: msgspec.MsgspecError) -> InvalidArgument:
-    """Return what is wrong with a body, by msgspec's word, which names types and keys and no values."""
-    text = str(exc)
-    found = _AT.search(text)
-    path, text = (found[1], text[: found.start()]) if found else ("", text)
-    unknown = re.match(r"Object contains unknown field `(.*)`", text)
-    if unknown:
-        key = unknown[1] if re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", unknown[1], re.ASCII) else "?"
-        where = f"{path}.{key}" if path else key
-        if key in READ_ONLY:
-            return InvalidArgument.at(where, "is set by the server only", Reason.READ_ONLY)
-        return InvalidArgument.at(where, "is not known here", Reason.UNKNOWN_FIELD)
-    return InvalidArgument.at(path or "body", text[:1].lower() + text[1:], Reason.INVALID_FIELD)
+    return _BY_REASON.get(error.reason, STATUS[error.code])
 
 
 def _invalid(exc: ValidationException) -> LimenError:
@@ -109,5 +87,7 @@ def _response(
         request_id=str(request.scope.get("state", {}).get("request_id", "")),
         errors=errors,
     )
-    kept = {name: value for name, value in headers.items() if name.lower() in {"allow", "retry-after"}}
+    kept = {name.lower(): value for name, value in headers.items() if name.lower() in {"allow", "retry-after"}}
+    if "GET" in kept.get("allow", ""):
+        kept["allow"] += ", HEAD"
     return Response(msgspec.json.encode(problem), status_code=status, media_type=PROBLEM_TYPE, headers=kept)

@@ -5,60 +5,57 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import msgspec
 from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
 
-from limen.admin.problems import invalid_body
-from limen.admin.services import JSON_TYPE, Key, Services, answered
+from limen.admin.requests import deadline_of
+from limen.admin.services import ANYBODY, Given, Key, Services, answered
+from limen.admin.strictness import check_text, convert, declares
 from limen.contracts import strict_json
-from limen.contracts.catalogue import Evidence
-from limen.contracts.errors import InvalidArgument, Reason, Unavailable
+from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.inference import Deadline
 from limen.contracts.management import HEAD_LENGTH, MAX_HEAD_BYTES, PACKAGE_TYPE, Published, PublishHead
-from limen.contracts.names import parse_model_name
-from limen.serving.verification import Submission
+from limen.contracts.names import parse_alias, parse_model_name
+from limen.serving.staging import staging_folder
+from limen.serving.verification import Step, Submission
+from limen.storage.faults import file_faults
 
 Caller = Request[Any, Any, Any]
+_FOLDER: Final = "the folder for packages that arrive"
+_LAST_STEP: Final = "register"
 _LENGTH = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 @post(
     "/models/{m:str}/versions",
+    opt=declares("models.publish", takes_package=True, gives=Published, may_be_new=True),
+    request_max_body_size=None,
     status_code=201,
-    responses={
-        201: ResponseSpec(Published),
-        200: ResponseSpec(Published, description="This package was a version already."),
-    },
     summary="Publish a package",
 )
-async def publish(request: Caller, m: str, services: Services) -> Response[bytes]:
+async def publish(request: Caller, m: FromPath[str], services: Given) -> Response[bytes]:
     """Verify a package, try it in a process of its own, and register it as the next version."""
     name = parse_model_name(m, "model")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != PACKAGE_TYPE:
-        raise HTTPException(status_code=415, detail="unsupported media type")
-    key = Key.of(request, b"", is_required=True)
+        raise HTTPException(status_code=415)
+    key, deadline = Key.of(request, b"", is_required=True), deadline_of(request.headers)
     head_length = _head_length(request)
-    services.staging.mkdir(parents=True, exist_ok=True)
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".publish-", dir=services.staging))
-    try:
+    async with _own_folder(services.staging) as folder:
         received = await _received(request, folder, head_length, services.max_archive_bytes)
         head = _head(received.head)
-        if head.sha256 not in {"", received.sha256}:
+        if head.sha256.lower() not in {"", received.sha256}:
             raise InvalidArgument.at("sha256", "is not the SHA-256 of what arrived", Reason.DATA_SIZE)
-        key = msgspec.structs.replace(
-            key, body_digest=hashlib.sha256(received.head + received.sha256.encode()).hexdigest()
-        )
+        digest = hashlib.sha256(received.head + received.sha256.encode()).hexdigest()
         submission = _submission(name, head, received, folder)
-        return await asyncio.to_thread(_published, services, key, submission)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        sent = msgspec.structs.replace(key, body_digest=digest)
+        return await asyncio.to_thread(_published, services, sent, submission, deadline)
 
 
 HANDLERS = (publish,)
@@ -86,21 +83,17 @@ async def _received(request: Caller, folder: Path, head_length: int, limit: int)
     """Write the archive to disk as it comes."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit + head_length:
-        raise HTTPException(status_code=413, detail="too large")
+        raise HTTPException(status_code=413)
     head, size, digest = bytearray(), 0, hashlib.sha256()
     archive = folder / "package.limen"
-    try:
-        with archive.open("wb") as file:
-            async for chunk in _chunks(request):
-                missing = head_length - len(head)
-                head += chunk[:missing] if missing > 0 else b""
-                rest = chunk[missing:] if missing > 0 else chunk
-                size += len(rest)
-                if size > limit:
-                    raise HTTPException(status_code=413, detail="too large")
-                await asyncio.to_thread(_take, file, digest, rest)
-    except OSError as exc:
-        raise Unavailable("the package cannot be stored just now", reason=Reason.STORAGE) from exc
+    with file_faults(_FOLDER), archive.open("wb") as file:
+        async for chunk in request.stream():
+            missing = max(head_length - len(head), 0)
+            head += chunk[:missing]
+            size += len(chunk) - missing if len(chunk) > missing else 0
+            if size > limit:
+                raise HTTPException(status_code=413)
+            await asyncio.to_thread(_take, file, digest, chunk[missing:])
     if len(head) < head_length:
         raise InvalidArgument.at("Limen-Head-Length", "is more than the whole body", Reason.INVALID_HEADER)
     if not size:
@@ -113,22 +106,18 @@ def _take(file: IO[bytes], digest: Any, data: bytes) -> None:
     file.write(data)
 
 
-async def _chunks(request: Caller) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
-        if chunk:
-            yield chunk
-
-
 def _head(data: bytes) -> PublishHead:
     if not data:
         return PublishHead()
     value = strict_json.parse(data)
     if isinstance(value, dict) and isinstance(value.get("lineage"), dict) and "parent" in value["lineage"]:
         raise InvalidArgument.at("lineage.parent", "is set by the server only", Reason.READ_ONLY)
-    try:
-        return msgspec.json.decode(data, type=PublishHead)
-    except msgspec.MsgspecError as exc:
-        raise invalid_body(exc) from exc
+    head = convert(value, PublishHead)
+    if head.alias:
+        parse_alias(head.alias)
+    for line in ("source", "data", "code"):
+        check_text(getattr(head.lineage, line), f"lineage.{line}")
+    return head
 
 
 def _submission(name: str, head: PublishHead, received: _Received, folder: Path) -> Submission:
@@ -144,24 +133,37 @@ def _submission(name: str, head: PublishHead, received: _Received, folder: Path)
         lineage=head.lineage,
         tags=head.tags,
         aliases=(head.alias,) if head.alias else (),
-        by="anonymous",
+        by=ANYBODY,
     )
 
 
-def _published(services: Services, key: Key, submission: Submission) -> Response[bytes]:
+def _published(services: Services, key: Key, submission: Submission, deadline: Deadline) -> Response[bytes]:
+    def heed(step: Step) -> None:
+        # What is registered is done, however long it took.
+        if step.name != _LAST_STEP:
+            deadline.check()
+
     stores = services.stores()
-    if (replayed := key.begin(stores)) is not None:
-        status, body = replayed
-        return answered(body, status, is_replayed=True)
-    try:
-        done = services.publisher(stores).publish(submission)
-        evidence: tuple[Evidence, ...] = tuple(stores.registry.evidence(done.version.model, done.version.number))
+    with key.begun(stores) as replayed:
+        if replayed is not None:
+            return answered(replayed.body, replayed.status, is_replayed=True)
+        done = services.publisher(stores).publish(submission, heed)
+        evidence = tuple(stores.registry.evidence(done.version.model, done.version.number))
         body = msgspec.json.encode(Published(version=done.version, is_new=done.is_new, evidence=evidence))
         status = 201 if done.is_new else 200
         with stores.database.transaction() as connection:
             key.finish(stores, connection, status, body)
-    except BaseException as exc:
-        key.failed(stores, exc)
-        raise
     services.changed()
-    return Response(body, status_code=status, media_type=JSON_TYPE)
+    return answered(body, status)
+
+
+@asynccontextmanager
+async def _own_folder(parent: Path) -> AsyncIterator[Path]:
+    """Give a folder for one upload; it is gone afterwards, also when this process is killed."""
+    stack = ExitStack()
+    try:
+        with file_faults(_FOLDER):
+            folder = await asyncio.to_thread(stack.enter_context, staging_folder(parent))
+        yield folder
+    finally:
+        await asyncio.to_thread(stack.close)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -20,19 +20,10 @@ PAGE: Final = 50
 MAX_TAGS: Final = 16
 MAX_TIMEOUT_MS: Final = 86_400_000
 _ENTITY_TAG = re.compile(r'"([1-9][0-9]{0,17})"', re.ASCII)
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,512}", re.ASCII)
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_NAME = re.compile(r"[a-z0-9._-]{1,63}", re.ASCII)
 _WHOLE = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
-
-
-class Precondition(msgspec.Struct, frozen=True):
-    """What must be so for a change to be made."""
-
-    expected: int | None = None
-    """The revision that the caller saw; 0 when there must be nothing yet, None for whatever there is."""
-
-    @property
-    def must_be_new(self) -> bool:
-        """Whether there must be nothing yet."""
-        return self.expected == 0
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -42,24 +33,29 @@ class Window(msgspec.Struct, frozen=True):
     after: str
     """The key of the last item of the page before; empty for the first page."""
 
+    @property
+    def before(self) -> int:
+        """The same key in a list of numbers; 0 for the first page."""
+        return int(self.after or 0)
 
-def precondition_of(headers: Mapping[str, str]) -> Precondition:
-    """Return what `If-Match` and `If-None-Match` say.
+
+def expected_of(headers: Mapping[str, str]) -> int | None:
+    """Return the revision that `If-Match` insists on; 0 for `If-None-Match: *`, None when whatever is there may be changed.
 
     Raises:
-        InvalidArgument: INVALID_HEADER; neither a quoted revision nor `*`.
+        InvalidArgument: INVALID_HEADER; something else, or both.
     """
     match, none_match = headers.get("if-match"), headers.get("if-none-match")
     if none_match is not None:
         if none_match.strip() != "*" or match is not None:
             raise InvalidArgument.at("If-None-Match", "must be * and stand alone", Reason.INVALID_HEADER)
-        return Precondition(0)
-    if match is None or match.strip() == "*":
-        return Precondition()
+        return 0
+    if match is None:
+        return None
     found = _ENTITY_TAG.fullmatch(match.strip())
     if found is None:
-        raise InvalidArgument.at("If-Match", "must be one quoted revision or *", Reason.INVALID_HEADER)
-    return Precondition(int(found[1]))
+        raise InvalidArgument.at("If-Match", "must be one quoted revision", Reason.INVALID_HEADER)
+    return int(found[1])
 
 
 def deadline_of(headers: Mapping[str, str]) -> Deadline:
@@ -77,15 +73,24 @@ def deadline_of(headers: Mapping[str, str]) -> Deadline:
     return Deadline.after(min(int(given), MAX_TIMEOUT_MS) / 1000)
 
 
-def window_of(request: Request[Any, Any, Any], limit: str | None, cursor: str | None) -> Window:
+def window_of(
+    request: Request[Any, Any, Any], limit: str | None, cursor: str | None, *, of_numbers: bool = False
+) -> Window:
     """Return the part of a list that is asked for.
+
+    Args:
+        request: names the list.
+        limit: most items of the page.
+        cursor: `next` of the page before.
+        of_numbers: whether the keys of the list are numbers, and no names.
 
     Raises:
         InvalidArgument: INVALID_PARAMETER.
     """
     if limit is not None and (_WHOLE.fullmatch(limit) is None or int(limit) > MAX_PAGE):
         raise InvalidArgument.at("limit", f"must be from 1 to {MAX_PAGE}", Reason.INVALID_PARAMETER)
-    return Window(PAGE if limit is None else int(limit), _key_of(request.url.path, cursor) if cursor else "")
+    key = "" if cursor is None else _key_of(request.url.path, cursor, _NUMBER if of_numbers else _NAME)
+    return Window(PAGE if limit is None else int(limit), key)
 
 
 def page_of(request: Request[Any, Any, Any], window: Window, found: Sequence[T], keys: Sequence[str]) -> Page[T]:
@@ -106,7 +111,7 @@ def tags_of(given: Sequence[str] | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for tag in given or ():
         key, equals, value = tag.partition("=")
-        if not equals or not key or key in found:
+        if not equals or not key or key in found or not tag.isprintable():
             raise InvalidArgument.at("tag", "must be KEY=VALUE, each key once", Reason.INVALID_PARAMETER)
         found[key] = value
     return found
@@ -116,13 +121,14 @@ def _cursor(path: str, key: str) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode((path, key))).decode().rstrip("=")
 
 
-def _key_of(path: str, cursor: str) -> str:
-    """Return the key in a cursor of this very list."""
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        its_path, key = msgspec.json.decode(base64.urlsafe_b64decode(padded.encode("ascii")), type=tuple[str, str])
-    except (ValueError, binascii.Error, UnicodeError):
-        its_path, key = "", ""
-    if its_path != path or not key:
+def _key_of(path: str, cursor: str, form: re.Pattern[str]) -> str:
+    """Return the key in a cursor of this very list. Anybody can make one up: it says no more than where to begin."""
+    its_path = key = ""
+    if _CURSOR.fullmatch(cursor) is not None:
+        with suppress(ValueError):
+            its_path, key = msgspec.json.decode(
+                base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[str, str]
+            )
+    if its_path != path or form.fullmatch(key) is None:
         raise InvalidArgument.at("cursor", "must be `next` of a page of this list", Reason.INVALID_PARAMETER)
     return key

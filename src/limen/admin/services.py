@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from litestar import Request, Response
+from litestar.di import NamedDependency
 from sqlalchemy import Connection
 
-from limen.admin.requests import Precondition, deadline_of, precondition_of
+from limen.admin.requests import deadline_of, expected_of
+from limen.admin.strictness import JSON_TYPE
+from limen.contracts.catalogue import Alias, Model, ModelVersion
 from limen.contracts.contract import Json
-from limen.contracts.endpoint import EndpointStatus
-from limen.contracts.errors import InvalidArgument, LimenError, Reason, Stale
+from limen.contracts.endpoint import Endpoint, EndpointStatus
+from limen.contracts.errors import InvalidArgument, LimenError, Reason
 from limen.serving.catalogue import Catalogue
 from limen.serving.publishing import Publisher
 from limen.serving.stores import Stores
+from limen.storage.idempotency import StoredAnswer, ensure_key
 
 T = TypeVar("T")
-P = TypeVar("P")
 ANYBODY: Final = "anonymous"
 """Who calls, as long as nobody has to say who they are."""
 KEY: Final = "idempotency-key"
-JSON_TYPE: Final = "application/json"
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What a change is answered with."""
+
+    value: object = None
+    status: int = 200
+
+
+NOTHING: Final = Done(status=204)
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,47 +73,38 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
         return await asyncio.to_thread(lambda: work(self.stores()))
 
     async def change(
-        self,
-        request: Request[Any, Any, Any],
-        work: Callable[[Connection, Catalogue, Precondition], P],
-        *,
-        answer: Callable[[P], object] | None = None,
-        status: Callable[[P], int] | None = None,
+        self, request: Request[Any, Any, Any], work: Callable[[Connection, Catalogue, int | None], Done]
     ) -> Response[bytes]:
         """Make a change in one transaction and return its answer; a request that was made before is answered as it was then.
 
         Args:
             request: with its headers and body.
-            work: makes the change.
-            answer: gives the body's value; what `work` gives when None.
-            status: gives the status; 200, or 204 for no body, when None.
+            work: makes the change, given the revision that the caller insists on.
         """
-        body = await request.body()
-        key = Key.of(request, body)
-        precondition, deadline = precondition_of(request.headers), deadline_of(request.headers)
+        key = Key.of(request, await request.body())
+        expected, deadline = expected_of(request.headers), deadline_of(request.headers)
 
         def run() -> tuple[int, bytes, bool]:
             stores = self.stores()
-            if (replayed := key.begin(stores)) is not None:
-                return (*replayed, True)
-            try:
+            with key.begun(stores) as replayed:
+                if replayed is not None:
+                    return replayed.status, replayed.body, True
                 with stores.database.transaction() as connection:
                     deadline.check()
-                    found = work(connection, Catalogue(stores), precondition)
-                    value = found if answer is None else answer(found)
-                    code = status(found) if status is not None else 204 if value is None else 200
-                    said = b"" if value is None else msgspec.json.encode(value)
-                    key.finish(stores, connection, code, said)
+                    done = work(connection, Catalogue(stores), expected)
+                    body = b"" if done.value is None else msgspec.json.encode(done.value)
+                    key.finish(stores, connection, done.status, body)
                     deadline.check()
-            except BaseException as exc:
-                key.failed(stores, exc)
-                raise
-            return code, said, False
+            return done.status, body, False
 
-        code, said, is_replayed = await asyncio.to_thread(run)
+        status, body, is_replayed = await asyncio.to_thread(run)
         if not is_replayed:
             self.changed()
-        return answered(said, code, is_replayed=is_replayed)
+        return answered(body, status, is_replayed=is_replayed)
+
+
+Given: TypeAlias = NamedDependency[Services]
+"""How a handler asks for the services."""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -117,60 +121,58 @@ class Key(msgspec.Struct, frozen=True):
         Raises:
             InvalidArgument: IDEMPOTENCY; it has to have one.
         """
-        given = request.headers.get(KEY, "")
-        if is_required and not given:
+        given = request.headers.get(KEY)
+        if given is not None:
+            ensure_key(given)
+        elif is_required:
             raise InvalidArgument("the header Idempotency-Key is required here", reason=Reason.IDEMPOTENCY)
-        return cls(given, f"{request.method} {request.url.path}", hashlib.sha256(body).hexdigest() if given else "")
+        digest = hashlib.sha256(body).hexdigest() if given else ""
+        return cls(given or "", f"{request.method} {request.url.path}", digest)
 
-    def begin(self, stores: Stores) -> tuple[int, bytes] | None:
-        """Note that the request is worked on, and return the answer that it had before."""
+    @contextmanager
+    def begun(self, stores: Stores) -> Iterator[StoredAnswer | None]:
+        """Note for the block that the request is worked on, and give the answer that it had before.
+
+        When the block fails nothing was changed, and the same key may try again.
+
+        Raises:
+            InvalidArgument: KEY_REUSED.
+            NotAllowedNow: IDEMPOTENCY; it is worked on already.
+        """
         if not self.key:
-            return None
+            yield None
+            return
         with stores.database.transaction() as connection:
             seen = stores.idempotency.begin(connection, ANYBODY, self.key, self.operation, self.body_digest)
-        return None if seen is None else (seen.status, seen.body)
+        try:
+            yield seen
+        except BaseException:
+            # What cannot be forgotten now is given up after a while; the caller has to hear of the first failure.
+            with suppress(LimenError), stores.database.transaction() as connection:
+                stores.idempotency.forget(connection, ANYBODY, self.key)
+            raise
 
     def finish(self, stores: Stores, connection: Connection, status: int, body: bytes) -> None:
         """Keep the answer, in the transaction of the change."""
         if self.key:
             stores.idempotency.finish(connection, ANYBODY, self.key, status, body)
 
-    def failed(self, stores: Stores, exc: BaseException) -> None:
-        """Let the same key try again: nothing was changed."""
-        if self.key and not isinstance(exc, asyncio.CancelledError):
-            try:
-                with stores.database.transaction() as connection:
-                    stores.idempotency.forget(connection, ANYBODY, self.key)
-            except LimenError:
-                # It is given up after a while; the first failure is what the caller has to hear of.
-                return
-
 
 def answered(body: bytes, status: int, *, is_replayed: bool = False) -> Response[bytes]:
-    """Return an answer whose body is JSON already, with the entity tag of what it shows."""
+    """Return the answer to a change, whose body is JSON already, with the entity tag of what it shows."""
     headers = {"idempotency-replayed": "true"} if is_replayed else {}
-    if body and (revision := _revision_in(body)):
+    if body and (revision := msgspec.json.decode(body, type=_Tagged).revision):
         headers["etag"] = f'"{revision}"'
     return Response(body, status_code=status, media_type=JSON_TYPE, headers=headers)
 
 
-def shown(value: object, status: int = 200) -> Response[bytes]:
+def shown(value: object) -> Response[bytes]:
     """Return an answer that shows a value."""
-    return answered(msgspec.json.encode(value), status)
+    headers = {"etag": f'"{value.revision}"'} if isinstance(value, (Model, ModelVersion, Alias, Endpoint)) else {}
+    return Response(msgspec.json.encode(value), media_type=JSON_TYPE, headers=headers)
 
 
-def ensure_absent(precondition: Precondition, *, is_there: bool) -> None:
-    """Refuse to replace what must not be there yet. Raises `Stale`."""
-    if precondition.must_be_new and is_there:
-        raise Stale
+class _Tagged(msgspec.Struct):
+    """What has an entity tag says so itself; what was published is inside another value and has none here."""
 
-
-class _WithRevision(msgspec.Struct):
     revision: int = 0
-
-
-def _revision_in(body: bytes) -> int:
-    try:
-        return msgspec.json.decode(body, type=_WithRevision).revision
-    except msgspec.MsgspecError:
-        return 0

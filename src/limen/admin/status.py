@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from litestar import Response, get, post
-from litestar.openapi.datastructures import ResponseSpec
 
 from limen import __version__
-from limen.admin.services import Services, shown
+from limen.admin.services import Given, Services, shown
+from limen.admin.strictness import declares
 from limen.contracts.management import ServerStatus
 from limen.serving.stores import Stores
 
 
-@get("/status", responses={200: ResponseSpec(ServerStatus)}, summary="The registry and its server")
-async def status(services: Services) -> Response[bytes]:
+@get(
+    "/status",
+    opt=declares("server.read", gives=ServerStatus),
+    summary="The registry and its server",
+)
+async def status(services: Given) -> Response[bytes]:
     """Return the state of the registry and of the server that works from it."""
     return shown(await _status(services))
 
 
-@post("/reload", status_code=200, responses={200: ResponseSpec(ServerStatus)}, summary="Look at the registry now")
-async def reload(services: Services) -> Response[bytes]:
+@post(
+    "/reload",
+    opt=declares("server.reload", gives=ServerStatus),
+    status_code=200,
+    summary="Look at the registry now",
+)
+async def reload(services: Given) -> Response[bytes]:
     """Have the server look at the registry now, and try again what could not be had."""
     await services.reload()
     return shown(await _status(services))

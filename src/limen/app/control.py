@@ -51,6 +51,7 @@ def main() -> None:
 
 async def run_control(start: ControlStart, resume: Resume, gateways: tuple[ProcessSpec, ...]) -> None:
     """Control until the supervisor closes its end, or SIGTERM."""
+    from limen.contracts.snapshot import LogLevels
     from limen.serving.control_socket import ControlSocket
     from limen.serving.controlplane import ControlPlane
     from limen.serving.fleet import Fleet
@@ -61,6 +62,7 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     settings = start.settings
     source = _source(start)
     fleet = Fleet(gateways, _replica_launcher(settings), start.sockets, is_all_or_nothing=source.is_required)
+    fleet.log = LogLevels(info=settings.access_log)
     control = ControlPlane(_config(start), fleet, source, say)
     async with ControlSocket(control).open(control_socket(start.sockets)):
         running = asyncio.create_task(control.run(resume, orders))

@@ -32,6 +32,7 @@ from limen.serving import run_folder
 from limen.serving.dataplane import DataPlane
 from limen.serving.gatewaylink import GatewayLink
 from limen.serving.messages import Failure, FirstWord
+from limen.serving.operations import Operations
 from limen.serving.startup import shared_listener, shown_address
 from limen.serving.statistics import Statistics
 from limen.telemetry.logs import RequestLog, log_to_stderr
@@ -113,7 +114,8 @@ class _Gateway:
         self._versions = VersionManager(placement, on_change=self._changed, counts=self._metrics.runtime)
         self._plane = DataPlane(self._versions, metrics=self._metrics)
         self._plane.statistics = Statistics(self._plane, lambda: read_folder(self._metrics_folder))
-        self.link = GatewayLink(start.name, start.control, start.run, self._plane, placement)
+        self._plane.operations = Operations(start.control, is_explicit=settings.model_control == "explicit")
+        self.link = GatewayLink(start.name, start.control, start.run, self._plane, placement, self._log.set_levels)
         target = shown_address(settings.host, settings.grpc_port)
         application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
         self._http = HttpServer(application, settings.http)

@@ -113,6 +113,6 @@ def _report(made: Imported) -> None:
         typer.echo("\nNot carried over, or worth a look:")
         for note in made.notes:
             typer.echo(f"  - {note}")
-    trust = " --trust-code" if created.backend == "python" else ""
+    trust = " --trust-code" if created.needs_trust else ""
     typer.echo(f"\nNext: complete the descriptions and limits in {created.folder / 'model.yaml'}, then")
     typer.echo(f"  limen check {created.folder}{trust}\n  limen serve {created.folder}{trust}")

@@ -53,7 +53,7 @@ def init(
         raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
     width = max(len(made.artifact), len(MANIFEST_NAME))
     fields = f"{counted(made.inputs, 'input')}, {counted(made.outputs, 'output')}"
-    trust = " --trust-code" if made.backend == "python" else ""
+    trust = " --trust-code" if made.needs_trust else ""
     typer.echo(f"{made.folder}/")
     typer.echo(f"  {made.artifact:<{width}}  {made.format}, loaded by the {made.backend} backend")
     typer.echo(f"  {MANIFEST_NAME:<{width}}  {fields}")

@@ -49,6 +49,15 @@ Host = Annotated[
 ]
 
 
+class ControlChoice(StrEnum):
+    """Who may change what is loaded."""
+
+    NONE = "none"
+    """Nobody who calls models."""
+    EXPLICIT = "explicit"
+    """Whoever can call them, over the model repository and logging extensions."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("serve", short_help="Serve packages, or the endpoints of the registry, over REST and gRPC.")(serve)
@@ -72,6 +81,9 @@ def serve(
     ] = PlacementChoice.PROCESS,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Load a package again when its files change.")] = False,
+    model_control: Annotated[
+        ControlChoice, typer.Option(help="Whether callers may load and unload models over the protocol.")
+    ] = ControlChoice.NONE,
     grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.AUTO,
     config: Config = None,
     announce: Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")] = "",
@@ -102,6 +114,7 @@ def serve(
         placement=placement.value,
         trust_code=trust_code,
         watch=watch,
+        model_control=model_control.value,
         announce=announce,
         access_log=access_log,
         grpc=GrpcConfig(engine=grpc_engine.value),

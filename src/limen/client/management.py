@@ -140,12 +140,12 @@ class AsyncManagement:
         path = _path("models", model, "versions", number, "retire")
         return await self._api.change("POST", path, ModelVersion, {"reason": reason}, expected)
 
-    async def restore(self, model: str, number: int, reason: str = "", *, expected: int | None = None) -> ModelVersion:
+    async def restore(self, model: str, number: int, *, expected: int | None = None) -> ModelVersion:
         """Take a retired version into use again. Raises `NotFound`, `Stale`."""
         from limen.contracts.catalogue import ModelVersion
 
         path = _path("models", model, "versions", number, "restore")
-        return await self._api.change("POST", path, ModelVersion, {"reason": reason}, expected)
+        return await self._api.change("POST", path, ModelVersion, {}, expected)
 
     async def publish(self, model: str, archive: Path | str, **options: Unpack[PublishOptions]) -> Published:
         """Send an archive, have it checked, and make it a version; one that is there already is answered as it is.

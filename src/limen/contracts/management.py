@@ -7,7 +7,7 @@ reads them; both sides of the wire are made from this one description.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from limen.contracts.errors import Violation
 from limen.contracts.findings import Change, Finding
 
 T = TypeVar("T")
+Number = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+"""Number of a version, as callers may say it."""
 
 PACKAGE_TYPE: Final = "application/vnd.limen.package"
 """Media type of an archive, and of a publish body, which is an archive that a head may precede."""
@@ -61,7 +63,7 @@ class PublishHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """64 hexadecimal digits of the archive's bytes; compared with what arrived, unless empty."""
     signature: bytes = b""
     """The detached signature, as `limen sign` writes it; base64 in JSON."""
-    number: int | None = None
+    number: Number | None = None
     """The number that the version must get; the next one when None."""
     alias: str = ""
     """An alias that is set to the version in the same transaction."""
@@ -86,7 +88,7 @@ class TagChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Retirement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Why a version is retired or restored."""
+    """Why a version is retired."""
 
     reason: str = ""
 
@@ -94,7 +96,7 @@ class Retirement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 class AliasTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which version an alias is to name."""
 
-    version: int
+    version: Number
 
 
 class VersionDiff(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,6 +47,16 @@ def parse_alias(text: str, path: str = "alias") -> str:
     return text
 
 
+def is_number(reference: str) -> bool:
+    """Return whether a reference names a version by its number."""
+    return VERSION.fullmatch(reference) is not None
+
+
+def is_reference(text: str) -> bool:
+    """Return whether text can name a version: a number for ever, or an alias for now."""
+    return is_number(text) or ALIAS.fullmatch(text) is not None
+
+
 def parse_called(text: str, path: str = "model_name") -> str:
     """Return what a caller calls a model, `NAME` or `NAME@ALIAS`, or raise `InvalidArgument`."""
     name, mark, alias = text.partition("@")

@@ -35,7 +35,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def look_into_zip(file: IO[bytes]) -> Finding:
-    """Return what a zip archive is, judged by its members: a skops model, NumPy arrays, or something unsafe."""
+    """Return what a zip archive is, judged by its members: a skops model, a PyTorch program, NumPy arrays, or something unsafe."""
     try:
         with zipfile.ZipFile(file) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -64,6 +64,10 @@ def _judge(formats: dict[str, Format]) -> Format:
     arrays = {name for name, found in formats.items() if found is Format.NUMPY}
     if formats.get("schema.json") is Format.JSON:
         return Format.SKOPS
+    if any(name.endswith("/archive_format") for name in formats) and any(
+        name.endswith("/models/model.json") and found is Format.JSON for name, found in formats.items()
+    ):
+        return Format.TORCH_EXPORT
     return Format.NUMPY if formats and len(arrays) == len(formats) else Format.ARCHIVE
 
 

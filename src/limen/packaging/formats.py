@@ -33,6 +33,8 @@ class Format(StrEnum):
     """A LightGBM model as text."""
     JDM = "jdm"
     """A decision as a JSON Decision Model."""
+    TORCH_EXPORT = "torch-export"
+    """A PyTorch program saved by torch.export, without pickles in it."""
     PYTHON = "python"
     """Python source."""
     SCRIPT = "script"

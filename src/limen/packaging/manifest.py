@@ -58,7 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     contract: Contract
     backend: str
-    """Name of the backend that loads the artifact: onnx, sklearn, xgboost, lightgbm, rules, python."""
+    """Name of the backend that loads the artifact: onnx, sklearn, xgboost, lightgbm, rules, torch, python."""
     artifact: str
     """Path of the artifact in the package; for `python` the file and the class, `model.py:CreditModel`."""
     bind: Bind = Bind()
@@ -74,5 +74,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def needs_trust(self) -> bool:
-        """Whether loading the package runs code that came with it."""
-        return self.backend == "python"
+        """Whether loading the package runs code that came with it: a Python class, or the expressions in a PyTorch program."""
+        return self.backend in ("python", "torch")

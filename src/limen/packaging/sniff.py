@@ -84,7 +84,7 @@ def scan_folder(folder: Path, manifest: Manifest) -> None:
     found = [
         Violation(path, problem)
         for path in list_files(folder)
-        if (problem := _problem(folder, path, may_hold_code=manifest.needs_trust))
+        if (problem := _problem(folder, path, may_hold_code=manifest.backend == "python"))
     ]
     if found:
         raise invalid("the package holds unsafe files", found, Reason.UNSAFE_FORMAT)

@@ -1,6 +1,6 @@
 """Aliases: what a version is called for now. Every move is kept, and a revision is never used twice.
 
-The writing half of `registry.registry`; functions over the connection of a transaction.
+For `registry.registry`; functions over the connection of a transaction.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from limen.contracts.catalogue import Alias
 from limen.contracts.errors import NotAllowedNow, NotFound, Reason, Stale
 from limen.registry.rows import alias_of
+from limen.registry.values import AliasMove
 from limen.storage.schema import alias_moves, aliases
 
 
@@ -21,6 +22,18 @@ def find_alias(connection: sa.Connection, model: str, alias: str) -> Alias | Non
     query = sa.select(aliases).where(aliases.c.model == model, aliases.c.alias == alias)
     row = connection.execute(query).one_or_none()
     return None if row is None else alias_of(row)
+
+
+def read_moves(connection: sa.Connection, model: str, alias: str, *, before: int, limit: int) -> list[AliasMove]:
+    """Return what became of an alias, newest first, from before a revision (0: the newest)."""
+    query = sa.select(alias_moves).where(alias_moves.c.model == model, alias_moves.c.alias == alias)
+    if before:
+        query = query.where(alias_moves.c.revision < before)
+    rows = connection.execute(query.order_by(alias_moves.c.revision.desc()).limit(limit))
+    return [
+        AliasMove(revision=row.revision, version=row.version, moved_at=row.moved_at, moved_by=row.moved_by)
+        for row in rows
+    ]
 
 
 def point_alias(

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from limen.contracts.catalogue import Alias, Evidence, EvidenceKind, Model, ModelVersion
 from limen.contracts.errors import AlreadyExists, NotAllowedNow, NotFound, Reason
-from limen.registry.aliases import drop_alias, ensure_fresh, ensure_unnamed, find_alias, point_alias
+from limen.contracts.names import is_number, parse_alias
+from limen.registry.aliases import drop_alias, ensure_fresh, ensure_unnamed, find_alias, point_alias, read_moves
 from limen.registry.registering import is_taken, number_of, register
 from limen.registry.rows import (
     MODEL_ITSELF,
@@ -30,9 +31,8 @@ from limen.registry.rows import (
     version_rows,
 )
 from limen.registry.tags import check_tags, write_tags
-from limen.registry.values import KeptNumbers, NewVersion, StoredArchive
+from limen.registry.values import AliasMove, KeptNumbers, NewVersion, StoredArchive
 from limen.storage.database import Database
-from limen.storage.references import is_number, parse_alias
 from limen.storage.schema import aliases, evidence, models, revisions, version_states, versions
 
 
@@ -151,6 +151,18 @@ class Registry:
         query = sa.select(aliases).where(aliases.c.model == model).order_by(aliases.c.alias)
         with self._database.reading() as connection:
             found = [alias_of(row) for row in connection.execute(query)]
+            if not found:
+                _model(connection, model)
+            return found
+
+    def alias_history(self, model: str, alias: str, *, before: int = 0, limit: int = 50) -> list[AliasMove]:
+        """Return what became of an alias, newest first, from before a revision (0: the newest); also of one that is gone.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        with self._database.reading() as connection:
+            found = read_moves(connection, model, alias, before=before, limit=limit)
             if not found:
                 _model(connection, model)
             return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from limen.contracts.catalogue import Lineage
@@ -43,6 +45,16 @@ class StoredArchive(msgspec.Struct, frozen=True, kw_only=True):
     """Key of the blob with its detached signature; empty when it has none."""
     size: int
     """Bytes of the archive."""
+
+
+class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of an alias."""
+
+    revision: int
+    version: int | None
+    """None where the alias was removed."""
+    moved_at: datetime
+    moved_by: str
 
 
 class KeptNumbers(msgspec.Struct, frozen=True):

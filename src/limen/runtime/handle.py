@@ -55,8 +55,7 @@ class VersionHandle:
         self.records = RecordCodec(self.contract)
         self.predictor = predictor
         self.counts = counts
-        declared = self.contract.slo.deadline_ms
-        self.deadline_s = None if declared is None else declared / 1000
+        self.deadline_s = _deadline_of(self.contract)
         self.fallback = compile_fallback(package.manifest)
         self.series: dict[str, Any] = {}
         """Where its requests are counted, by protocol; filled and used by the data plane."""
@@ -68,6 +67,14 @@ class VersionHandle:
         """Answers given at once that `counts` does not have yet: counting each by itself costs a tenth of such an answer."""
         self.now_seconds = 0.0
         """How long the first of them took."""
+
+    def adapt(self, package: Package) -> None:
+        """Take over what an endpoint says otherwise about limits and time."""
+        self.package = package
+        self.contract = package.manifest.contract
+        self.deadline_s = _deadline_of(self.contract)
+        # Looked up anew, with the new bounds, by the next request that has to wait.
+        self.lane = None
 
     def count_runs(self) -> None:
         """Let `counts` have the answers that were given at once."""
@@ -91,3 +98,9 @@ class VersionHandle:
         """Tell who waits for the last lease."""
         if self.leases == 0 and self.idle is not None:
             self.idle.set()
+
+
+def _deadline_of(contract: Contract) -> float | None:
+    """Return the seconds that a request has that says nothing about time."""
+    declared = contract.slo.deadline_ms
+    return None if declared is None else declared / 1000

@@ -157,6 +157,14 @@ class VersionManager:
         self._aliases[model] = dict(aliases)
         self._set_default(model)
 
+    def adapt(self, model: str, version: str, package: Package) -> None:
+        """Have a version that is in use take over other limits and promises about time; its files and contract are the same."""
+        entry = self._entries.get(model, {}).get(version)
+        if entry is not None:
+            entry.package = package
+            if entry.handle is not None:
+                entry.handle.adapt(package)
+
     def set_failed(self, model: str, version: str, package: Package, reason: str) -> None:
         """Record a version that could not be loaded elsewhere, so that callers and readers of states are told."""
         entry = _Entry(version, package)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 from sqlalchemy import Connection
 
 from limen.contracts.catalogue import Alias, ModelVersion
@@ -76,7 +77,9 @@ class Catalogue:
                 ensure_compatible(before, after)
         return self._registry.set_alias(connection, version.model, alias, version.number, expected=expected, by=by)
 
-    def remove_alias(self, connection: Connection, model: str, alias: str, *, expected: int | None) -> None:
+    def remove_alias(
+        self, connection: Connection, model: str, alias: str, *, expected: int | None, by: str = ""
+    ) -> None:
         """Remove an alias.
 
         Raises:
@@ -87,7 +90,7 @@ class Catalogue:
         followers = [stored.spec.name for stored in self._followers(model, alias)]
         if followers:
             raise NotAllowedNow(f"the alias is followed by the endpoint {followers[0]}")
-        self._registry.remove_alias(connection, model, alias, expected=expected)
+        self._registry.remove_alias(connection, model, alias, expected=expected, by=by)
 
     def retire(
         self, connection: Connection, model: str, number: int, reason: str, *, expected: int | None, by: str
@@ -112,7 +115,7 @@ class Catalogue:
         Raises:
             LimenError: as `apply`.
         """
-        seen = self._find(spec.name)
+        seen = self.find(spec.name)
         self._check(spec, seen)
         changes = difference(seen.spec if seen is not None else None, spec)
         return EndpointPreview(
@@ -131,8 +134,23 @@ class Catalogue:
             Incompatible: a version in it has another major, or would break callers of what answers now.
             Stale: the endpoint has changed since.
         """
-        self._check(spec, self._find(spec.name))
+        self._check(spec, self.find(spec.name))
         return self._endpoints.apply(connection, spec, expected=expected, by=by)
+
+    def set_paused(self, connection: Connection, name: str, *, is_paused: bool, by: str) -> StoredEndpoint:
+        """Have an endpoint say of itself that nothing of it is to be loaded, or that it is.
+
+        Raises:
+            NotFound: there is no such endpoint.
+            LimenError: as `apply`, when it is to be loaded again.
+        """
+        seen = self._endpoints.get(name)
+        if seen.spec.is_paused == is_paused:
+            return seen
+        spec = msgspec.structs.replace(seen.spec, is_paused=is_paused)
+        if not is_paused:
+            self._check(spec, seen)
+        return self._endpoints.apply(connection, spec, expected=seen.revision, by=by)
 
     def _check(self, spec: EndpointSpec, seen: StoredEndpoint | None) -> None:
         """Hold a spec against the registry and against what the endpoint is now. There is one writer: what is read stays so."""
@@ -143,7 +161,8 @@ class Catalogue:
         if before is not None:
             ensure_compatible(before, after)
 
-    def _find(self, name: str) -> StoredEndpoint | None:
+    def find(self, name: str) -> StoredEndpoint | None:
+        """Return an endpoint; None when there is none."""
         try:
             return self._endpoints.get(name)
         except NotFound:

@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from limen import __version__
 from limen.contracts.contract import Contract
 from limen.contracts.endpoint import Route
 from limen.contracts.errors import (
@@ -37,7 +36,9 @@ from limen.runtime.handle import COUNT_EVERY, VersionHandle
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.runtime.manager import VersionManager
 from limen.serving.call import Call, Started
-from limen.serving.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, model_metadata, platform_of
+from limen.serving.metadata import ModelMetadata, ServerMetadata, model_metadata, platform_of, server_metadata
+from limen.serving.model_config import ModelConfig, model_config
+from limen.serving.operations import Operations
 from limen.serving.selection import check_requested, select_outputs
 from limen.telemetry.metrics import Metrics
 from limen.traffic.admission import Admission, Ended, Lane
@@ -70,6 +71,8 @@ class DataPlane:
         self._count = metrics is not None
         self.statistics: Callable[[str, str], list[ModelStatistics]] | None = None
         """Gives the statistics of a model and version, each empty for all; the extension is not offered when None."""
+        self.operations: Operations | None = None
+        """Looks after the server as a whole; the extensions that need it are not offered when None."""
         self._splits: dict[str, Split] = {}
         self.is_draining = False
         """Set when the server is about to stop: readiness goes first."""
@@ -278,7 +281,8 @@ class DataPlane:
                 return
             request.rows = handle.check.check_inputs(request.inputs)
             check_requested(handle, request.outputs)
-            deadline = default_deadline(handle, deadline)
+            if handle.deadline_s is not None and not deadline.is_set:
+                deadline = Deadline.after(handle.deadline_s)
             lane = self.lane(handle)
             lane.acquire(deadline.at, None, 0.0, request.priority, is_retry=request.is_retry)
             parts = handle.predictor.stream(request, deadline)
@@ -320,7 +324,7 @@ class DataPlane:
         if name:
             self.versions.acquire(name).release()
         found = []
-        for model in (name,) if name else self.versions.models():
+        for model in (self.versions.meant(name)[0],) if name else self.versions.models():
             for version in self.versions.versions(model):
                 with self.versions.acquire(model, version) as handle:
                     platform = platform_of(handle.package.manifest.backend)
@@ -339,7 +343,8 @@ class DataPlane:
     def is_ready(self) -> bool:
         """Return whether every model that should be ready is, and the server is not about to stop."""
         models = self.versions.models()
-        return not self.is_draining and all(self.versions.versions(m) for m in models)
+        paused = self.versions.paused
+        return not self.is_draining and all(self.versions.versions(m) for m in models if m not in paused)
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         """Return whether a model can be used now.
@@ -371,25 +376,24 @@ class DataPlane:
         """
         if version:
             parse_version(version)
-        found = [
-            s for s in self.versions.statuses(name) if version in ("", s.version) and s.state is not State.UNLOADED
-        ]
+        name, number = self.versions.meant(name)
+        asked = {version, number} - {""}
+        found = [s for s in self.versions.statuses(name) if asked <= {s.version} and s.state is not State.UNLOADED]
         if not found:
             raise NotFound("there is no such model or version")
         return found
 
     def server_metadata(self) -> ServerMetadata:
         """Return the server's name, version and extensions."""
-        counted = ("statistics",) if self.statistics is not None else ()
-        return ServerMetadata("limen", __version__, (*EXTENSIONS, *counted))
+        is_explicit = self.operations is not None and self.operations.is_explicit
+        return server_metadata(has_statistics=self.statistics is not None, is_explicit=is_explicit)
 
     def model_metadata(self, name: str, version: str = "") -> ModelMetadata:
         """Return a model's tensors as the protocol describes them."""
         with self.versions.acquire(name, version) as handle:
-            return model_metadata(handle, self.versions.versions(name))
+            return model_metadata(handle, self.versions.versions(handle.model))
 
-
-def default_deadline(handle: VersionHandle, deadline: Deadline) -> Deadline:
-    """Return the caller's deadline, or the contract's when the caller names none."""
-    declared = handle.deadline_s
-    return deadline if deadline.is_set or declared is None else Deadline.after(declared)
+    def model_config(self, name: str, version: str = "") -> ModelConfig:
+        """Return how a model is run, as the protocol describes it."""
+        with self.versions.acquire(name, version) as handle:
+            return model_config(handle, self.versions.versions(handle.model))

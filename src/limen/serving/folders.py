@@ -13,7 +13,7 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.serving import opening
 from limen.serving.controlplane import ControlPlane
-from limen.serving.fleet_records import Opened, Phase
+from limen.serving.fleet_records import Aim, Opened, Phase
 from limen.serving.messages import Failure, Refused, Reloaded, failure_of
 
 WATCH_S = 1.0
@@ -77,6 +77,8 @@ class Folders:
         while is_watching:
             await asyncio.sleep(WATCH_S)
             for endpoint in tuple(control.fleet.endpoints.values()):
+                if endpoint.is_paused:
+                    continue
                 path = endpoint.newest.opened.origin
                 found = await asyncio.to_thread(opening.scan, Path(path))
                 known = self._scans.setdefault(path, found)
@@ -111,6 +113,20 @@ class Folders:
             await control.until_in_use(name, version)
             took = control.now() - begun
             return Reloaded(name, version.number, live.number if live else "", round(took, 3), version.reason)
+
+    async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
+        """Load the package of an endpoint as its next version, whether or not it has one in use."""
+        return await self.reload(control, name, "")
+
+    async def unload(self, control: ControlPlane, name: str) -> None:
+        """Have an endpoint let everything go. What is being loaded comes into use first."""
+        async with self._locks[name]:
+            control.fleet.aim(name, Aim(), {}, control.now(), is_paused=True)
+            control.wake_up()
+
+    def problem_of(self, name: str) -> str:
+        """Return nothing: what is wrong with a package is said of its endpoint in the fleet."""
+        return ""
 
     async def _open(self, path: str) -> Opened:
         # Before it is read: a change that comes meanwhile must be seen as one.

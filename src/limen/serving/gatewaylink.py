@@ -12,13 +12,15 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
 from limen.contracts.errors import LimenError
+from limen.contracts.serving import Serving
 from limen.contracts.snapshot import LogLevels, ServedEndpoint, ServedVersion, Snapshot
 from limen.packaging.archive import Package
 from limen.runtime.lifecycle import State, VersionStatus
@@ -39,6 +41,16 @@ MAX_RETRY_S = 30.0
 OPEN_S = 10.0
 """How long a gateway of a server that has been ready waits for its last models before it opens its ports without them."""
 _LOADING = (State.NEW, State.LOADING, State.WARMING)
+
+
+class _Followed(NamedTuple):
+    """What was asked for of one endpoint."""
+
+    numbers: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    aliases: Mapping[str, str] = {}
+    serving: Serving | None = None
+    slo: Slo | None = None
 
 
 class Replicas(Protocol):
@@ -88,8 +100,8 @@ class GatewayLink:
         self._on_log = on_log
         self.snapshot: Snapshot | None = None
         self._is_first = False
-        self._packages: dict[tuple[str, str], Package] = {}
-        self._followed: dict[str, tuple[tuple[str, ...], tuple[Route, ...], dict[str, str]]] = {}
+        self._packages: dict[tuple[str, str], tuple[Package, tuple[Serving | None, Slo | None]]] = {}
+        self._followed: dict[str, _Followed] = {}
         self._retries: dict[tuple[str, str], tuple[float, float]] = {}
         self._woken: set[tuple[str, str]] = set()
         self._writer: asyncio.StreamWriter | None = None
@@ -176,13 +188,13 @@ class GatewayLink:
             return
         endpoints = {e.name: e for e in self.snapshot.endpoints}
         self._versions.paused = frozenset(e.name for e in endpoints.values() if e.is_paused)
-        plan = {e.name: (self._wanted(e), e.routes, e.aliases) for e in endpoints.values()}
-        plan |= {name: ((), (), {}) for name in self._versions.models() if name not in plan}
+        plan = {e.name: _Followed(self._wanted(e), e.routes, e.aliases, e.serving, e.slo) for e in endpoints.values()}
+        plan |= {name: _Followed() for name in self._versions.models() if name not in plan}
         if plan == self._followed:
             return
         self._followed = plan
         self._versions.expected = frozenset(endpoints)
-        for name, (numbers, routes, aliases) in plan.items():
+        for name, (numbers, routes, aliases, _, _) in plan.items():
             known = {s.version for s in self._versions.statuses(name)}
             served = {v.number: v for v in endpoints[name].versions} if numbers else {}
             packages = {n: self._package(endpoints[name], served[n]) for n in numbers}
@@ -193,7 +205,7 @@ class GatewayLink:
                 if served[number].failure and number not in known:
                     self._versions.set_failed(name, number, package, served[number].failure)
         kept = {(e.name, v.number) for e in endpoints.values() for v in e.versions}
-        self._packages = {key: package for key, package in self._packages.items() if key in kept}
+        self._packages = {key: found for key, found in self._packages.items() if key in kept}
         if self._group is not None:
             self._group.create_task(self._settle())
 
@@ -237,11 +249,16 @@ class GatewayLink:
         self._follow()
 
     def _package(self, endpoint: ServedEndpoint, version: ServedVersion) -> Package:
-        key = endpoint.name, version.number
-        found = self._packages.get(key)
-        if found is None:
-            found = self._packages[key] = package_of(endpoint, version)
-        return found
+        """Return a version's package with what the endpoint says now; a version that is in use takes that over at once."""
+        key, says = (endpoint.name, version.number), (endpoint.serving, endpoint.slo)
+        known = self._packages.get(key)
+        if known is not None and known[1] == says:
+            return known[0]
+        package = package_of(endpoint, version)
+        self._packages[key] = package, says
+        if known is not None:
+            self._versions.adapt(*key, package)
+        return package
 
     # -- control -----------------------------------------------------------------------------------------------------------
 

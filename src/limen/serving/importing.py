@@ -24,6 +24,7 @@ from limen.packaging.importers import read_source
 from limen.packaging.importers.draft import WHOLE, Draft, model_name
 from limen.packaging.importers.mlflow_registry import TrackingServer, fetch
 from limen.packaging.scaffold import Hints
+from limen.runtime.backends.xgboost import write_best_part
 from limen.runtime.conversion import Candidate, Converted, convert
 from limen.serving.parity import Parity, as_table, compare, example_rows
 from limen.serving.scaffolding import Created, ensure_free, fill_package, read_sample, staged
@@ -86,11 +87,11 @@ def import_model(source: str, options: ImportOptions) -> Imported:
         name = parse_model_name(options.name or draft.name, "name")
         folder = options.folder or Path(name)
         ensure_free(folder)
-        if options.sample is not None:
-            given = msgspec.structs.replace(draft, sample=read_sample(options.sample))
-        else:
-            given = draft
-        return _convert(given, name, folder, options) if given.is_pickle else _take(given, name, folder)
+        sample = read_sample(options.sample) if options.sample is not None else draft.sample
+        given = msgspec.structs.replace(draft, sample=sample)
+        if given.is_pickle:
+            return _convert(given, name, folder, options)
+        return _take(given, name, folder, is_small=options.sample is None)
 
 
 @contextmanager
@@ -118,10 +119,17 @@ def _with_source(draft: Draft, source: str) -> Draft:
     return msgspec.structs.replace(draft, origin={"source": source, **draft.origin})
 
 
-def _take(draft: Draft, name: str, folder: Path) -> Imported:
+def _take(draft: Draft, name: str, folder: Path, *, is_small: bool) -> Imported:
     """Make a package around the source's own file."""
-    with staged(folder) as inside:
-        created = _fill(draft, name, draft.artifact, inside, draft.sample, is_class=draft.classifier)
+    with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
+        artifact = draft.artifact
+        if draft.rewrite is not None:
+            artifact = Path(place) / draft.artifact.name
+            draft.rewrite(draft.artifact, artifact)
+        elif draft.is_early_stopped:
+            artifact = Path(place) / "model.ubj"
+            write_best_part(draft.artifact, artifact)
+        created = _fill(draft, name, artifact, inside, draft.sample, is_class=draft.classifier, is_small=is_small)
         origin = {**draft.origin, "format": created.format, "versions": dict(draft.versions)}
         _write(inside, ORIGIN_NAME, origin)
     created = msgspec.structs.replace(created, folder=folder)
@@ -203,7 +211,14 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
 
 
 def _fill(
-    draft: Draft, name: str, artifact: Path, folder: Path, rows: Mapping[str, Array], *, is_class: bool
+    draft: Draft,
+    name: str,
+    artifact: Path,
+    folder: Path,
+    rows: Mapping[str, Array],
+    *,
+    is_class: bool,
+    is_small: bool = True,
 ) -> Created:
     columns = {key: array for key, array in rows.items() if key != WHOLE}
     hints = Hints(
@@ -213,7 +228,7 @@ def _fill(
         classes={"label": "prediction"} if is_class else {},
         max_rows=draft.max_rows,
         max_wait_ms=draft.max_wait_ms,
-        is_small=True,
+        is_small=is_small,
         examples_file=EXAMPLES_NAME if draft.is_pickle else "",
     )
     return fill_package(name, artifact, folder, columns, hints=hints, amend=amended(draft, tuple(columns)))

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 import msgspec
 
+from limen import __version__
 from limen.contracts.contract import Field
 from limen.contracts.tensors import Kind
 from limen.runtime.handle import VersionHandle
 
-EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_data")
-"""The protocol extensions this server implements, by Triton's names."""
+EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_data", "model_configuration")
+"""The protocol extensions that every server implements, by Triton's names."""
 _PLATFORMS = {
     "onnx": "onnx_onnxv1",
     "sklearn": "sklearn_skops",
     "xgboost": "xgboost_ubj",
     "lightgbm": "lightgbm_text",
     "rules": "gorules_jdm",
+    "torch": "pytorch_export",
     "python": "python",
 }
 
@@ -47,6 +49,21 @@ class ServerMetadata(msgspec.Struct, frozen=True):
     name: str
     version: str
     extensions: tuple[str, ...]
+
+
+def server_metadata(*, has_statistics: bool, is_explicit: bool) -> ServerMetadata:
+    """Return what the server says of itself; an extension is named only when all of it is offered.
+
+    Args:
+        has_statistics: whether requests are counted where it can be asked for.
+        is_explicit: whether callers may load and unload models, and say what is logged.
+    """
+    offered = [*EXTENSIONS]
+    if has_statistics:
+        offered.append("statistics")
+    if is_explicit:
+        offered += ["model_repository", "logging"]
+    return ServerMetadata("limen", __version__, tuple(offered))
 
 
 def model_metadata(handle: VersionHandle, versions: tuple[str, ...]) -> ModelMetadata:

@@ -7,10 +7,12 @@ what gateways and control tell each other all the time does not wait for it. Mad
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
+from limen.contracts.contract import Json
 from limen.contracts.errors import (
     ErrorCode,
     Incompatible,
@@ -26,12 +28,10 @@ from limen.contracts.errors import (
 )
 from limen.contracts.names import parse_model_name
 from limen.contracts.repository_index import IndexEntry, IndexState
-from limen.contracts.snapshot import LogLevels
 from limen.serving.messages import (
     MAX_LINE_BYTES,
     AskIndex,
     AskLoad,
-    AskLog,
     AskUnload,
     Denied,
     Done,
@@ -41,6 +41,7 @@ from limen.serving.messages import (
     ToOperation,
     line,
 )
+from limen.serving.operation_rules import check_load, check_unload, log_change, log_settings
 
 CONNECT_S = 2.0
 ANSWER_S = 10.0
@@ -48,11 +49,17 @@ ANSWER_S = 10.0
 LOAD_S = 900.0
 """How long a load may take, above control's own limits for its steps."""
 RETRY_AFTER_S = 1.0
-_KINDS: dict[tuple[ErrorCode, bool], type[LimenError]] = {
-    (ErrorCode.INVALID_ARGUMENT, False): InvalidArgument,
-    (ErrorCode.NOT_FOUND, False): NotFound,
-    (ErrorCode.ABORTED, False): Stale,
-    (ErrorCode.UNAVAILABLE, False): Unavailable,
+_BY_CODE: dict[ErrorCode, type[LimenError]] = {
+    ErrorCode.INVALID_ARGUMENT: InvalidArgument,
+    ErrorCode.NOT_FOUND: NotFound,
+    ErrorCode.ABORTED: Stale,
+    ErrorCode.FAILED_PRECONDITION: InvalidPackage,
+    ErrorCode.UNAVAILABLE: Unavailable,
+}
+_BY_REASON: dict[Reason, type[LimenError]] = {
+    Reason.INCOMPATIBLE: Incompatible,
+    Reason.IN_USE: NotAllowedNow,
+    Reason.RETIRED: NotAllowedNow,
 }
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
@@ -79,38 +86,43 @@ class Operations:
         entries = (await self._ask(AskIndex(), Index, ANSWER_S)).entries
         return tuple(e for e in entries if e.state is IndexState.READY) if is_ready else entries
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, parameters: Mapping[str, Json], repository: str = "") -> None:
         """Have an endpoint loaded, again if it is; return when it answers.
 
         Raises:
-            InvalidArgument: models are not loaded by callers here.
+            InvalidArgument: models are not loaded by callers here, or a parameter is not one.
+            Unsupported: a parameter or a repository that is not taken.
             NotFound: there is no such endpoint.
             LimenError: it cannot be loaded, or control is away.
         """
         self._ensure_explicit("models are not loaded and unloaded over this protocol")
+        check_load(repository, parameters)
         await self._ask(AskLoad(parse_model_name(name)), Done, LOAD_S)
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, parameters: Mapping[str, Json], repository: str = "") -> None:
         """Have an endpoint let go; requests in hand are answered. The index tells when it is gone.
 
         Raises:
-            InvalidArgument: models are not unloaded by callers here.
+            InvalidArgument: models are not unloaded by callers here, or a parameter is not one.
+            Unsupported: a repository is named.
             NotFound: there is no such endpoint.
             LimenError: it cannot be unloaded, or control is away.
         """
         self._ensure_explicit("models are not loaded and unloaded over this protocol")
+        check_unload(repository, parameters)
         await self._ask(AskUnload(parse_model_name(name)), Done, LOAD_S)
 
-    async def log(self, change: AskLog = AskLog()) -> LogLevels:
-        """Change what all gateways log, and return what they log then.
+    async def log(self, settings: Mapping[str, Json]) -> dict[str, bool | int | str]:
+        """Change what all gateways log, and return all settings then; without a setting, only that.
 
         Raises:
-            InvalidArgument: callers may not change it here.
+            InvalidArgument: callers may not change it here, or a setting is not one.
+            Unsupported: a setting that callers never change.
             Unavailable: control is away.
         """
-        if change != AskLog():
+        if settings:
             self._ensure_explicit("what is logged is not changed over this protocol")
-        return (await self._ask(change, Logging, ANSWER_S)).levels
+        return log_settings((await self._ask(log_change(settings), Logging, ANSWER_S)).levels)
 
     def _ensure_explicit(self, text: str) -> None:
         if not self.is_explicit:
@@ -142,10 +154,6 @@ class Operations:
 def _error_of(denied: Denied) -> LimenError:
     """Return the error that control met."""
     failure = denied.failure
-    reason = Reason(failure.reason) if failure.reason else None
-    kind = _KINDS.get(denied.code, Internal)
-    if denied.code is ErrorCode.FAILED_PRECONDITION:
-        kind = {Reason.INCOMPATIBLE: Incompatible, Reason.IN_USE: NotAllowedNow, Reason.RETIRED: NotAllowedNow}.get(
-            reason, InvalidPackage
-        )
+    reason = Reason(failure.reason)
+    kind = _BY_REASON.get(reason) or _BY_CODE.get(denied.code, Internal)
     return kind(failure.message, reason=reason, violations=failure.violations)

@@ -19,8 +19,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from limen.contracts.catalogue import Alias, Evidence, ModelVersion
-from limen.contracts.errors import NotFound, Reason, Stale, Unavailable
+from limen.contracts.errors import Stale
 from limen.contracts.findings import Compatibility
+from limen.contracts.names import parse_alias
 from limen.packaging.archive import Package
 from limen.packaging.trust import Judgement
 from limen.registry.registry import Registry
@@ -30,7 +31,7 @@ from limen.serving.staging import staging_folder
 from limen.serving.verification import Findings, Note, Step, Submission, Verification, evidence_of
 from limen.storage.blobs import BlobStore
 from limen.storage.database import Database
-from limen.storage.references import parse_alias
+from limen.storage.faults import file_faults
 
 _ATTEMPTS: Final = 3
 """How often a package is compared anew because another version was published meanwhile."""
@@ -105,7 +106,7 @@ class Publisher:
             PermissionDenied: SIGNATURE: the trust policy refuses it.
             Incompatible: its contract would break callers, with every finding; or its answers would, when they may not differ.
             AlreadyExists: the number belongs to another package.
-            Unavailable: STORAGE. Nothing was registered.
+            Unavailable: STORAGE, STORAGE_FULL. Nothing was registered.
         """
         for alias in submission.aliases:
             parse_alias(alias, "aliases")
@@ -116,21 +117,18 @@ class Publisher:
             if tell is not None:
                 tell(steps[-1])
 
-        try:
-            with staging_folder(self._staging) as folder:
-                package, judgement = self._verification.open(submission, folder, note)
-                published = self._known(package, submission)
-                if published is None:
-                    published = self._tried_and_registered(submission, package, judgement, note)
-                else:
-                    note("register", f"this package is version {published.version.number} already")
-        except OSError as exc:
-            raise Unavailable("the package cannot be stored just now", reason=Reason.STORAGE) from exc
+        with file_faults("the folder for packages that are checked"), staging_folder(self._staging) as folder:
+            package, judgement = self._verification.open(submission, folder, note)
+            published = self._known(package, submission)
+            if published is None:
+                published = self._tried_and_registered(submission, package, judgement, note)
+            else:
+                note("register", f"this package is version {published.version.number} already")
         return msgspec.structs.replace(published, steps=tuple(steps))
 
     def _known(self, package: Package, submission: Submission) -> Published | None:
         """Return the version that this package is already, under the aliases it is to have; None when it is none yet."""
-        found = self._version_of(package.manifest.contract.name, package.digest)
+        found = self._registry.find(package.manifest.contract.name, package.digest)
         if found is None:
             return None
         if submission.number is not None or submission.aliases:
@@ -139,22 +137,6 @@ class Publisher:
                 found = self._registry.add_version(connection, self._new(package, submission, "", "", ""))
                 found = self._name(connection, found, submission)
         return Published(version=found, is_new=False)
-
-    def _version_of(self, model: str, digest: str) -> ModelVersion | None:
-        before = 0
-        while True:
-            try:
-                page = self._registry.versions(model, before=before, include_retired=True)
-            except NotFound:
-                return None
-            for version in page:
-                if version.digest == digest:
-                    return version
-            if not page:
-                return None
-            before = page[-1].number
-            if before == 1:
-                return None
 
     def _tried_and_registered(
         self, submission: Submission, package: Package, judgement: Judgement, note: Note
@@ -189,7 +171,7 @@ class Publisher:
         """Register everything in one transaction; None when the package was compared with what is no longer the newest."""
         contract, incumbent = package.manifest.contract, findings.incumbent
         with self._database.transaction() as connection:
-            is_new = self._version_of(contract.name, package.digest) is None
+            is_new = self._registry.find(contract.name, package.digest) is None
             newest = self._registry.incumbent(contract.name, contract.major)
             if is_new and (newest and newest.number) != (incumbent and incumbent.number):
                 return None

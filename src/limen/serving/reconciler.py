@@ -21,8 +21,9 @@ from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailab
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving import opening, planning
+from limen.serving.catalogue import Catalogue
 from limen.serving.controlplane import ControlPlane
-from limen.serving.fleet_records import Aim, Endpoint, Opened, Phase
+from limen.serving.fleet_records import Aim, Endpoint, Opened
 from limen.serving.messages import Failure, ProcessPhase, Refused, Reloaded
 from limen.serving.package_cache import PackageCache
 from limen.serving.planning import Plan, PlannedEndpoint, PlannedVersion
@@ -31,6 +32,8 @@ from limen.serving.stores import Stores
 LOG = logging.getLogger("limen.control")
 POLL_S = 1.0
 """How often the registry's revision is looked at; what changes through this server is seen at once."""
+ANYBODY = "anonymous"
+"""Who pauses an endpoint through the protocol, as long as nobody has to say who they are."""
 REOPEN_S = 2.0
 """How often a registry that cannot be reached is tried again."""
 
@@ -154,6 +157,36 @@ class Reconciler:
         reason = self._problems.get(name, "") or (version.reason if version is not None else endpoint.problem)
         return Reloaded(name, number, "", round(control.now() - begun, 3), reason)
 
+    async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
+        """Pause an endpoint no longer, and try again whatever of it could not be had.
+
+        Raises:
+            LimenError: as `Catalogue.apply`.
+        """
+        await self._set_paused(control, name, is_paused=False)
+        return await self.reload(control, name, "")
+
+    async def unload(self, control: ControlPlane, name: str) -> None:
+        """Pause an endpoint: its spec says so from now on, for every server of the registry.
+
+        Raises:
+            LimenError: as `Catalogue.apply`.
+        """
+        await self._set_paused(control, name, is_paused=True)
+
+    async def _set_paused(self, control: ControlPlane, name: str, *, is_paused: bool) -> None:
+        def change() -> None:
+            stores = self.opened()
+            with stores.database.transaction() as connection:
+                Catalogue(stores).set_paused(connection, name, is_paused=is_paused, by=ANYBODY)
+
+        await asyncio.to_thread(change)
+        await self._look(control)
+
+    def problem_of(self, name: str) -> str:
+        """Return why an endpoint cannot be what it should be."""
+        return self._problems.get(name, "")
+
     # -- the registry ------------------------------------------------------------------------------------------------------
 
     async def _look(self, control: ControlPlane) -> None:
@@ -212,7 +245,15 @@ class Reconciler:
         self._problems.pop(name, None)
         self._again.discard(name)
         spec = planned.spec
-        control.fleet.aim(name, planned.aim, opened, control.now(), serving=spec.serving, slo=spec.slo)
+        control.fleet.aim(
+            name,
+            planned.aim,
+            opened,
+            control.now(),
+            serving=spec.serving,
+            slo=spec.slo,
+            is_paused=spec.is_paused,
+        )
         control.wake_up()
 
     async def _opened(
@@ -224,7 +265,7 @@ class Reconciler:
             raise InvalidPackage(text, reason=Reason.SIGNATURE)
         is_inline = spec.placement == "inline" if spec.placement else self._is_inline
         known = endpoint.versions.get(number) if endpoint is not None else None
-        if known is not None and known.phase is not Phase.FAILED and known.opened.digest == version.digest:
+        if known is not None and not known.is_gone and known.opened.digest == version.digest:
             # Verified in this process's life, and nobody writes to it.
             opened = known.opened
         else:

@@ -79,9 +79,7 @@ class ModelRepository:
         outcome = await self._control.source.load(self._control, name)
         if isinstance(outcome, Refused):
             reason = outcome.failure.reason or Reason.INVALID_PACKAGE
-            raise InvalidPackage(
-                outcome.failure.message, reason=Reason(reason), violations=outcome.failure.violations
-            )
+            raise InvalidPackage(outcome.failure.message, reason=Reason(reason), violations=outcome.failure.violations)
         if outcome.failure:
             raise InvalidPackage(f"version {outcome.version}: {outcome.failure}")
 

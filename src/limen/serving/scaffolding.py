@@ -35,6 +35,7 @@ _SUFFIX: Final = {
     "lightgbm": ".txt",
     "skops": ".skops",
     "jdm": ".json",
+    "torch-export": ".pt2",
     "python": ".py",
 }
 
@@ -48,6 +49,8 @@ class Created(msgspec.Struct, frozen=True):
     backend: str
     inputs: int
     outputs: int
+    needs_trust: bool
+    """Whether it is served with --trust-code only."""
 
 
 def create_package(name: str, source: Path, folder: Path, sample: Path | None) -> Created:
@@ -123,13 +126,15 @@ def fill_package(
     artifact = f"model{_SUFFIX.get(found.value, source.suffix or '.bin')}"
     reference = f"{artifact}:{_class_name(source)}" if loader.name == "python" else artifact
     text = scaffold(name, loader.name, reference, signature, sample, hints)
-    contract = decode_manifest(text).contract
+    manifest = decode_manifest(text)
+    contract = manifest.contract
     for path in external_files(source) if loader.name == "onnx" else ():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.parent / path, folder / path)
     shutil.copyfile(source, folder / artifact)
     (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
-    return Created(folder, artifact, found.value, loader.name, len(contract.inputs), len(contract.outputs))
+    inputs, outputs = len(contract.inputs), len(contract.outputs)
+    return Created(folder, artifact, found.value, loader.name, inputs, outputs, manifest.needs_trust)
 
 
 def _refused(source: Path, found: str) -> InvalidPackage:
@@ -141,7 +146,7 @@ def _refused(source: Path, found: str) -> InvalidPackage:
             return exc
     return InvalidPackage(
         f"{source.name} is {found}, which no backend loads; Limen takes ONNX, skops, XGBoost (JSON or UBJ), LightGBM (text), "
-        "decisions (JDM) and Python classes"
+        "torch.export programs, decisions (JDM) and Python classes"
     )
 
 

@@ -71,7 +71,6 @@ def _database_state(error: exc.SQLAlchemyError) -> str:
     state = getattr(driver, "sqlstate", None)
     if number == _SQLITE_FULL or state == _DISK_FULL:
         return _IS_FULL
-    if number in {_IS_FULL: Final = "is full"
-_SQLITE_BUSY, _SQLITE_LOCKED} or state == _LOCK_NOT_AVAILABLE:
+    if number in {_SQLITE_BUSY, _SQLITE_LOCKED} or state == _LOCK_NOT_AVAILABLE:
         return "is locked by someone else"
     return "cannot be used just now"

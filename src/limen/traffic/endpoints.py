@@ -22,11 +22,10 @@ import yaml
 from limen.contracts.contract import Json, Slo
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import InvalidArgument
-from limen.contracts.names import MODEL_NAME, MODEL_NAME_RULE
+from limen.contracts.names import ALIAS, ALIAS_RULE, MODEL_NAME, MODEL_NAME_RULE, is_number, is_reference
 from limen.packaging.rules import INVALID, Flag, Key, Keys, ListOf, Number, OneOf, Report, Text, at, shown
 from limen.packaging.serving import SERVING, build_serving, check_serving
 from limen.packaging.strict_yaml import read_yaml
-from limen.storage.references import ALIAS, ALIAS_RULE, is_number, is_reference
 
 ENDPOINT_NAME: Final = "endpoint.yaml"
 MAX_ROUTES: Final = 16

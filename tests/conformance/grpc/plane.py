@@ -46,7 +46,7 @@ class ScriptedPlane(DataPlane):
     """Five models: echo, failing (with the error asked for), broken (by a bug), gated (until told) and countdown (a stream)."""
 
     def __init__(self) -> None:
-        self.statistics = self._metrics = None
+        self.statistics = self.operations = self._metrics = None
         self.requests: list[InferenceRequest] = []
         self.deadlines: list[Deadline] = []
         self.gate = asyncio.Event()

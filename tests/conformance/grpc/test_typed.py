@@ -13,11 +13,12 @@ from grpc_health.v1 import health_pb2
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest
 from limen.contracts.proto_descriptor import file_descriptor
 from limen.contracts.records import RecordCodec
+from limen.packaging.archive import open_package
 from limen.telemetry.totals import read_folder, summaries
 from tests.conformance.grpc.typed import typed_server, with_major
-from tests.conformance.serving.gates import CLOSED, MADE
+from tests.conformance.serving.gates import CLOSED, MADE, STEP
 from tests.conformance.serving.models import flood, steps, teller
-from tests.services.packages import write_countdown, write_echo, write_fields, write_score
+from tests.services.packages import write_countdown, write_echo, write_fields, write_score, write_slow
 
 SCORE = "limen.models.score.v1.Score"
 HARMLESS = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
@@ -27,6 +28,14 @@ FIELDS_ROW = {"grade": "A", "zip": "941xx"}
 @pytest.fixture(params=["native", "grpcio"])
 def engine(request) -> str:
     return request.param
+
+
+@pytest.fixture
+def gates() -> None:
+    """Close what other tests have left open."""
+    for gate in (STEP, MADE, CLOSED):
+        while gate.acquire(blocking=False):
+            pass
 
 
 @pytest.fixture
@@ -120,7 +129,8 @@ async def test_two_endpoints_of_one_name_in_protobuf_leave_the_first_its_service
     await server.serve(write_score(tmp_path / "a", "a-b"))
     service = await client.service("limen.models.a_b.v1.AB")
     assert (await service.predict({"amount": 2, "age": 0}))["model_name"] == "a-b"
-    assert "a_b has no typed service: the one of a-b has the same name" in caplog.text
+    server.grpc.refresh()
+    assert caplog.text.count("a_b has no typed service: the one of a-b has the same name") == 1
 
 
 async def test_metadata_names_a_version_or_an_alias(serve, tmp_path):
@@ -287,7 +297,7 @@ async def test_parameters_reach_the_model_and_time_is_limited(serve):
     assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_cancelled_stream_frees_the_model(serve):
+async def test_a_cancelled_stream_frees_the_model(serve, gates):
     """B50: whoever leaves lets go of the version; it can be unloaded afterwards."""
     server, client = await serve(flood)
     service = await client.service("limen.models.flood.v1.Flood")
@@ -298,7 +308,32 @@ async def test_a_cancelled_stream_frees_the_model(serve):
     await asyncio.wait_for(server.forget("flood"), 20)
 
 
-async def test_a_late_answer_is_deadline_exceeded_and_a_cancelled_call_is_let_go(serve, tmp_path):
+async def test_a_late_answer_is_deadline_exceeded(serve):
+    """The parameter `timeout`, in microseconds, counts as the deadline of the call does."""
+    _, client = await serve(write_slow)
+    service = await client.service("limen.models.slow.v1.Slow")
+    refusal = await service.refusal({"seconds": 0.5}, parameters={"timeout": {"int64_param": 50_000}})
+    assert refusal.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.predict_bytes(service.message({"seconds": 0.5}), timeout=0.05)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await service.predict({"seconds": 0}))["predictions"] == [{"seconds": 0.0}]
+
+
+async def test_a_model_that_has_never_been_ready_is_unavailable_and_not_unknown(serve, tmp_path):
+    """Its service is not known yet, but its name says whose it will be."""
+    server, client = await serve(write_score)
+    score = await client.service(SCORE)
+    package = open_package(write_score(tmp_path / "new", "new-one"), tmp_path)
+    server.versions.set_failed("new-one", "1", package, "it is broken")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.channel.unary_unary("/limen.models.new_one.v1.NewOne/Predict")(
+            score.message({"amount": 1, "age": 1}), timeout=20
+        )
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_late_stream_is_deadline_exceeded_and_lets_go_of_the_model(serve, gates):
     server, client = await serve(steps)
     service = await client.service("limen.models.steps.v1.Steps")
     call = service.stream_bytes(service.message({"n": 3}), timeout=0.3)
@@ -306,7 +341,9 @@ async def test_a_late_answer_is_deadline_exceeded_and_a_cancelled_call_is_let_go
         _ = [part async for part in call]
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert await asyncio.to_thread(MADE.acquire, timeout=20)
-    await asyncio.wait_for(server.forget("steps"), 40)
+    STEP.release()
+    assert await asyncio.to_thread(CLOSED.acquire, timeout=20)
+    await asyncio.wait_for(server.forget("steps"), 20)
 
 
 async def test_health_knows_the_typed_services(serve):

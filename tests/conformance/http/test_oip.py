@@ -44,7 +44,7 @@ def test_the_server_says_what_it_is(gateway: Gateway, slash: str):
     answer = gateway.call("GET", f"/v2{slash}").json()
     assert (answer["name"], answer["extensions"]) == (
         "limen",
-        ["classification", "schedule_policy", "parameters", "binary_tensor_data"],
+        ["classification", "schedule_policy", "parameters", "binary_tensor_data", "model_configuration"],
     )
     assert gateway.call("GET", f"/v2/health/live{slash}").json() == {"live": True}
     assert gateway.call("GET", f"/v2/health/ready{slash}").json() == {"ready": True, "live": True}

@@ -4,6 +4,7 @@ import asyncio
 import json
 import pickle
 import socket
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,13 @@ def test_b92_a_trusted_pickle_reaches_no_network_no_files_and_no_secrets(tmp_pat
 )
 def test_a_pickle_that_cannot_be_converted_is_refused_with_the_reason(tmp_path, model, text):
     assert text in refusal(pickle.dumps(model), tmp_path).message
+
+
+def test_a_model_of_another_version_of_its_library_is_told_and_compared(originals, tmp_path):
+    data = originals(make_linear).pickled
+    made = import_pickle(data.replace(version("scikit-learn").encode(), b"1.0.2"), tmp_path, targets=("skops",))
+    assert made.parity.problems == ()
+    assert "Trying to unpickle estimator LogisticRegression from version 1.0.2" in made.notes[0]
 
 
 def test_a_damaged_pickle_is_refused(originals, tmp_path):

@@ -154,6 +154,28 @@ def test_mlflow_xgboost_is_taken_as_it_is_and_answers_as_the_model(kind, tmp_pat
         assert found["label"].tolist() == model.predict(data).tolist()
 
 
+def test_a_model_that_stopped_early_answers_with_its_best_round_as_xgboost_does(tmp_path):
+    import xgboost
+
+    data, kinds = table()[list(NUMBERS)], target(table())
+    model = xgboost.XGBClassifier(n_estimators=60, learning_rate=0.9, early_stopping_rounds=5, n_jobs=1)
+    model.fit(data[:100], kinds[:100], eval_set=[(data[100:], 1 - kinds[100:])], verbose=False)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    native = bytes(model.get_booster().save_raw("ubj"))
+    entry = {"model_class": "xgboost.sklearn.XGBClassifier"}
+    folder = write_folder(tmp_path / "credit", "xgboost", native, inputs=numbers(tmp_path), entry=entry)
+    take(folder, tmp_path)
+    found = answers(tmp_path / "package", data.to_dict("records"))
+    np.testing.assert_allclose(found["prediction"], model.predict_proba(data)[:, 1], rtol=1e-6)
+    assert found["label"].tolist() == model.predict(data).tolist()
+
+
+def test_a_given_sample_says_as_much_as_it_does_to_init(graph, tmp_path):
+    (tmp_path / "sample.csv").write_text("a,b,c,d\n1,2,3,4\n5,6,7,8\n")
+    take(graph, tmp_path, sample=tmp_path / "sample.csv")
+    assert "observed 1 to 5" in (tmp_path / "package" / "model.yaml").read_text()
+
+
 def test_mlflow_sklearn_saved_by_skops_needs_no_trust(tmp_path):
     import skops.io
 

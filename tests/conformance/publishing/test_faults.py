@@ -118,7 +118,7 @@ def test_f08_a_store_that_is_full_leaves_no_version_and_later_takes_it(shop, tmp
         patched.setattr(shop.blobs if step == "put" else shop.registry, step, full)
         with pytest.raises(Unavailable) as caught:
             shop.publish(package, probe=Canned(), aliases=("champion",))
-        assert caught.value.reason == "STORAGE"
+        assert caught.value.reason == "STORAGE_FULL"
         assert (shop.models(), shop.leftovers) == ([], [])
     assert shop.publish(package, probe=Canned(), aliases=("champion",)).is_new
     assert is_whole(shop, tmp_path)

@@ -241,6 +241,17 @@ def test_f16_a_server_that_crashed_is_used_again_when_it_is_back(
     assert add(database, registry, "b").number == 2
 
 
+def test_f16_a_crash_that_nobody_noticed_is_noticed_by_nobody(
+    postgres_server: Postgres, open_database: Open, clock: Clock
+):
+    database = open_database(postgres_server.new_database())
+    registry = Registry(database, clock)
+    made = add(database, registry)
+    postgres_server.crash()
+    postgres_server.start()
+    assert registry.version("credit", 1) == made
+
+
 def test_f16_a_server_that_crashes_in_a_transaction_undoes_it(
     postgres_server: Postgres, open_database: Open, clock: Clock
 ):

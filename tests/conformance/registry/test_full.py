@@ -75,7 +75,7 @@ def test_f08_nothing_is_there_by_half_whenever_the_disk_fills_up(stores: Stores,
         with filled(small_disk, pages):
             error = refusal(stores, source, f"content {pages}")
             if error is not None:
-                assert error.reason is Reason.STORAGE
+                assert error.reason is Reason.STORAGE_FULL
                 assert str(small_disk) not in str(error)
                 refused += 1
                 # Old versions are served from a full disk.
@@ -120,7 +120,7 @@ def test_f08_a_blob_that_does_not_fit_is_not_there(tmp_path: Path):
             blobs.put(source, digest)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert refused.value.reason is Reason.STORAGE
+    assert refused.value.reason is Reason.STORAGE_FULL
     assert not blobs.has(digest)
     assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
     blobs.put(source, digest)

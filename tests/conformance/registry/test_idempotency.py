@@ -44,7 +44,7 @@ def test_b88_another_request_with_the_key_is_refused(database: Database, keys: I
     for more in ({"body": digest("other")}, {"operation": "DELETE /models"}):
         with pytest.raises(InvalidArgument) as refused:
             begin(database, keys, **more)
-        assert refused.value.reason is Reason.IDEMPOTENCY
+        assert refused.value.reason is Reason.KEY_REUSED
 
 
 def test_b88_a_request_in_flight_is_not_begun_again(database: Database, keys: IdempotencyStore):

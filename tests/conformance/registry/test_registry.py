@@ -270,6 +270,27 @@ def test_b79_an_alias_that_was_removed_and_made_again_is_another(database: Datab
         set_alias(database, registry, 1, seen.revision)
 
 
+def test_the_history_of_an_alias_outlives_it(database: Database, registry: Registry, clock: Clock):
+    add(database, registry, "a")
+    add(database, registry, "b")
+    set_alias(database, registry, 1, 0)
+    set_alias(database, registry, 2, 1)
+    clock.pass_by(5)
+    with database.transaction() as connection:
+        registry.remove_alias(connection, "credit", "champion", expected=2, by="eve")
+    history = registry.alias_history("credit", "champion")
+    assert [(move.revision, move.version, move.moved_by) for move in history] == [
+        (3, None, "eve"),
+        (2, 2, "ada"),
+        (1, 1, "ada"),
+    ]
+    assert history[0].moved_at > history[1].moved_at == START
+    assert registry.alias_history("credit", "champion", before=3, limit=1) == history[1:2]
+    assert registry.alias_history("credit", "other") == []
+    with pytest.raises(NotFound):
+        registry.alias_history("fraud", "champion")
+
+
 def test_an_alias_that_is_not_there_is_not_removed(database: Database, registry: Registry):
     add(database, registry)
     with pytest.raises(NotFound), database.transaction() as connection:

@@ -552,7 +552,13 @@ async def test_what_is_not_there_is_not_found(plane):
 async def test_metadata_describes_the_contract(plane):
     server = plane.server_metadata()
     assert (server.name, server.version) == ("limen", __version__)
-    assert set(server.extensions) == {"classification", "schedule_policy", "parameters", "binary_tensor_data"}
+    assert set(server.extensions) == {
+        "classification",
+        "schedule_policy",
+        "parameters",
+        "binary_tensor_data",
+        "model_configuration",
+    }
     model = plane.model_metadata("double")
     assert [(t.name, t.datatype, t.shape) for t in (*model.inputs, *model.outputs)] == [
         ("x", "FP32", (-1,)),

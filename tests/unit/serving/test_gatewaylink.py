@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from limen.contracts.contract import Slo
 from limen.contracts.errors import InvalidPackage
+from limen.contracts.serving import Queue, Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
@@ -271,3 +273,28 @@ async def test_a_poisonous_request_is_told(tmp_path):
         await until(lambda: bool(world.control.heard))
         world.link.poison("abc")
         await until(lambda: Poison("abc") in world.control.heard)
+
+
+async def test_limits_of_an_endpoint_that_change_count_at_once_and_load_nothing(tmp_path, quick, monkeypatch):
+    def made(endpoint: ServedEndpoint, served: ServedVersion):
+        found = package(digest=served.digest)
+        slo = endpoint.slo or found.manifest.contract.slo
+        contract = msgspec.structs.replace(found.manifest.contract, slo=slo)
+        manifest = msgspec.structs.replace(
+            found.manifest, contract=contract, serving=endpoint.serving or found.manifest.serving
+        )
+        return msgspec.structs.replace(found, manifest=manifest)
+
+    monkeypatch.setattr(gatewaylink, "package_of", made)
+    async with running(tmp_path) as world:
+        world.control.say(snapshot(1, version("1")))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        handle = world.versions.acquire(MODEL)
+        handle.lane = "as it was"
+        serving, slo = Serving(queue=Queue(max_requests=3)), Slo(deadline_ms=250)
+        changed = ServedEndpoint(MODEL, (version("1"),), serving=serving, slo=slo)
+        world.control.say(Snapshot(2, (changed,)))
+        await until(lambda: handle.deadline_s == 0.25)
+        assert (handle.lane, handle.package.manifest.serving.queue.max_requests) == (None, 3)
+        assert world.versions.acquire(MODEL) is handle
+        handle.leases = 0

@@ -16,6 +16,7 @@ from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.codec import decode_request, encode_response
 from limen.gateway.grpc.messages import deadline_of, parse
+from limen.gateway.grpc.operations import config_call, operation_calls
 from limen.gateway.grpc.outlines import Outlines
 from limen.gateway.grpc.statistics import statistics_call
 from limen.gateway.grpc.status import Context, Unary, guarded, refuse
@@ -49,6 +50,9 @@ class InferenceService:
             "ModelMetadata": guarded(self._model_metadata),
             "ModelInfer": self.model_infer,
         }
+        unary["ModelConfig"] = guarded(config_call(self._data.model_config))
+        if self._data.operations is not None:
+            unary |= {name: guarded(call) for name, call in operation_calls(self._data.operations).items()}
         if self._data.statistics is not None:
             unary["ModelStatistics"] = guarded(statistics_call(self._data.statistics))
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {

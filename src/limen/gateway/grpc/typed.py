@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from random import getrandbits
 from time import perf_counter
 from typing import Any, Final, NoReturn, cast
-from uuid import uuid4
 
 import grpc
 import msgspec
@@ -50,7 +50,7 @@ class TypedService(msgspec.Struct, frozen=True):
     name: str
     """In full, as callers write it."""
     endpoint: str
-    major: int
+    contract: Contract
     file: FileDescriptorProto
     """What reflection tells of it, with the contract's words."""
 
@@ -63,25 +63,31 @@ class TypedServices(grpc.GenericRpcHandler):
         self._data = data
         self._calls = calls
         self._codecs: dict[tuple[str, str], TypedCodec] = {}
+        self._hidden: frozenset[str] = frozenset()
         self.known: Mapping[str, TypedService] = {}
         """The services there are now, by name. Another object after every change."""
 
     def refresh(self) -> None:
         """Find the services again. An endpoint that cannot answer just now keeps the one it had."""
         found: dict[str, TypedService] = {}
+        hidden: dict[str, str] = {}
         before = {service.endpoint: service for service in self.known.values()}
         for endpoint in sorted(self._data.models()):
-            try:
-                service: TypedService | None = _service(endpoint, self._data.contract(endpoint))
-            except LimenError:
-                service = before.get(endpoint)
+            service = before.get(endpoint)
+            with suppress(LimenError):
+                contract = self._data.contract(endpoint)
+                # Describing a service takes a millisecond, and something changes often where there are many.
+                if service is None or service.contract is not contract:
+                    service = _service(endpoint, contract)
             if service is None:
                 continue
             if service.name in found:
-                other = found[service.name].endpoint
-                _log.warning("%s has no typed service: the one of %s has the same name", endpoint, other)
+                hidden[endpoint] = found[service.name].endpoint
                 continue
             found[service.name] = service
+        for endpoint in hidden.keys() - self._hidden:
+            _log.warning("%s has no typed service: the one of %s has the same name", endpoint, hidden[endpoint])
+        self._hidden = frozenset(hidden)
         if found != self.known:
             self.known = found
 
@@ -164,7 +170,7 @@ class TypedServices(grpc.GenericRpcHandler):
             opened = call.codec.open(data)
             call.request_id = opened.id or call.request_id
             typed = call.codec.decode(opened, handle.check)
-            call.request_id = call.request_id or uuid4().hex
+            call.request_id = call.request_id or f"{getrandbits(128):032x}"
             request = InferenceRequest(
                 *(handle.model, typed.inputs, handle.version, call.request_id, typed.parameters),
                 rows=typed.rows,
@@ -182,7 +188,7 @@ class TypedServices(grpc.GenericRpcHandler):
 
     def _check_major(self, service: str, handle: VersionHandle) -> None:
         known = self.known.get(service)
-        if known is None or known.major != handle.contract.major:
+        if known is None or known.contract.major != handle.contract.major:
             raise NotFound("this version of the model has another major, and so a service of its own")
 
     def _codec(self, handle: VersionHandle, endpoint: str) -> TypedCodec:
@@ -229,4 +235,4 @@ def _service(endpoint: str, contract: Contract) -> TypedService:
     schema = proto_file(contract, endpoint)
     file = file_descriptor(contract, endpoint)
     file.source_code_info.CopyFrom(comments(schema))
-    return TypedService(schema.full_service, endpoint, contract.major, file)
+    return TypedService(schema.full_service, endpoint, contract, file)

@@ -92,7 +92,7 @@ class TypedCodec:
             InvalidArgument: it is not a PredictRequest.
         """
         inputs, rows, rest = self._input_layout.read(data) if self._input_layout is not None else ({}, 0, data)
-        message: Any = parse(self._request, rest)
+        message: Any = parse(self._request, rest) if rest else self._request()
         if rows and message.instances:  # the rows are not all of one form
             rows, rest, message = 0, data, parse(self._request, data)
         return Opened(message, rest, len(data), inputs, rows)
@@ -156,6 +156,8 @@ class TypedCodec:
 
     def _check_unknown(self, opened: Opened) -> None:
         """Refuse fields that this version has no name for: like a misspelt name in a record, they would go unnoticed."""
+        if not opened.data:
+            return
         opened.message.DiscardUnknownFields()
         # The usual way to write a message is the shortest one; only others need a closer look.
         if opened.message.ByteSize() == len(opened.data):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from limen.contracts.errors import Internal, LimenError
@@ -15,12 +16,14 @@ from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.documents import Documents
 from limen.gateway.http.encoding import choose, deflate, inflate
 from limen.gateway.http.errors import Refused, error_response, status_of, too_large
+from limen.gateway.http.log_settings import LogSettingsApi
 from limen.gateway.http.message import Answer, Head, Pending, Request, Response, Streaming
 from limen.gateway.http.oip import PROTOCOL as REST
 from limen.gateway.http.oip import OipApi
 from limen.gateway.http.record_api import PROTOCOL as RECORD
 from limen.gateway.http.record_api import RecordApi
-from limen.gateway.http.routes import Route, Router, not_found
+from limen.gateway.http.repository import RepositoryApi
+from limen.gateway.http.routes import Route, Router, Table, not_found
 from limen.gateway.http.statistics import StatisticsApi
 from limen.gateway.http.streams import StreamApi
 from limen.serving.dataplane import DataPlane
@@ -61,17 +64,14 @@ class HttpApplication:
         self._known_hosts: set[bytes] = set()
         oip, records, streams = OipApi(plane), RecordApi(plane), StreamApi(plane)
         documents, counted = Documents(plane, grpc_target), StatisticsApi(plane.statistics)
-        self._router = Router(
-            {**oip.fixed_routes(), **records.fixed_routes(), **documents.fixed_routes(), **counted.fixed_routes()},
-            {
-                **oip.model_routes(),
-                **records.model_routes(),
-                **streams.model_routes(),
-                **documents.model_routes(),
-                **counted.model_routes(),
-            },
-            plane.is_known,
-        )
+        fixed = [api.fixed_routes() for api in (oip, records, documents, counted)]
+        per_model = [api.model_routes() for api in (oip, records, streams, documents, counted)]
+        others: Callable[[str], Route | None] | None = None
+        if plane.operations is not None:
+            logged = LogSettingsApi(plane.operations)
+            fixed, per_model = [*fixed, logged.fixed_routes()], [*per_model, logged.model_routes()]
+            others = RepositoryApi(plane.operations).resolve
+        self._router = Router(_merged(fixed), _merged(per_model), plane.is_known, others)
         # Unique over workers and restarts, so that an id in a log means one request.
         self._id_prefix = os.urandom(6).hex()
         self._id_count = 0
@@ -206,6 +206,10 @@ class HttpApplication:
             raise Refused(421, "MISDIRECTED", "this server does not answer for that host")
         if len(self._known_hosts) < 64:
             self._known_hosts.add(host)
+
+
+def _merged(tables: Iterable[Table]) -> Table:
+    return {path: handlers for table in tables for path, handlers in table.items()}
 
 
 def _wrong_method(route: Route) -> Refused:

@@ -24,7 +24,10 @@ _EVERY_VALUE: Final = 40
 """Enums longer than this are cut; the contract has all of them."""
 _GRPC: Final = (
     ("inference.GRPCInferenceService", "The Open Inference Protocol: health, metadata, ModelInfer, ModelStreamInfer."),
-    ("limen.models.….v….…", "A service for each model, with the named fields of its contract: Predict, PredictStream."),
+    (
+        "limen.models.NAME.vMAJOR.Name",
+        "A service for each model, with the named fields of its contract: Predict, PredictStream.",
+    ),
     ("grpc.health.v1.Health", "Standard health: Check and Watch, of the server and of each model."),
     ("grpc.reflection.v1.ServerReflection", "Describes the services to grpcurl and other tools."),
 )

@@ -52,6 +52,7 @@ class OipApi:
         """Return what may follow a model; the version part is understood."""
         return {
             "/v2/models/{m}": {b"GET": self.model_metadata},
+            "/v2/models/{m}/config": {b"GET": self.model_config},
             "/v2/models/{m}/ready": {b"GET": self.model_ready},
             "/v2/models/{m}/infer": {b"POST": self.infer},
         }
@@ -77,6 +78,11 @@ class OipApi:
         """Give a model's versions, platform and tensors."""
         route: Route = request.head.route
         return _json(self._plane.model_metadata(route.model, route.version))
+
+    def model_config(self, request: Request) -> Response:
+        """Say how a model is run."""
+        route: Route = request.head.route
+        return _json(self._plane.model_config(route.model, route.version))
 
     def model_ready(self, request: Request) -> Response:
         """Say whether a model can be used; 503 while it cannot."""

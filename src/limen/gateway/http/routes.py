@@ -44,17 +44,25 @@ Table = Mapping[str, Mapping[bytes, Handler]]
 class Router:
     """Resolves targets against a fixed table."""
 
-    def __init__(self, fixed: Table, per_model: Table, is_known: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        fixed: Table,
+        per_model: Table,
+        is_known: Callable[[str], bool],
+        others: Callable[[str], Route | None] | None = None,
+    ) -> None:
         """Take the server's own paths and, for `/v1/models/` and `/v2/models/`, what may follow a model.
 
         Args:
             fixed: whole paths.
             per_model: `/v1/models/{m}` or `/v2/models/{m}` and a suffix; the version part is understood.
             is_known: whether a model of that name exists now; only such targets are remembered.
+            others: resolves paths that are neither, and gives None for one that it does not know.
         """
         self._fixed = fixed
         self._per_model = per_model
         self._is_known = is_known
+        self._others = others
         self._remembered: dict[bytes, Route] = {}
 
     def resolve(self, target: bytes) -> Route:
@@ -71,6 +79,9 @@ class Router:
         handlers = self._fixed.get(path)
         if handlers is not None:
             return Route(handlers, path)
+        other = self._others(path) if self._others is not None else None
+        if other is not None:
+            return other
         route = self._model_route(path)
         if self._is_known(route.model):
             if len(self._remembered) >= MAX_REMEMBERED:

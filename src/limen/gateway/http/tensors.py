@@ -176,7 +176,8 @@ def _envelope(body: JsonBody, inputs: dict[str, Array], *, is_finite: bool) -> I
     """Return the request with everything that surrounds the input tensors."""
     if not inputs:
         raise InvalidArgument.at("inputs", "at least one input is needed", Reason.INPUT_SET)
-    request_id = "" if body.id is UNSET else parse_request_id(body.id)
+    # An empty one is none, as over gRPC: Triton's C++ client always sends one.
+    request_id = parse_request_id(body.id) if body.id else ""
     outputs: tuple[RequestedOutput, ...] = ()
     if body.outputs:
         outputs = tuple(requested_output(o.name, o.parameters, f"outputs[{i}]") for i, o in enumerate(body.outputs))

@@ -13,9 +13,15 @@ from limen.contracts.errors import InvalidPackage
 from limen.packaging.importers.draft import Draft, Importer
 from limen.packaging.importers.mlflow import MlflowImporter
 from limen.packaging.importers.plain import PlainImporter
+from limen.packaging.importers.torch_export import TorchExportImporter
 from limen.packaging.importers.triton import TritonImporter
 
-IMPORTERS: Final[tuple[Importer, ...]] = (MlflowImporter(), TritonImporter(), PlainImporter())
+IMPORTERS: Final[tuple[Importer, ...]] = (
+    MlflowImporter(),
+    TritonImporter(),
+    TorchExportImporter(),
+    PlainImporter(),
+)
 _REFUSED: Final = (
     ("model.safetensors", "holds weights of Hugging Face transformers", "`optimum-cli export onnx --model FOLDER OUT`"),
     ("pytorch_model.bin", "holds weights of Hugging Face transformers", "`optimum-cli export onnx --model FOLDER OUT`"),

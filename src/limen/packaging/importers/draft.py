@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -35,8 +35,12 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     artifact: Path
     is_pickle: bool = False
     """The artifact can only be had by unpickling it: it must be converted."""
+    rewrite: Callable[[Path, Path], None] | None = None
+    """Writes the artifact to another place without what no package may hold; None when it is taken as it is."""
     classifier: bool = False
     """The original answers with a class where the artifact gives probabilities."""
+    is_early_stopped: bool = False
+    """The original answers with the XGBoost trees up to the best round only."""
     columns: tuple[Column, ...] = ()
     """Inputs by name, in the order of the artifact's columns; empty when the source names none."""
     inputs: tuple[TensorSpec, ...] = ()

@@ -7,6 +7,7 @@ is refused. Format: <https://mlflow.org/docs/latest/ml/model/>.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -39,6 +40,8 @@ class _Flavour(msgspec.Struct, frozen=True):
     file: str
     versions: dict[str, str] = {}
     classifier: bool = False
+    is_sklearn_api: bool = False
+    """Written from XGBoost's scikit-learn classes, whose answers differ from the booster's own."""
 
 
 def _onnx(entry: Mapping[str, Any]) -> _Flavour:
@@ -47,7 +50,8 @@ def _onnx(entry: Mapping[str, Any]) -> _Flavour:
 
 def _xgboost(entry: Mapping[str, Any]) -> _Flavour:
     versions = {"xgboost": str(entry.get("xgb_version", ""))}
-    return _Flavour(str(entry.get("data", "")), versions, entry.get("model_class") in _CLASSIFIERS)
+    kind = str(entry.get("model_class", ""))
+    return _Flavour(str(entry.get("data", "")), versions, kind in _CLASSIFIERS, kind.startswith("xgboost.sklearn."))
 
 
 def _lightgbm(entry: Mapping[str, Any]) -> _Flavour:
@@ -94,8 +98,8 @@ class MlflowImporter:
         found = _read_mlmodel(path)
         name, flavour = _choose(found, path)
         artifact = ensure_inside(path, flavour.file)
-        if not flavour.file or not artifact.is_file():
-            raise InvalidPackage(f"{path}: the {name} flavour names a file that is not there")
+        if not flavour.file or not artifact.is_file() or not artifact.stat().st_size:
+            raise InvalidPackage(f"{path}: the {name} flavour names a file that is not there or empty")
         declared = read_signature(found.get("signature"))
         notes = [*declared.notes]
         if found["flavors"][name].get("code"):
@@ -108,7 +112,9 @@ class MlflowImporter:
             name=model_name(path.resolve().name),
             artifact=artifact,
             is_pickle=examine(artifact).format is Format.PICKLE,
-            classifier=flavour.classifier,
+            # With this objective the model gives the class itself.
+            classifier=flavour.classifier and not _holds(artifact, b"multi:softmax"),
+            is_early_stopped=flavour.is_sklearn_api and _holds(artifact, b"best_iteration"),
             columns=declared.columns,
             sample=read_example(path, found.get("saved_input_example_info"), declared.columns),
             origin=origin,
@@ -129,6 +135,11 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
     if not isinstance(flavours, dict) or not all(isinstance(entry, dict) for entry in flavours.values()):
         raise InvalidPackage(f"{folder / MODEL_FILE} names no flavours")
     return {**found, "flavors": flavours}
+
+
+def _holds(file: Path, word: bytes) -> bool:
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(word) >= 0
 
 
 def _choose(found: Mapping[str, Any], folder: Path) -> tuple[str, _Flavour]:

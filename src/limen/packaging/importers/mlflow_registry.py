@@ -46,7 +46,6 @@ class Registered(msgspec.Struct, frozen=True):
 
     name: str
     version: str
-    run: str = ""
 
     @property
     def reference(self) -> str:
@@ -103,7 +102,7 @@ class _Download:
         uri = self._ask("mlflow/model-versions/get-download-uri", name=name, version=version).get("artifact_uri", "")
         for path, target in self._list(self._root(str(uri)), folder, 0):
             self._save(path, target)
-        return Registered(name, version, str(facts.get("run_id") or ""))
+        return Registered(name, version)
 
     def _root(self, uri: str) -> str:
         """Return the path of a model's files on the server."""

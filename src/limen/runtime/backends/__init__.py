@@ -22,6 +22,7 @@ BUILT_IN: Final = {
     "xgboost": "limen.runtime.backends.xgboost:XgboostBackend",
     "lightgbm": "limen.runtime.backends.lightgbm:LightgbmBackend",
     "rules": "limen.runtime.backends.rules:RulesBackend",
+    "torch": "limen.runtime.backends.torch:TorchBackend",
     "python": "limen.runtime.backends.python:PythonBackend",
 }
 

@@ -69,6 +69,24 @@ class XgboostModel(OneAnswer):
         return answer
 
 
+def write_best_part(source: Path, target: Path) -> None:
+    """Write a model's trees up to the best round of early stopping: what XGBoost's scikit-learn classes answer with.
+
+    Raises:
+        InvalidPackage: the file cannot be loaded, or knows of no best round.
+    """
+    xgboost = require("xgboost", "limen[xgboost]")
+    check_file(source)
+    with loading("xgboost"), xgboost.config_context(verbosity=0):
+        best_part(xgboost.Booster(model_file=str(source))).save_model(target)
+
+
+def best_part(booster: Any) -> Any:
+    """Return a booster's trees up to the best round of early stopping; all of them when there was none."""
+    best = booster.attr("best_iteration")
+    return booster if best is None else booster[: int(best) + 1]
+
+
 def _open(file: Path) -> XgboostModel:
     xgboost = require("xgboost", "limen[xgboost]")
     check_file(file)

@@ -12,6 +12,7 @@ from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import Array
 from limen.runtime.backends.artifact import require
 from limen.runtime.backends.sklearn import answers_of
+from limen.runtime.backends.xgboost import best_part
 from limen.runtime.conversion.messages import Candidate, Converted, Task, rows_of
 from limen.runtime.conversion.samples import Asked, rows_to_ask
 
@@ -27,7 +28,9 @@ def converted(model: Any, task: Task) -> Converted:
     library = f"{type(model).__module__}.{type(model).__qualname__}"
     sample = {name: values.array() for name, values in task.sample.items()}
     if library.startswith("xgboost.sklearn."):
-        return _booster(model, library, sample, "xgboost-ubj", lambda: bytes(model.get_booster().save_raw("ubj")))
+        return _booster(
+            model, library, sample, "xgboost-ubj", lambda: bytes(best_part(model.get_booster()).save_raw("ubj"))
+        )
     if library.startswith("lightgbm.sklearn."):
         return _booster(model, library, sample, "lightgbm", lambda: model.booster_.model_to_string().encode())
     if hasattr(model, "get_params") and hasattr(model, "fit"):

@@ -69,7 +69,7 @@ def test_what_is_not_carried_over_is_told(tmp_path):
     folder = write_folder(
         tmp_path / "m",
         "sklearn",
-        b"",
+        b"x",
         inputs=[{"type": "datetime", "name": "t"}],
         params=parameters,
         entry={"code": "code"},
@@ -93,7 +93,7 @@ def test_what_is_not_carried_over_is_told(tmp_path):
     ],
 )
 def test_other_flavours_are_refused_with_what_to_do(tmp_path, flavour, advice):
-    folder = write_folder(tmp_path / "m", flavour, b"")
+    folder = write_folder(tmp_path / "m", flavour, b"x")
     message = refusal(folder)
     assert "has no flavour that can be imported (onnx, xgboost, lightgbm, sklearn)" in message
     assert advice in message
@@ -101,7 +101,7 @@ def test_other_flavours_are_refused_with_what_to_do(tmp_path, flavour, advice):
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd"])
 def test_b94_a_file_outside_the_folder_is_refused(tmp_path, path):
-    folder = write_folder(tmp_path / "m", "onnx", b"", entry={"data": path})
+    folder = write_folder(tmp_path / "m", "onnx", b"x", entry={"data": path})
     with pytest.raises(InvalidPackage) as caught:
         read(folder)
     assert caught.value.reason is Reason.UNSAFE_ARCHIVE
@@ -113,7 +113,7 @@ def test_b100_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "MLmodel").write_text("just text")
     assert "names no flavours" in refusal(tmp_path)
     write_folder(tmp_path / "m", "onnx", None)
-    assert "names a file that is not there" in refusal(tmp_path / "m")
+    assert "names a file that is not there or empty" in refusal(tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_b100_a_file_of_another_kind_is_refused(tmp_path):
     ["{", "[]", '{"columns": ["a"], "data": [[1, 2]]}', '{"columns": ["a"], "data": [[{}]]}', "[[1], [1, 2]]"],
 )
 def test_an_example_that_cannot_be_used_is_left_out(tmp_path, content):
-    folder = write_folder(tmp_path / "m", "onnx", b"", example={})
+    folder = write_folder(tmp_path / "m", "onnx", b"x", example={})
     (folder / "input_example.json").write_text(content)
     assert read(folder).sample == {}
 
@@ -135,3 +135,15 @@ def test_folders_no_backend_runs_are_refused_with_what_to_do(tmp_path, name):
 def test_anything_else_is_refused(tmp_path):
     assert "no kind of model that is known here" in refusal(tmp_path)
     assert "there is nothing at" in refusal(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("model", ["xgboost.core.Booster", "xgboost.sklearn.XGBRegressor"])
+def test_only_the_scikit_learn_classes_stop_at_the_best_round(tmp_path, model):
+    folder = write_folder(tmp_path / "m", "xgboost", b'{"best_iteration": "3"', entry={"model_class": model})
+    assert read(folder).is_early_stopped is model.endswith("Regressor")
+
+
+def test_a_classifier_that_gives_the_class_itself_needs_no_other_output(tmp_path):
+    entry = {"model_class": "xgboost.sklearn.XGBClassifier"}
+    folder = write_folder(tmp_path / "m", "xgboost", b'{"objective": "multi:softmax"', entry=entry)
+    assert not read(folder).classifier

@@ -3,7 +3,7 @@
 import pytest
 
 from limen.contracts.errors import InvalidArgument
-from limen.storage.references import is_number, is_reference, parse_alias
+from limen.contracts.names import is_number, is_reference, parse_alias
 
 
 @pytest.mark.parametrize("text", ["champion", "a", "a-b_c9", "x" * 63])
