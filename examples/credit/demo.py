@@ -37,6 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
+    registry = new_registry(home)
     print("\nLimen demo: a credit score on real data, from training to an API that evolves")
 
     say("Train on 9,857 loans that LendingClub made in 2016 (scikit-learn), export to ONNX, write the package")
@@ -49,7 +50,7 @@ def main() -> int:
     run("check", str(package), shown=-1)
 
     say("Publish it: what is a version now stays one for ever, and the alias says which one callers are to get")
-    set_home(new_registry(home))
+    set_home(registry)
     run("publish", str(package), "--alias", "champion")
 
     say("Serve the registry, and open an endpoint that follows the alias")

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from limen.client import Management
+from limen.contracts.contract import Slo
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import Incompatible, InvalidPackage, NotAllowedNow, NotFound, Stale, Unavailable
 from limen.contracts.management import Published
@@ -234,6 +235,29 @@ def test_a_paused_endpoint_is_not_ready_rather_than_unknown_and_comes_back(world
     while status() != 404:
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("placement", "replicas"), [("inline", 0), ("process", 1)])
+def test_an_endpoint_says_where_its_versions_run_and_answers_under_its_own_name(world, placement, replicas):
+    world.publish(alias="champion")
+    world.apply("scores-of-the-shop", traffic={"champion": 100}, placement=placement)
+    assert len(world.server.children("replica")) == replicas
+    url = f"{world.server.http.base_url}/v1/models/scores-of-the-shop:predict"
+    answer = httpx.post(url, json={"instances": [ROW]}, timeout=WAIT_S).json()
+    assert (answer["model_name"], answer["model_version"]) == ("scores-of-the-shop", "1")
+
+
+def test_what_an_endpoint_says_about_time_holds_from_then_on(world):
+    world.publish(alias="champion")
+    world.apply(traffic={"champion": 100})
+    before = world.server.children("replica")
+    world.apply(traffic={"champion": 100}, slo=Slo(deadline_ms=123))
+    until = time.monotonic() + WAIT_S
+    url = f"{world.server.http.base_url}/v1/models/score/contract"
+    while httpx.get(url, timeout=WAIT_S).json().get("slo") != {"deadline_ms": 123}:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert world.server.children("replica") == before
 
 
 def test_b98_a_version_is_for_ever(world):

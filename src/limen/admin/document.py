@@ -152,7 +152,9 @@ def _operation(handler: HTTPRouteHandler, path: str, method: str, known: dict[An
     }
     taken = _taken(handler)
     if declared.takes_package:
-        operation["requestBody"] = {"required": True, "content": {PACKAGE_TYPE: {}}}
+        described = {"description": f"A `PublishHead`, if `{HEAD_LENGTH.title()}` says so, and the archive."}
+        head = {"x-head": known[PublishHead]}
+        operation["requestBody"] = described | head | {"required": True, "content": {PACKAGE_TYPE: {}}}
     elif taken is not None:
         operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": known[taken]}}}
     return operation

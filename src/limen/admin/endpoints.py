@@ -73,7 +73,12 @@ async def apply_endpoint(
     return await services.change(request, work)
 
 
-@delete("/endpoints/{e:str}", opt=declares("endpoints.apply", on_revision=True), summary="Take an endpoint away")
+@delete(
+    "/endpoints/{e:str}",
+    opt=declares("endpoints.apply", on_revision=True),
+    status_code=200,
+    summary="Take an endpoint away",
+)
 async def remove_endpoint(request: Caller, e: FromPath[str], services: Given) -> Response[bytes]:
     """Take an endpoint away."""
     name = parse_model_name(e, "endpoint")

@@ -13,10 +13,11 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from limen.admin.problems import on_error
-from limen.contracts.errors import LimenError, PermissionDenied
+from limen.contracts.errors import LimenError, NotFound, PermissionDenied
 from limen.contracts.names import REQUEST_ID
 
 _OWN_SITES: Final = frozenset({"none", "same-origin"})
+_INSTEAD: Final = {"HEAD": "GET", "OPTIONS": "NONE"}
 _ALWAYS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -42,28 +43,27 @@ class Gate:
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         is_head = scope["method"] == "HEAD"
-        if is_head:
-            # HEAD is GET without the body, here for all paths.
-            scope = {**scope, "method": "GET"}
+        # HEAD is GET without the body. OPTIONS is for browsers of other sites, and nothing of that is offered: no path knows it.
+        scope = {**scope, "method": _INSTEAD.get(scope["method"], scope["method"])}
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = [(b"x-request-id", request_id.encode()), *_ALWAYS]
-                message["headers"] = [*message.get("headers", []), *own]
+                message["headers"] = [*(_as_offered(*header) for header in message.get("headers", [])), *own]
             elif message["type"] == "http.response.body" and is_head:
                 message["body"] = b""
             await send(message)
 
         try:
-            self._check(headers)
+            self._check(scope["path"], headers)
         except LimenError as exc:
             response = on_error(Request(scope), exc)
             await response.to_asgi_response(app=None, request=Request(scope))(scope, receive, tell)
             return
         await self._app(scope, receive, tell)
 
-    def _check(self, headers: dict[str, str]) -> None:
+    def _check(self, path: str, headers: dict[str, str]) -> None:
         host = headers.get("host", "").lower()
         if self._hosts is not None and _name(host) not in self._hosts:
             raise PermissionDenied("this server does not answer for that host")
@@ -71,6 +71,17 @@ class Gate:
         is_foreign = "origin" in headers and headers["origin"].lower().partition("://")[2] != host
         if is_foreign or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
             raise PermissionDenied("requests that a browser sends for another site are refused")
+        if "//" in path or path.endswith("/"):
+            # Litestar would take it for the path without: one thing has one path.
+            raise NotFound("there is nothing at this path")
+
+
+def _as_offered(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a header as it is, but `Allow` with what is really offered: HEAD where GET is, and no OPTIONS."""
+    if name.lower() != b"allow":
+        return name, value
+    methods = {word.strip() for word in value.split(b",")} - {b"OPTIONS"}
+    return name, b", ".join(sorted(methods | ({b"HEAD"} if b"GET" in methods else set())))
 
 
 def _name(host: str) -> str:

@@ -120,7 +120,12 @@ async def set_alias(
     return await services.change(request, work)
 
 
-@delete("/models/{m:str}/aliases/{a:str}", opt=declares("aliases.set", on_revision=True), summary="Remove an alias")
+@delete(
+    "/models/{m:str}/aliases/{a:str}",
+    opt=declares("aliases.set", on_revision=True),
+    status_code=200,
+    summary="Remove an alias",
+)
 async def remove_alias(request: Caller, m: FromPath[str], a: FromPath[str], services: Given) -> Response[bytes]:
     """Remove an alias that no endpoint follows."""
     name, alias = parse_model_name(m, "model"), parse_alias(a)

@@ -88,6 +88,4 @@ def _response(
         errors=errors,
     )
     kept = {name.lower(): value for name, value in headers.items() if name.lower() in {"allow", "retry-after"}}
-    if "GET" in kept.get("allow", ""):
-        kept["allow"] += ", HEAD"
     return Response(msgspec.json.encode(problem), status_code=status, media_type=PROBLEM_TYPE, headers=kept)

@@ -69,9 +69,7 @@ async def before(request: Request[Any, Any, Any]) -> None:
         HTTPException: 415; the body is said to be something else.
     """
     handler = request.route_handler
-    declared = handler.opt.get(DECLARED)
-    if declared is None:
-        return  # OPTIONS, which Litestar answers itself
+    declared: Declared = handler.opt[DECLARED]
     _check_parameters(request, declared.query)
     if declared.takes_package:
         return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
     from limen.serving.stores import Stores
     from limen.settings import Settings
 
+LOG = logging.getLogger("limen.control")
 LAST_S = 5.0
 """How long control may take to end; it has nothing to finish."""
+BACKLOG = 128
+"""Callers of the management API that may wait to be let in."""
 REPLICA_BUDGET = 20
 """Restarts of one replica in ten minutes, above which it is given up for a while."""
 
@@ -69,6 +74,8 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
         servers = [asyncio.create_task(_serve_metrics(settings, control))]
         if start.managed is not None:
             servers.append(asyncio.create_task(_serve_admin(start.managed, settings, control, source)))
+        for task in servers:
+            task.add_done_callback(_tell_end)
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         stopping = asyncio.create_task(stop.wait())
@@ -193,11 +200,19 @@ async def _serve_metrics(settings: ServeSettings, control: ControlPlane) -> None
         await server.stop()
 
 
+def _tell_end(task: asyncio.Task[None]) -> None:
+    """Say that a server beside control has ended by itself: what is served does not need it, and whoever runs this does."""
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        LOG.error("a part of the control process has failed and is away until it is started again", exc_info=exc)
+
+
 async def _serve_admin(managed: Settings, settings: ServeSettings, control: ControlPlane, source: Source) -> None:
     """Serve the management API until cancelled."""
-    from limen.app.management import serve_management
     from limen.serving.reconciler import Reconciler
 
     if isinstance(source, Reconciler):
         listener = shared_listener(managed.admin.host, managed.admin.port)
-        await serve_management(managed, Path(settings.home), control, source, listener)
+        # Whoever comes early waits for an answer and is not turned away: the libraries behind it take a second to import.
+        listener.listen(BACKLOG)
+        management = await asyncio.to_thread(importlib.import_module, "limen.app.management")
+        await management.serve_management(managed, Path(settings.home), control, source, listener)

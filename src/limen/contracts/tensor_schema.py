@@ -36,7 +36,8 @@ def infer_request(contract: Contract) -> Schema:
             f"contract's order; up to {limit} rows and any order of the inputs are accepted. `data` may be flat or nested."
         ),
         "properties": {
-            "id": ID_REF,
+            # Some clients always send one, empty when they have none.
+            "id": {"anyOf": [ID_REF, {"const": ""}]},
             "model_name": {"enum": [contract.name, ""], "description": "Not needed: the path names the model."},
             "parameters": INFER_PARAMETERS_REF,
             "inputs": {"anyOf": [_inputs(contract.inputs, rows) for rows in ROWS_SHOWN if rows <= limit]},

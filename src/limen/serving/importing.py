@@ -7,6 +7,7 @@ is not kept. The package records where it came from (`origin.json`) and what the
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -152,7 +153,8 @@ def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions) -> I
     refused = dict(found.refused)
     for candidate in found.candidates:
         try:
-            made = _keep(draft, name, folder, found, candidate)
+            with _without_tracebacks():
+                made = _keep(draft, name, folder, found, candidate)
         except LimenError as exc:
             refused[candidate.format] = exc.message
             continue
@@ -160,6 +162,17 @@ def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions) -> I
         return msgspec.structs.replace(made, notes=(*made.notes, *others))
     why = "; ".join(f"{target}: {text}" for target, text in refused.items()) or "nothing was written"
     raise InvalidPackage(f"the {found.library} cannot be converted. {why}" + _written_with(draft))
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keep the log still: a candidate that fails is expected, and why is told in one line."""
+    log = logging.getLogger("limen.model")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 _DTYPES: Final = {"string": "object", "bytes": "object"}

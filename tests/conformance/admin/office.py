@@ -82,16 +82,16 @@ class Office:
             assert answer.headers["content-type"] == "application/problem+json"
             assert problem["status"] == answer.status_code
             assert problem["request_id"] == answer.headers["x-request-id"]
-            assert problem["code"] and problem["detail"] and problem["title"]
+            assert all(problem[key] for key in ("code", "detail", "title"))
 
     async def publish(
         self,
-        archive: Path | bytes,
+        archive: bytes,
         model: str = "score",
         head: Mapping[str, object] | None = None,
         **headers: str,
     ) -> httpx.Response:
-        body = archive if isinstance(archive, bytes) else archive.read_bytes()
+        body = archive
         headers.setdefault("idempotency_key", uuid.uuid4().hex)
         headers.setdefault("content_type", PACKAGE_TYPE)
         if head is not None:
@@ -99,14 +99,14 @@ class Office:
             body, headers[HEAD_LENGTH] = text + body, str(len(text))
         return await self.ask("POST", f"/models/{model}/versions", body, **headers)
 
-    def archive(self, name: str = "score", title: str = "Score", **more: str) -> Path:
+    def archive(self, name: str = "score", title: str = "Score", **more: str) -> bytes:
         """Build a package."""
         folder = self.home.parent / f"package-{uuid.uuid4().hex}"
         manifest = write_score(folder, name) / "model.yaml"
         manifest.write_text(manifest.read_text().replace("title: Score", f"title: {json.dumps(title)}"))
         for old, new in more.items():
             manifest.write_text(manifest.read_text().replace(old, new))
-        return build(folder, folder / "dist").path
+        return build(folder, folder / "dist").path.read_bytes()
 
     def add(self, model: str = "credit", count: int = 1, *, minimum: float = 0, major: int = 1, **more: object) -> int:
         """Register versions without a package, and return the number of the last."""

@@ -35,7 +35,9 @@ def test_b36_an_empty_id_is_none_where_the_protocol_says_so(gateway: Gateway, en
         refused(answer, 400, "INVALID_ID", "INVALID_FIELD", "VALUE")
         return
     assert answer.status == 200
-    assert "id" not in json.loads(answer.body[: int(answer.headers.get("inference-header-content-length", len(answer.body)))])
+    assert "id" not in json.loads(
+        answer.body[: int(answer.headers.get("inference-header-content-length", len(answer.body)))]
+    )
     assert answer.headers["x-request-id"]
 
 

@@ -113,8 +113,11 @@ async def test_b49_flipped_bytes_are_harmless(client, flips):
     "path",
     [
         "/inference.GRPCInferenceService/Nope",
-        "/inference.GRPCInferenceService/ModelConfig",
+        "/inference.GRPCInferenceService/TraceSetting",
         "/inference.GRPCInferenceService/RepositoryIndex",
+        "/inference.GRPCInferenceService/RepositoryModelLoad",
+        "/inference.GRPCInferenceService/RepositoryModelUnload",
+        "/inference.GRPCInferenceService/LogSettings",
         "/inference.GRPCInferenceService/ModelStatistics",
         "/inference.GRPCInferenceService/modelinfer",
         "/INFERENCE.GRPCINFERENCESERVICE/MODELINFER",

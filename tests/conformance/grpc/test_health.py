@@ -109,7 +109,7 @@ async def test_reflection_describes_the_protocol(client):
     assert services == {SERVICE, "grpc.health.v1.Health", REFLECTION}
     assert methods == [
         "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer", "ModelStreamInfer",
-        "ModelStatistics",
+        "ModelStatistics", "ModelConfig", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "LogSettings",
     ]  # fmt: skip
     assert fields == {
         "model_name": 1, "model_version": 2, "id": 3, "parameters": 4, "inputs": 5, "outputs": 6, "raw_input_contents": 7,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -181,6 +182,18 @@ def test_text_columns_cannot_be_made_up_and_are_asked_for(originals, tmp_path):
     original.rows[:20].to_csv(tmp_path / "sample.csv", index=False)
     made = import_pickle(original.pickled, tmp_path, sample=tmp_path / "sample.csv")
     assert made.parity.problems == ()
+
+
+def test_a_model_that_takes_texts_is_kept_by_skops_and_nothing_is_printed(tmp_path, capfd):
+    texts = ["good day", "bad day", "good", "bad"]
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    assert "the model takes texts: give some with --sample" in refusal(pickle.dumps(model), tmp_path).message
+    (tmp_path / "sample.csv").write_text("text\ngood day\nbad thing\n")
+    made = import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv")
+    assert (made.created.format, made.parity.rows) == ("skops", 2)
+    found = answers(tmp_path / "package", [{"text": "good day"}, {"text": "bad thing"}])
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba(["good day", "bad thing"]))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_sample_that_does_not_fit_is_refused(originals, tmp_path):

@@ -22,6 +22,7 @@ from limen.runtime.manager import VersionManager
 from limen.runtime.placement import Placement
 from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.dataplane import DataPlane
+from limen.serving.operations import Operations
 from limen.telemetry.logs import RequestLog
 from tests.conformance.serving.wire import JSON, Answer, Wire, request
 
@@ -38,8 +39,10 @@ class Gateway:
         placement: Placement | None = None,
         *,
         settled: bool = True,
+        operations: Operations | None = None,
     ) -> None:
         """Load the packages and listen; without `settled`, listen first and leave the loading to the test."""
+        self._operations = operations
         self._limits = limits or HttpLimits()
         self._placement = placement or InlinePlacement(trust_code=True)
         self._packages = [open_package(p, p.parent) for p in packages]
@@ -111,6 +114,7 @@ class Gateway:
         self.log_to = RequestLog(self._stream)
         self.versions = VersionManager(self._placement)
         self.plane = DataPlane(self.versions)
+        self.plane.operations = self._operations
         for package in self._packages:
             self.versions.set_aspired(package.manifest.contract.name, {"1": package})
         if settled:

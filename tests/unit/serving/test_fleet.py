@@ -5,7 +5,7 @@ import pytest
 
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Replicas, Resources, Serving
-from limen.contracts.snapshot import Snapshot
+from limen.contracts.snapshot import LogLevels, Snapshot
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet import LEAVE_S, OFFER_S, RETIRE_S, START_S, Fleet
 from limen.serving.fleet_records import DEATH_WINDOW_S, Aim, Opened, Phase, Version
@@ -624,6 +624,100 @@ def test_nothing_new_means_no_new_snapshot():
     assert world.fleet.snapshot.revision == revision
 
 
+# -- paused endpoints ------------------------------------------------------------------------------------------------------
+
+
+def paused(world: World) -> World:
+    """Pause the model of a world, which gateways follow at once."""
+    world.fleet.aim("m", Aim(), {}, world.now, is_paused=True)
+    world.tick()
+    for holds in world.holds.values():
+        holds.clear()
+    world.report()
+    world.tick()
+    world.tick()
+    return world
+
+
+def test_a_paused_endpoint_lets_everything_go_and_remembers_what_it_had():
+    world = paused(live())
+    assert world.replicas() == []
+    version = world.version("1")
+    assert (version.phase, version.reason, version.opened) == (Phase.UNLOADED, "unloaded", package())
+    [served] = world.fleet.snapshot.endpoints
+    assert (served.is_paused, served.routes, [(v.number, v.failure) for v in served.versions]) == (
+        True,
+        (),
+        [("1", "unloaded")],
+    )
+    assert world.fleet.is_settled()
+    assert world.fleet.failures() == []
+
+
+def test_a_paused_endpoint_keeps_its_replicas_while_a_gateway_holds_them():
+    world = live()
+    world.fleet.aim("m", Aim(), {}, world.now, is_paused=True)
+    world.tick()
+    world.report()
+    world.tick()
+    assert (world.version("1").phase, world.replicas()) == (Phase.RETIRING, ["m-v1-1"])
+
+
+def test_a_paused_endpoint_comes_back_with_its_next_version():
+    world = paused(live())
+    assert world.fleet.add(package(), world.now).number == "2"
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    world.follow()
+    world.tick()
+    world.follow()
+    world.tick()
+    assert world.served() == {"2": ("/sockets/r2",)}
+    assert not world.fleet.snapshot.endpoints[0].is_paused
+    assert list(world.fleet.endpoints["m"].versions) == ["2"]
+
+
+def test_a_paused_endpoint_comes_back_with_the_version_it_had():
+    world = paused(live())
+    world.fleet.aim("m", Aim((Route(1, 100),), {}, ("1",)), {"1": package()}, world.now)
+    world.tick()
+    assert world.version("1").phase is Phase.STARTING
+    world.ready(*world.replicas())
+    world.tick()
+    world.follow()
+    world.tick()
+    assert (world.version("1").phase, list(world.served())) == (Phase.LIVE, ["1"])
+
+
+def test_a_paused_endpoint_that_cannot_be_loaded_again_has_failed_and_may_be_tried_again():
+    world = paused(live())
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.process("m-v2-1", ProcessPhase.REFUSING, word=FirstWord(failed=Failure("broken")))
+    world.tick()
+    assert {n: v.phase for n, v in world.fleet.endpoints["m"].versions.items()} == {"2": Phase.FAILED}
+    assert not world.fleet.snapshot.endpoints[0].is_paused
+    assert world.fleet.add(package(), world.now).number == "3"
+
+
+def test_a_version_that_was_still_loading_when_its_endpoint_was_paused_is_remembered():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    paused(world)
+    assert {n: v.phase for n, v in world.fleet.endpoints["m"].versions.items()} == dict.fromkeys("12", Phase.UNLOADED)
+    assert world.replicas() == []
+
+
+def test_what_gateways_log_is_in_the_next_snapshot():
+    world = live()
+    world.fleet.log = LogLevels(info=True)
+    world.tick()
+    assert world.fleet.snapshot.log == LogLevels(info=True)
+    assert taken_over(world).fleet.log == LogLevels(info=True)
+
+
 # -- a control process that goes on ----------------------------------------------------------------------------------------
 
 
@@ -679,6 +773,27 @@ def test_a_version_that_was_loading_goes_on_loading_after_a_take_over():
     assert after.served() == {"2": ("/sockets/r2",)}
     assert after.replicas() == ["m-v2-1"]
     assert after.fleet.add(package(), after.now).number == "3"
+
+
+def test_a_paused_endpoint_stays_paused_in_a_take_over_and_its_numbers_go_on():
+    after = taken_over(paused(live()))
+    after.tick()
+    assert (after.version("1").phase, after.version("1").reason) == (Phase.UNLOADED, "unloaded")
+    assert after.fleet.snapshot.endpoints[0].is_paused
+    assert after.fleet.add(package(), after.now).number == "2"
+
+
+def test_an_endpoint_that_was_just_being_paused_is_paused_after_a_take_over():
+    world = live()
+    world.fleet.aim("m", Aim(), {}, world.now, is_paused=True)
+    world.tick()
+    after = taken_over(world)
+    after.ready("m-v1-1")
+    after.report()
+    after.tick()
+    assert (after.version("1").phase, after.replicas()) == (Phase.RETIRING, ["m-v1-1"])
+    paused(after)
+    assert (after.version("1").phase, after.replicas()) == (Phase.UNLOADED, [])
 
 
 @pytest.mark.parametrize("state", [State.READY, State.FAILED])

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from limen.contracts.contract import Slo
-from limen.contracts.errors import InvalidPackage
+from limen.contracts.errors import InvalidPackage, Unavailable
 from limen.contracts.serving import Queue, Serving
-from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
+from limen.contracts.snapshot import LogLevels, ServedEndpoint, ServedVersion, Snapshot
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
 from limen.serving import gatewaylink, run_folder
@@ -106,7 +106,10 @@ class World:
         self.replicas = Replicas()
         self.versions = VersionManager(self.placement, on_change=lambda: self.link.changed())  # noqa: PLW0108  made below
         plane = DataPlane(self.versions)
-        self.link = GatewayLink("gateway-1", str(folder / "control"), str(folder), plane, self.replicas)
+        self.logged: list[LogLevels] = []
+        self.link = GatewayLink(
+            "gateway-1", str(folder / "control"), str(folder), plane, self.replicas, self.logged.append
+        )
 
 
 @pytest.fixture
@@ -171,6 +174,34 @@ async def test_a_version_is_swapped_while_the_one_before_is_held(tmp_path):
         await until(lambda: world.versions.versions(MODEL) == ("3",))
         held.release()
         await until(lambda: world.control.states() == {"3": State.READY})
+
+
+async def test_a_paused_endpoint_is_unloaded_is_not_waited_for_and_comes_back(tmp_path):
+    async with running(tmp_path) as world:
+        world.control.say(snapshot(1, version("1")))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        gone = ServedEndpoint(MODEL, (version("1", failure="unloaded"),), is_paused=True)
+        world.control.say(Snapshot(2, (gone,)))
+        await until(lambda: world.control.last.revision == 2 and not world.control.states())
+        assert world.placement.started["1"].closed == 1
+        assert await asyncio.wait_for(world.link.until_usable(), WAIT_S) == []
+        plane = DataPlane(world.versions)
+        for revision in (3, 4):
+            # Whatever else comes, what is paused does not count.
+            world.control.say(Snapshot(revision, (gone,), quarantined=(str(revision),)))
+            await until(lambda: world.control.last.revision == revision)  # noqa: B023  awaited in this very turn
+            assert (plane.is_ready(), plane.is_model_ready(MODEL), plane.models()) == (True, False, (MODEL,))
+        with pytest.raises(Unavailable, match="is unloaded"):
+            world.versions.acquire(MODEL)
+        world.control.say(snapshot(5, version("1")))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        assert plane.is_ready()
+
+
+async def test_it_tells_what_is_to_be_logged(tmp_path):
+    async with running(tmp_path) as world:
+        world.control.say(snapshot(1, version("1"), log=LogLevels(info=True)))
+        await until(lambda: world.logged[-1:] == [LogLevels(info=True)])
 
 
 async def test_a_version_that_fails_here_is_reported_and_then_shown_as_control_decides(tmp_path):

@@ -5,6 +5,9 @@ import logging
 import os
 import threading
 
+import pytest
+
+from limen.contracts.snapshot import LogLevels
 from limen.telemetry.logs import LineLog, LineWriter, RequestLine, RequestLog
 
 
@@ -19,6 +22,26 @@ def test_lines_are_written_in_order_when_flushed():
         log.add(line(f"r{i}"))
     log.close()
     assert [text.split('"request_id":"')[1][:2] for text in stream.getvalue().splitlines()] == ["r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "kept"),
+    [
+        (LogLevels(), [400, 499, 500, 503]),
+        (LogLevels(warning=False), [500, 503]),
+        (LogLevels(error=False), [400, 499]),
+        (LogLevels(warning=False, error=False), []),
+    ],
+)
+def test_the_callers_mistakes_and_our_own_are_switched_off_apart(levels, kept):
+    stream = io.StringIO()
+    log = RequestLog(stream, successes=True)
+    log.set_levels(levels)
+    assert log.successes is levels.info is False
+    for status in (400, 499, 500, 503):
+        log.add(RequestLine(1.0, "r", "http", status))
+    log.close()
+    assert [int(text.split('"status":')[1][:3]) for text in stream.getvalue().splitlines()] == kept
 
 
 def test_a_pipe_that_nobody_reads_costs_lines_and_not_time():

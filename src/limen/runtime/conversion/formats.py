@@ -120,6 +120,8 @@ def _onnx(model: Any, asked: Asked) -> bytes:
     outputs = list(answers_of(model))
     if not (base.is_regressor(model) or base.is_classifier(model)):
         raise InvalidPackage("only classifiers and regressors are converted to ONNX")
+    if getattr(model, "n_features_in_", None) is None:
+        raise InvalidPackage("models that take texts are not converted to ONNX")
     skl2onnx = require("skl2onnx", _EXTRA_ONNX)
     options = {id(model): {"zipmap": False}} if base.is_classifier(model) else None
     graph = skl2onnx.to_onnx(model, initial_types=_onnx_inputs(model, asked), options=options)

@@ -87,5 +87,5 @@ async def test_what_is_no_message_is_the_callers_mistake():
 
 def test_the_method_is_offered_only_with_statistics():
     for statistics in (None, lambda *_: []):
-        data = cast("Any", SimpleNamespace(statistics=statistics))
+        data = cast("Any", SimpleNamespace(statistics=statistics, operations=None, model_config=None))
         assert ("ModelStatistics" in InferenceService(data, Calls(), 4).handlers()) is (statistics is not None)
