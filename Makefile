@@ -39,11 +39,11 @@ endif
 endif
 
 $(STAMP): $(SETUP_INPUTS)
-	@bash scripts/setup.sh $(VENV) --all-extras $(if $(wildcard $(DOCS_STAMP)),--group docs)
+	@bash scripts/setup.sh $(VENV) --extra all $(if $(wildcard $(DOCS_STAMP)),--group docs)
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)
-	@bash scripts/setup.sh $(VENV) --all-extras --group docs
+	@bash scripts/setup.sh $(VENV) --extra all --group docs
 	@touch $@
 
 $(INTEROP_STAMP): pyproject.toml uv.lock scripts/bootstrap.py
@@ -53,7 +53,7 @@ $(INTEROP_STAMP): pyproject.toml uv.lock scripts/bootstrap.py
 interop: $(INTEROP_STAMP) ## create .venv-interop: clients we did not write (tritonclient, KServe, grpcurl, schemathesis)
 
 proto: ## compile the .proto files again
-	@LIMEN_REBUILD=1 bash scripts/setup.sh $(VENV) --all-extras --inexact
+	@LIMEN_REBUILD=1 bash scripts/setup.sh $(VENV) --extra all --inexact
 	@if [ -f $(STAMP) ]; then touch $(STAMP); fi
 
 lock: ## update uv.lock after a change in pyproject.toml (ARGS=--upgrade for newer versions)

@@ -30,6 +30,7 @@ VARIES = (
     # The last digits of a float differ between processors.
     (r"(\d\.\d{4})\d+", r"\1"),
 )
+NO_PORTS = [word for name in ("http", "grpc", "metrics", "admin") for word in (f"--{name}-port", "0")]
 INTEROP = Path(__file__).parents[2] / ".venv-interop" / "bin"
 
 
@@ -127,7 +128,7 @@ def serving(command: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     log = folder / "page-server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [str(SCRIPTS / program), *arguments, "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"],
+            [str(SCRIPTS / program), *arguments, *NO_PORTS],
             cwd=folder,
             env=environment(),
             stdout=output,

@@ -6,7 +6,7 @@ There is no login in this release, so the gate keeps browsers out (B82) and answ
 from __future__ import annotations
 
 import uuid
-from typing import Final
+from typing import Final, cast
 
 from litestar import Request
 from litestar.enums import ScopeType
@@ -44,7 +44,7 @@ class Gate:
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         is_head = scope["method"] == "HEAD"
         # HEAD is GET without the body. OPTIONS is for browsers of other sites, and nothing of that is offered: no path knows it.
-        scope = {**scope, "method": _INSTEAD.get(scope["method"], scope["method"])}
+        scope = cast("Scope", {**scope, "method": _INSTEAD.get(scope["method"], scope["method"])})
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def tell(message: Message) -> None:

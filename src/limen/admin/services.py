@@ -100,7 +100,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
         status, body, is_replayed = await asyncio.to_thread(run)
         if not is_replayed:
             self.changed()
-        return answered(body, status, is_replayed=is_replayed)
+        return answered(body, status, is_replayed=is_replayed, is_tagged=True)
 
 
 Given: TypeAlias = NamedDependency[Services]
@@ -158,11 +158,18 @@ class Key(msgspec.Struct, frozen=True):
             stores.idempotency.finish(connection, ANYBODY, self.key, status, body)
 
 
-def answered(body: bytes, status: int, *, is_replayed: bool = False) -> Response[bytes]:
-    """Return the answer to a change, whose body is JSON already, with the entity tag of what it shows."""
+def answered(body: bytes, status: int, *, is_replayed: bool = False, is_tagged: bool = False) -> Response[bytes]:
+    """Return the answer to a change, whose body is JSON already.
+
+    Args:
+        body: what the answer says.
+        status: its status.
+        is_replayed: whether the change was made before.
+        is_tagged: whether the body shows one thing with a revision, which is its entity tag.
+    """
     headers = {"idempotency-replayed": "true"} if is_replayed else {}
-    if body and (revision := msgspec.json.decode(body, type=_Tagged).revision):
-        headers["etag"] = f'"{revision}"'
+    if is_tagged and body:
+        headers["etag"] = f'"{msgspec.json.decode(body, type=_Tagged).revision}"'
     return Response(body, status_code=status, media_type=JSON_TYPE, headers=headers)
 
 
@@ -173,6 +180,5 @@ def shown(value: object) -> Response[bytes]:
 
 
 class _Tagged(msgspec.Struct):
-    """What has an entity tag says so itself; what was published is inside another value and has none here."""
-
-    revision: int = 0
+    revision: int = 1
+    """As in `Model`, `ModelVersion` and `Endpoint`, whose first revision is left out."""

@@ -107,7 +107,7 @@ def check_text(text: str, path: str) -> None:
 
 def _check_parameters(request: Request[Any, Any, Any], known: tuple[str, ...]) -> None:
     seen: set[str] = set()
-    for name in request.query_params:
+    for name, _ in request.query_params.multi_items():
         if name not in known:
             shown = name if _KEY.fullmatch(name) else "?"
             raise InvalidArgument.at(shown, "is not a parameter of this path", Reason.INVALID_PARAMETER)

@@ -74,8 +74,8 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
         servers = [asyncio.create_task(_serve_metrics(settings, control))]
         if start.managed is not None:
             servers.append(asyncio.create_task(_serve_admin(start.managed, settings, control, source)))
-        for task in servers:
-            task.add_done_callback(_tell_end)
+        for server in servers:
+            server.add_done_callback(_tell_end)
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         stopping = asyncio.create_task(stop.wait())

@@ -275,7 +275,7 @@ class Fleet:
                 self._fail(endpoint, version, text, now)
                 return
             are_ready = are_ready and (is_ready or version.phase is Phase.LIVE)
-        if are_ready and self._have_all_applied(endpoint.revision):
+        if are_ready and self.have_all_applied(endpoint.revision):
             self._settle_offer(endpoint, offer, now)
 
     def _step_live(self, version: Version, now: float) -> None:
@@ -331,7 +331,7 @@ class Fleet:
     def _let_go(self, endpoint: Endpoint, version: Version, now: float) -> None:
         """Stop wanting replicas that no gateway uses any more."""
         if version.phase in (Phase.RETIRING, Phase.FAILED):
-            is_free = self._have_all_applied(version.revision) and not any(
+            is_free = self.have_all_applied(version.revision) and not any(
                 g.holds(endpoint.name, version.number) for g in self.gateways.values()
             )
             if is_free or not version.was_offered or now - version.since > RETIRE_S:
@@ -342,12 +342,12 @@ class Fleet:
         for replica in tuple(version.replicas.values()):
             if not replica.is_staying:
                 is_free = not replica.was_ready or (
-                    self._have_all_applied(replica.leaves_after) and not self._in_flight(version)
+                    self.have_all_applied(replica.leaves_after) and not self._in_flight(version)
                 )
                 if is_free or now > replica.leaves_by:
                     del version.replicas[replica.name]
 
-    def _have_all_applied(self, revision: int) -> bool:
+    def have_all_applied(self, revision: int) -> bool:
         """Whether every gateway that serves works towards a revision; one that just starts will take the newest anyway."""
         return all(
             gateway.report is not None and gateway.report.revision >= revision

@@ -24,6 +24,7 @@ from limen.packaging.decoder import read_manifest
 from limen.packaging.importers import read_source
 from limen.packaging.importers.draft import WHOLE, Draft, model_name
 from limen.packaging.importers.mlflow_registry import TrackingServer, fetch
+from limen.packaging.origin import ORIGIN_NAME
 from limen.packaging.scaffold import Hints
 from limen.runtime.backends.xgboost import write_best_part
 from limen.runtime.conversion import Candidate, Converted, convert
@@ -32,7 +33,6 @@ from limen.serving.scaffolding import Created, ensure_free, fill_package, read_s
 from limen.serving.signatures import amended
 
 EXAMPLES_NAME: Final = "examples.json"
-ORIGIN_NAME: Final = "origin.json"
 MAX_EXAMPLES: Final = 5
 TARGETS: Final = ("onnx", "skops")
 _SUFFIX: Final = {"onnx": ".onnx", "skops": ".skops", "xgboost-ubj": ".ubj", "lightgbm": ".txt"}

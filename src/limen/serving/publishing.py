@@ -23,6 +23,7 @@ from limen.contracts.errors import Stale
 from limen.contracts.findings import Compatibility
 from limen.contracts.names import parse_alias
 from limen.packaging.archive import Package
+from limen.packaging.origin import read_origin
 from limen.packaging.trust import Judgement
 from limen.registry.registry import Registry
 from limen.registry.values import NewVersion
@@ -176,11 +177,14 @@ class Publisher:
             if is_new and (newest and newest.number) != (incumbent and incumbent.number):
                 return None
             new = self._new(package, submission, archive, signature, findings.signature.signer)
+            origin = read_origin(package.root)
+            source = new.lineage.source or (origin.source if origin is not None else "")
             parent = incumbent.number if incumbent is not None else None
-            new = msgspec.structs.replace(new, lineage=msgspec.structs.replace(new.lineage, parent=parent))
+            lineage = msgspec.structs.replace(new.lineage, source=source, parent=parent)
+            new = msgspec.structs.replace(new, lineage=lineage)
             version = self._registry.add_version(connection, new)
             if is_new:
-                for kind, verdict, body in evidence_of(findings):
+                for kind, verdict, body in evidence_of(findings, origin):
                     evidence = Evidence(
                         model=version.model,
                         version=version.number,

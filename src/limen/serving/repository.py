@@ -5,6 +5,7 @@ What callers of any gateway ask for arrives here, so that it holds for all of th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import msgspec
@@ -29,6 +30,8 @@ from limen.serving.messages import (
 )
 from limen.serving.status_view import version_view
 
+FOLLOW_S = 2.0
+"""How long gateways are waited for that are to log something else."""
 _STATES = {
     State.NEW: IndexState.LOADING,
     State.LOADING: IndexState.LOADING,
@@ -53,7 +56,7 @@ class ModelRepository:
             if isinstance(asked, AskIndex):
                 return Index(tuple(self.index()))
             if isinstance(asked, AskLog):
-                return self._log(asked)
+                return await self._log(asked)
             if isinstance(asked, AskLoad):
                 await self._load(asked.name)
             else:
@@ -83,11 +86,16 @@ class ModelRepository:
         if outcome.failure:
             raise InvalidPackage(f"version {outcome.version}: {outcome.failure}")
 
-    def _log(self, asked: AskLog) -> Logging:
-        fleet = self._control.fleet
+    async def _log(self, asked: AskLog) -> Logging:
+        """Change what is logged, and answer when gateways do so; one that does not say so for a while follows later."""
+        control, fleet = self._control, self._control.fleet
         changes = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not None}
-        fleet.log = msgspec.structs.replace(fleet.log, **changes)
-        self._control.wake_up()
+        if changes:
+            fleet.log = msgspec.structs.replace(fleet.log, **changes)
+            control.tick(control.now())
+            until = control.now() + FOLLOW_S
+            while not fleet.have_all_applied(fleet.snapshot.revision) and control.now() < until:  # noqa: ASYNC110  reports come to the fleet
+                await asyncio.sleep(FOLLOW_S / 100)
         return Logging(fleet.log)
 
     def _known(self, name: str) -> None:

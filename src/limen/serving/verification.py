@@ -18,6 +18,7 @@ from limen.contracts.errors import Incompatible, InvalidArgument, InvalidPackage
 from limen.contracts.examples import example_record
 from limen.contracts.findings import Compatibility
 from limen.packaging.archive import Package, hash_folder, open_package
+from limen.packaging.origin import Origin
 from limen.packaging.signing import Content
 from limen.packaging.statement import MAX_SIGNATURE_BYTES
 from limen.packaging.trust import Judgement, Trust
@@ -177,7 +178,7 @@ def _compatible(incumbent: ModelVersion | None, contract: Contract) -> Compatibi
     return found
 
 
-def evidence_of(findings: Findings) -> list[tuple[EvidenceKind, Verdict, Json]]:
+def evidence_of(findings: Findings, origin: Origin | None) -> list[tuple[EvidenceKind, Verdict, Json]]:
     """Return what is kept of the findings for ever."""
     loaded = findings.probed.loaded
     scan = {"files": "known formats by content", "isolation": list(loaded.isolation), "load_s": round(loaded.load_s, 6)}
@@ -187,6 +188,9 @@ def evidence_of(findings: Findings) -> list[tuple[EvidenceKind, Verdict, Json]]:
         (EvidenceKind.SIGNATURE, findings.signature.verdict, signature),
         (EvidenceKind.GOLDEN, findings.golden.verdict, msgspec.to_builtins(findings.golden)),
     ]
+    if origin is not None and origin.parity is not None:
+        # What the import found. A converted model that differs never becomes a package.
+        found.append((EvidenceKind.PARITY, Verdict.PASS, {"source": origin.source} | origin.parity))
     if findings.incumbent is not None:
         against = {"against": findings.incumbent.number}
         found += [

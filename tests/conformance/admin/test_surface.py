@@ -93,7 +93,8 @@ async def test_any_other_method_is_405_and_told_what_there_is(office: Office):
     for path in PATHS:
         for method in {*METHODS} - allowed(path):
             answer = await office.ask(method, filled(path))
-            assert (answer.status_code, answer.json()["code"]) == (405, "METHOD_NOT_ALLOWED"), (method, path)
+            assert answer.status_code == 405, (method, path)
+            assert method == "HEAD" or answer.json()["code"] == "METHOD_NOT_ALLOWED"
             assert {word.strip() for word in answer.headers["allow"].split(",")} == allowed(path)
 
 

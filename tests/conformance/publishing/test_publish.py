@@ -1,5 +1,6 @@
 """What publishing makes of good packages: a version, its evidence, and what it means for those who call the one before it."""
 
+import json
 import threading
 
 import pytest
@@ -55,6 +56,27 @@ def test_a_package_becomes_version_1_with_evidence(shop, tmp_path):
         EvidenceKind.GOLDEN: Verdict.PASS,
     }
     assert shop.leftovers == []
+
+
+def test_what_an_import_found_is_kept_as_lineage_and_evidence(shop, tmp_path):
+    package = write_score(tmp_path / "score")
+    origin = {"source": "mlflow:models:/score/3", "format": "onnx", "parity": {"rows": 105, "largest_difference": 1e-7}}
+    (package / "origin.json").write_text(json.dumps(origin))
+    found = shop.publish(package).version
+    assert found.lineage.source == "mlflow:models:/score/3"
+    (parity,) = shop.registry.evidence("score", 1, EvidenceKind.PARITY)
+    assert parity.verdict is Verdict.PASS
+    assert parity.body == {"source": "mlflow:models:/score/3", "rows": 105, "largest_difference": 1e-7}
+
+
+def test_the_publishers_own_word_about_the_source_stands_and_a_broken_origin_says_nothing(shop, tmp_path):
+    package = write_score(tmp_path / "score")
+    (package / "origin.json").write_text("{")
+    assert shop.publish(package).version.lineage.source == ""
+    (package / "origin.json").write_text(json.dumps({"source": "a file"}))
+    found = shop.publish(package, lineage=Lineage(source="run 7")).version
+    assert found.lineage.source == "run 7"
+    assert shop.registry.evidence("score", found.number, EvidenceKind.PARITY) == []
 
 
 def test_the_stored_archive_is_the_package(shop, tmp_path):
