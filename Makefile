@@ -46,11 +46,12 @@ $(DOCS_STAMP): $(STAMP)
 	@bash scripts/setup.sh $(VENV) --extra all --group docs
 	@touch $@
 
-$(INTEROP_STAMP): pyproject.toml uv.lock scripts/bootstrap.py
+$(INTEROP_STAMP): pyproject.toml uv.lock scripts/bootstrap.py scripts/perf_analyzer.sh
 	@bash scripts/setup.sh $(INTEROP_VENV) --only-group interop
+	@bash scripts/perf_analyzer.sh $(INTEROP_VENV) || echo "Its tests are skipped."
 	@touch $@
 
-interop: $(INTEROP_STAMP) ## create .venv-interop: clients we did not write (tritonclient, KServe, grpcurl, schemathesis)
+interop: $(INTEROP_STAMP) ## create .venv-interop: clients we did not write (tritonclient, KServe, grpcurl, schemathesis, perf_analyzer)
 
 proto: ## compile the .proto files again
 	@LIMEN_REBUILD=1 bash scripts/setup.sh $(VENV) --extra all --inexact

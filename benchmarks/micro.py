@@ -123,7 +123,7 @@ def _tensor_steps(model: fraud.Fraud, table: dict[str, Load]) -> Iterator[tuple[
 
 
 def _tensors(check: ContractCheck, body: bytes, length: int | None) -> int:
-    return check.check_inputs(decode_infer(body, length).inputs)
+    return check.check_inputs(decode_infer(body, length)[0].inputs)
 
 
 def _grpc_tensors(check: ContractCheck, message: bytes) -> int:

@@ -6,92 +6,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import grpc
 import httpx
 import pytest
 
-from limen.client import Management
 from limen.contracts.contract import Slo
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import Incompatible, InvalidPackage, NotAllowedNow, NotFound, Stale, Unavailable
-from limen.contracts.management import Published
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.packaging.archive import build, inspect
 from tests.services.packages import write_score
 from tests.services.process import WAIT_S, Server, limen, refused, serving
+from tests.services.registry import ROW, World, world_at
 
 T = TypeVar("T")
-ROW = {"amount": 3, "age": 2}
-
-
-class World:
-    """A server of a registry, a client of its management API, and packages to publish."""
-
-    def __init__(self, server: Server, management: Management, folder: Path) -> None:
-        self.server = server
-        self.management = management
-        self._folder = folder
-        self._count = len(list(folder.glob("dist-*")))
-
-    def archive(self, *edits: tuple[str, str]) -> Path:
-        """Build a package of its own whose manifest has been edited."""
-        self._count += 1
-        package = write_score(self._folder / f"score-{self._count}")
-        manifest = package / "model.yaml"
-        text = manifest.read_text().replace("title: Score", f"title: Score {self._count}")
-        for old, new in edits:
-            assert old in text
-            text = text.replace(old, new)
-        manifest.write_text(text)
-        return build(package, self._folder / f"dist-{self._count}").path
-
-    def publish(self, *edits: tuple[str, str], **options) -> Published:
-        return self.management.publish("score", self.archive(*edits), **options)
-
-    def apply(self, name: str = "score", **spec) -> None:
-        """Apply a spec and wait until callers get it."""
-        wanted = EndpointSpec(name=name, model="score", **spec)
-        revision = self.management.apply_endpoint(wanted).revision
-        self.until_ready(name, revision)
-
-    def until_ready(self, name: str, revision: int) -> None:
-        until = time.monotonic() + WAIT_S
-        while True:
-            status = self.management.endpoint(name).status
-            if status.observed_revision >= revision and status.is_ready:
-                return
-            assert time.monotonic() < until, status
-            time.sleep(0.02)
-
-    def until_answering(self, version: int, called: str = "score") -> None:
-        until = time.monotonic() + WAIT_S
-        while self.answering(called) != str(version):
-            assert time.monotonic() < until
-            time.sleep(0.02)
-
-    def answering(self, called: str = "score", path: str = "") -> str:
-        """Return which version answers a call, and see that its answer is right."""
-        url = f"{self.server.http.base_url}/v1/models/{called}{path}:predict"
-        answer = httpx.post(url, json={"instances": [ROW]}, timeout=WAIT_S)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["predictions"] == [{"score": 2.0}]
-        return answer.json()["model_version"]
-
-
-@contextmanager
-def world_at(folder: Path, *arguments: object) -> Iterator[World]:
-    options = ("--home", folder / "home", "--admin-port", "0", *arguments)
-    with serving(*options, announcement=folder / "ready.json") as server:
-        with Management(f"http://{server.announced['admin']}") as management:
-            yield World(server, management, folder)
-        if server.process.poll() is None:
-            status, err = server.stop()
-            assert status == 0, err
 
 
 @pytest.fixture
@@ -270,8 +201,8 @@ def test_b98_a_version_is_for_ever(world):
 
 
 def test_b102_a_package_whose_model_answers_otherwise_is_rejected_and_never_listed(world):
-    package = write_score(world._folder / "wrong", golden=3.0)
-    archive = build(package, world._folder / "wrong-dist").path
+    package = write_score(world.folder / "wrong", golden=3.0)
+    archive = build(package, world.folder / "wrong-dist").path
     with pytest.raises(InvalidPackage) as caught:
         world.management.publish("score", archive)
     assert caught.value.reason == "REJECTED"
@@ -370,7 +301,7 @@ def killed_at_random(world: World, rounds: int, seed: int) -> None:
     statuses = world.management.endpoint("score").status
     assert {route.version for route in statuses.routes} <= set(published)
     for number, digest in published.items():
-        target = world.management.archive("score", number, world._folder / f"copy-{number}.limen")
+        target = world.management.archive("score", number, world.folder / f"copy-{number}.limen")
         assert inspect(target).digest == digest
 
 

@@ -50,7 +50,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return one package of every kind a client may meet."""
     folder = tmp_path_factory.mktemp("packages")
     writers = (write_score, write_iris, write_echo, write_fields, write_countdown, write_slow)
-    return [write(folder / write.__name__.removeprefix("write_")) for write in writers]
+    found = [write(folder / write.__name__.removeprefix("write_")) for write in writers]
+    # Loaded and unloaded by clients, so that its versions change.
+    return [*found, write_score(folder / "spare", "spare")]
 
 
 @pytest.fixture(scope="session", params=["native", "grpcio"])
@@ -62,6 +64,7 @@ def peer(
         pytest.skip("run `make interop` first")
     folder = tmp_path_factory.mktemp("peer")
     options = ("--trust-code", "--grpc-engine", request.param, "--home", folder / "home")
+    options += ("--model-control", "explicit")
     with serving(*packages, *options, announcement=folder / "a.json") as server:
         yield Peer(server, request.param)
         status, _ = server.stop()

@@ -23,6 +23,7 @@ from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import Deadline
 from limen.contracts.management import HEAD_LENGTH, MAX_HEAD_BYTES, PACKAGE_TYPE, Published, PublishHead
 from limen.contracts.names import parse_alias, parse_model_name
+from limen.registry.tags import check_tags
 from limen.serving.staging import staging_folder
 from limen.serving.verification import Step, Submission
 from limen.storage.faults import file_faults
@@ -115,6 +116,7 @@ def _head(data: bytes) -> PublishHead:
     head = convert(value, PublishHead)
     if head.alias:
         parse_alias(head.alias)
+    check_tags(head.tags)
     for line in ("source", "data", "code"):
         check_text(getattr(head.lineage, line), f"lineage.{line}")
     return head

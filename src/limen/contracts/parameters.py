@@ -6,8 +6,11 @@ Source: Triton's parameters, schedule-policy and sequence extensions. Reserved k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Mapping
 from typing import Final
+
+import msgspec
 
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import Deadline, Parameter
@@ -19,47 +22,71 @@ _UINT64_MAX: Final = (1 << 64) - 1
 NONE: Final[dict[str, Parameter]] = {}
 
 
-def model_parameters(
-    parameters: Mapping[str, Parameter], deadline: Deadline, *, allowed: Collection[str] = ()
-) -> tuple[Mapping[str, Parameter], Deadline]:
-    """Return the parameters for the model, and the deadline tightened by `timeout` (microseconds).
+class Options(msgspec.Struct, frozen=True, gc=False):
+    """What a request's parameters ask of the server rather than of the model."""
+
+    timeout_s: float = math.inf
+    """The request's own time limit, beside the one the transport gave."""
+    priority: int = 0
+    """Its place in the queue: 1 is the highest, larger is lower, 0 the default."""
+    is_binary: bool = False
+    """Outputs of which nothing else is asked are given as raw bytes."""
+
+    def tighten(self, deadline: Deadline) -> Deadline:
+        """Return the sooner of a deadline and the one that begins now."""
+        if self.timeout_s == math.inf:
+            return deadline
+        asked = Deadline.after(self.timeout_s)
+        return asked if asked.at < deadline.at else deadline
+
+
+PLAIN: Final = Options()
+RAW: Final = Options(is_binary=True)
+
+
+def read_parameters(
+    parameters: Mapping[str, Parameter], *, may_be_binary: bool = False
+) -> tuple[Mapping[str, Parameter], Options]:
+    """Return the parameters for the model and, apart from them, what the reserved ones ask for.
 
     Args:
         parameters: all parameters of the request.
-        deadline: the deadline the transport gave.
-        allowed: reserved keys that the gateway has already understood.
+        may_be_binary: answers in raw bytes are offered.
 
     Raises:
-        InvalidArgument: a reserved key that is not offered or has the wrong type.
+        InvalidArgument: a reserved key that is not offered or has the wrong type, or too many parameters.
     """
+    if not parameters:
+        return NONE, PLAIN
     if len(parameters) > MAX_PARAMETERS:
         raise InvalidArgument(f"at most {MAX_PARAMETERS} parameters are allowed", reason=Reason.INVALID_PARAMETER)
-    rest: dict[str, Parameter] = {}
+    passed: dict[str, Parameter] = {}
+    timeout_s, priority, is_binary = math.inf, 0, False
     for key, value in parameters.items():
-        if key in allowed:
-            continue
-        if key in RESERVED or key.startswith("triton_"):
-            deadline = _reserved(key, value, deadline)
+        if key == "timeout":
+            timeout_s = _whole(value, key) / 1e6 or math.inf
+        elif key == "priority":
+            priority = _whole(value, key)
+        elif key == "binary_data_output" and may_be_binary:
+            is_binary = _flag(value, key)
+        elif key in SEQUENCE:
+            text = "sequences are not offered by this server"
+            raise InvalidArgument.at(f"parameters.{key}", text, Reason.UNSUPPORTED)
+        elif key in RESERVED or key.startswith("triton_"):
+            path = f"parameters.{key}" if key in RESERVED else "parameters.triton_*"
+            raise InvalidArgument.at(path, "is reserved by the protocol", Reason.INVALID_PARAMETER)
         else:
-            rest[key] = value
-    return rest, deadline
+            passed[key] = value
+    return passed, Options(timeout_s, priority, is_binary)
 
 
-def priority_of(parameters: Mapping[str, Parameter]) -> int:
-    """Return the request's `priority`, 0 when it names none; whether it is one is judged by `model_parameters`."""
-    value = parameters.get("priority", 0)
-    return value if type(value) is int else 0
+def _whole(value: Parameter, key: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _UINT64_MAX:
+        raise InvalidArgument.at(f"parameters.{key}", "must be a whole number from 0", Reason.INVALID_PARAMETER)
+    return value
 
 
-def _reserved(key: str, value: Parameter, deadline: Deadline) -> Deadline:
-    path = f"parameters.{key}" if key in RESERVED else "parameters.triton_*"
-    if key in ("priority", "timeout"):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _UINT64_MAX:
-            raise InvalidArgument.at(path, "must be a whole number from 0", Reason.INVALID_PARAMETER)
-        if key == "timeout" and value:
-            asked = Deadline.after(value / 1e6)
-            return asked if asked.at < deadline.at else deadline
-        return deadline
-    if key in SEQUENCE:
-        raise InvalidArgument.at(path, "sequences are not offered by this server", Reason.UNSUPPORTED)
-    raise InvalidArgument.at(path, "is reserved by the protocol", Reason.INVALID_PARAMETER)
+def _flag(value: Parameter, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument.at(f"parameters.{key}", "must be true or false", Reason.INVALID_PARAMETER)
+    return value

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 from limen.contracts.management import HEAD_LENGTH, PACKAGE_TYPE
+from limen.packaging.config import TrustConfig
 from tests.conformance.admin.office import HOST, ROOT, Office
 from tests.conformance.admin.test_changes import code_of, paths_of
 
@@ -150,7 +151,7 @@ async def test_a_version_that_would_break_callers_is_refused_with_each_finding(o
 
 
 async def test_b97_what_nobody_whom_we_trust_has_signed_is_refused(office: Office, clean: None):
-    office.trust = type(office.trust)(unsigned=False)
+    office.trust = TrustConfig(signatures="required")
     assert code_of(await office.publish(office.archive())) == (403, "SIGNATURE")
     junk = base64.b64encode(b"{}").decode()
     assert code_of(await office.publish(office.archive(), head={"signature": junk})) == (403, "SIGNATURE")

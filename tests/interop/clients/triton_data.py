@@ -1,5 +1,7 @@
 """The tensors and the expected answers that all four of Triton's clients share; `kind` is one of their modules."""
 
+import time
+
 import numpy as np
 
 ECHO = {
@@ -71,3 +73,11 @@ def expect_classes(result):
         [("2", "virginica"), ("0", "setosa")],
     ], found
     assert all(0 < float(value) < 1 and len(value.partition(".")[2]) == 6 for row in found for value, _, _ in row)
+
+
+def expect_state(state, expected):
+    """Wait until a version is as it should be: unloading takes its time."""
+    until = time.monotonic() + 30
+    while (found := state()) != expected:
+        assert time.monotonic() < until, found
+        time.sleep(0.05)

@@ -8,7 +8,16 @@ from functools import partial
 import numpy as np
 import tritonclient.grpc as kind
 from harness import run
-from triton_data import ROWS, echo_inputs, expect_classes, expect_echo, expect_score, score_inputs, tensor
+from triton_data import (
+    ROWS,
+    echo_inputs,
+    expect_classes,
+    expect_echo,
+    expect_score,
+    expect_state,
+    score_inputs,
+    tensor,
+)
 from tritonclient.utils import InferenceServerException
 
 WAIT_S = 30
@@ -46,6 +55,55 @@ def check_metadata(_, grpc):
         model = client.get_model_metadata("iris", as_json=True)
         assert (model["name"], model["versions"], model["platform"]) == ("iris", ["1"], "onnx_onnxv1")
         assert model["outputs"] == [{"name": "y", "datatype": "FP32", "shape": ["-1", "3"]}]
+
+
+def check_model_config(_, grpc):
+    with connected(grpc) as client:
+        config = client.get_model_config("iris").config
+        assert (config.name, config.platform, config.backend) == ("iris", "onnx_onnxv1", "onnx")
+        assert config.HasField("dynamic_batching")
+        assert config.max_batch_size > 0
+        told = client.get_model_config("iris", "1", as_json=True)["config"]
+        assert told["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": ["4"]}]
+        assert told["version_policy"] == {"specific": {"versions": ["1"]}}
+        assert client.get_model_config("countdown").config.model_transaction_policy.decoupled
+        assert refused(lambda: client.get_model_config("nothing"))[0] == "StatusCode.NOT_FOUND"
+
+
+def check_models_come_and_go(_, grpc):
+    with connected(grpc) as client:
+
+        def state():
+            (found,) = [m for m in client.get_model_repository_index().models if m.name == "spare"]
+            return found.state, found.reason
+
+        client.unload_model("spare")
+        expect_state(state, ("UNAVAILABLE", "unloaded"))
+        assert not client.is_model_ready("spare")
+        client.load_model("spare")
+        assert state() == ("READY", "")
+        expect_score(client.infer("spare", score_inputs(kind)))
+        assert refused(lambda: client.load_model("spare", config="{}"))[0] == "StatusCode.UNIMPLEMENTED"
+        assert refused(lambda: client.unload_model("nothing"))[0] == "StatusCode.NOT_FOUND"
+
+
+def check_statistics(_, grpc):
+    with connected(grpc) as client:
+        client.infer("score", score_inputs(kind))
+        (found,) = client.get_inference_statistics("score", "1").model_stats
+        assert (found.name, found.version) == ("score", "1")
+        assert found.inference_stats.success.count > 0
+        assert len(client.get_inference_statistics().model_stats) > 1
+
+
+def check_log_settings(_, grpc):
+    with connected(grpc) as client:
+        before = client.get_log_settings(as_json=True)
+        assert before["settings"]["log_error"] == {"bool_param": True}
+        assert client.update_log_settings({"log_error": False}).settings["log_error"].bool_param is False
+        assert client.update_log_settings({"log_error": True}, as_json=True) == before
+        assert refused(lambda: client.update_log_settings({"log_file": "x"}))[0] == "StatusCode.UNIMPLEMENTED"
+        assert refused(client.get_trace_settings)[0] == "StatusCode.UNIMPLEMENTED"
 
 
 def check_infer(_, grpc):

@@ -9,6 +9,7 @@ from triton_data import (
     expect_classes,
     expect_echo,
     expect_score,
+    expect_state,
     score_inputs,
     tensor,
 )
@@ -47,6 +48,59 @@ def check_metadata(http, _):
         assert (model["name"], model["versions"], model["platform"]) == ("iris", ["1"], "onnx_onnxv1")
         assert model["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
         assert client.get_model_metadata("iris", "1") == model
+
+
+def check_model_config(http, _):
+    with connected(http) as client:
+        config = client.get_model_config("iris")
+        assert (config["name"], config["platform"], config["backend"]) == ("iris", "onnx_onnxv1", "onnx")
+        assert [(i["name"], i["data_type"], i["dims"]) for i in config["input"]] == [("x", "TYPE_FP32", [4])]
+        assert config["max_batch_size"] > 0
+        assert not config["model_transaction_policy"]["decoupled"]
+        assert client.get_model_config("iris", "1") == config
+        assert client.get_model_config("countdown")["model_transaction_policy"]["decoupled"]
+        refused(lambda: client.get_model_config("nothing"), "no model")
+
+
+def check_models_come_and_go(http, _):
+    with connected(http, network_timeout=60) as client:
+        index = {m["name"]: m["state"] for m in client.get_model_repository_index()}
+        assert index["iris"] == index["spare"] == "READY"
+        client.unload_model("spare")
+        expect_state(lambda: state_of(client), ("UNAVAILABLE", "unloaded"))
+        assert not client.is_model_ready("spare")
+        assert client.is_server_ready()
+        client.load_model("spare")
+        assert state_of(client) == ("READY", "")
+        expect_score(client.infer("spare", score_inputs(kind)))
+        client.unload_model("spare", unload_dependents=True)
+        client.load_model("spare")
+        refused(lambda: client.load_model("spare", config="{}"), "no configuration")
+        refused(lambda: client.load_model("nothing"), "no model")
+
+
+def state_of(client):
+    (found,) = [m for m in client.get_model_repository_index() if m["name"] == "spare"]
+    return found["state"], found["reason"]
+
+
+def check_statistics(http, _):
+    with connected(http) as client:
+        client.infer("score", score_inputs(kind))
+        (found,) = client.get_inference_statistics("score", "1")["model_stats"]
+        assert (found["name"], found["version"]) == ("score", "1")
+        assert found["inference_stats"]["success"]["count"] > 0
+        assert len(client.get_inference_statistics()["model_stats"]) > 1
+
+
+def check_log_settings(http, _):
+    with connected(http) as client:
+        before = client.get_log_settings()
+        assert (before["log_info"], before["log_error"]) == (False, True)
+        assert client.update_log_settings({"log_info": True})["log_info"]
+        assert client.update_log_settings({"log_info": False}) == before
+        refused(lambda: client.update_log_settings({"log_file": "somewhere"}), "read-only")
+        refused(client.get_trace_settings, "not offered")
 
 
 def check_json_both_ways(http, _):

@@ -227,7 +227,7 @@ def test_the_record_command_carries_a_body_the_server_accepts(served):
 @pytest.mark.parametrize("served", [CREDIT_1, DIGITS_3, EVERYTHING_1], ids=lambda s: s.contract.name)
 def test_the_tensor_command_carries_a_body_the_server_accepts(served):
     body = command_body(curl_tensors(served, "http://127.0.0.1:8000", "/v2/models/m/infer"))
-    assert ContractCheck(served.contract).check_inputs(decode_infer(body, None).inputs) == 1
+    assert ContractCheck(served.contract).check_inputs(decode_infer(body, None)[0].inputs) == 1
 
 
 def test_a_value_with_quotes_stays_one_argument():

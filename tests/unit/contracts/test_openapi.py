@@ -113,7 +113,7 @@ def test_the_example_request_is_accepted_by_the_server_and_by_the_schema(path, o
     if path.endswith("predict"):
         assert RecordCodec(contract).decode(body).rows == 1
     else:
-        assert ContractCheck(contract).check_inputs(decode_infer(body, None).inputs) == 1
+        assert ContractCheck(contract).check_inputs(decode_infer(body, None)[0].inputs) == 1
     assert request_schema(path).is_valid(example)
 
 
@@ -125,7 +125,7 @@ def test_the_example_answer_has_the_schema_of_answers(path, operation):
 
 def checked_inputs(body):
     """Return how many rows the server finds in an inference request for the digits model."""
-    inputs = decode_infer(msgspec.json.encode(body), None).inputs
+    inputs = decode_infer(msgspec.json.encode(body), None)[0].inputs
     return ContractCheck(CONTRACTS["digits-2.net"]).check_inputs(inputs)
 
 

@@ -7,7 +7,7 @@ the list. The text is the key; what it says was decoded and checked once. Called
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from limen.contracts.inference import InferenceRequest, Parameter, RequestedOutput
 from limen.contracts.outline import MAX_OUTLINES
+from limen.contracts.parameters import Options
 
 MAX_AROUND: Final = 512
 """Bytes up to which the text before and after the numbers is remembered."""
@@ -34,8 +35,9 @@ class JsonOutline(msgspec.Struct, frozen=True, gc=False):
     dtype: np.dtype[Any]
     decode: Callable[[bytes], list[Any]]
     pack: Callable[..., bytes]
-    parameters: dict[str, Parameter]
+    parameters: Mapping[str, Parameter]
     outputs: tuple[RequestedOutput, ...]
+    options: Options
 
 
 class JsonOutlines:
@@ -47,7 +49,7 @@ class JsonOutlines:
         """Start with nothing known."""
         self._known: dict[bytes, JsonOutline] = {}
 
-    def recall(self, body: bytes) -> InferenceRequest | None:
+    def recall(self, body: bytes) -> tuple[InferenceRequest, Options] | None:
         """Return the request when all but its numbers is known, byte for byte, and they are good; None otherwise."""
         cut = body.find(_DATA, 0, MAX_AROUND) + len(_DATA)
         known = self._known.get(body[:cut])
@@ -59,14 +61,18 @@ class JsonOutlines:
         except (msgspec.MsgspecError, struct.error, OverflowError, UnicodeDecodeError):
             return None
         inputs = {known.name: np.ndarray(known.shape, known.dtype, packed)}
-        return InferenceRequest(known.model_name, inputs, "", "", known.parameters, known.outputs, is_finite=True)
+        request = InferenceRequest(known.model_name, inputs, "", "", known.parameters, known.outputs, is_finite=True)
+        return request, known.options
 
-    def remember(self, body: bytes, request: InferenceRequest, code: str, decode: Callable[[bytes], Any]) -> None:
+    def remember(
+        self, body: bytes, request: InferenceRequest, options: Options, code: str, decode: Callable[[bytes], Any]
+    ) -> None:
         """Keep what is fixed in a body that was decoded, once it is proven that only one flat list is not.
 
         Args:
             body: the JSON text, free of repeated keys.
             request: what it was decoded to.
+            options: what its parameters ask of the server.
             code: the struct code of its only input's numbers.
             decode: decodes a body of this kind.
         """
@@ -90,8 +96,9 @@ class JsonOutlines:
             array.dtype,
             _floats if array.dtype.kind == "f" else _ints,
             struct.Struct(f"<{prod(array.shape)}{code}").pack,
-            dict(request.parameters),
+            request.parameters,
             request.outputs,
+            options,
         )
         if len(self._known) >= MAX_OUTLINES:
             self._known.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
@@ -53,11 +54,18 @@ class Head:
         self.media_type: bytes | None = headers.get(b"content-type")
         self.coding: bytes | None = headers.get(b"content-encoding")
         self.timeout: bytes | None = headers.get(b"x-request-timeout-ms")
-        self.json_length: bytes | None = headers.get(b"inference-header-content-length")
+        self.json_length = _length(headers.get(b"inference-header-content-length"))
+        """Bytes of the body's JSON part when others follow it; more than any body has when the header does not say a number."""
         self.varies = b"accept-encoding" in headers
         """Whether the caller says which encodings it takes."""
         self.answer_coding = b""
         """The encoding to answer in; nothing for identity."""
+
+
+def _length(text: bytes | None) -> int | None:
+    if text is None:
+        return None
+    return int(text) if text.isdigit() and len(text) <= 12 else sys.maxsize
 
 
 class Request:

@@ -13,7 +13,7 @@ import msgspec
 
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
-from limen.contracts.parameters import model_parameters, priority_of
+from limen.contracts.parameters import PLAIN, RAW
 from limen.contracts.wire import decode_raw
 from limen.gateway.http.answers import encode_json, encode_mixed
 from limen.gateway.http.errors import Refused, id_in
@@ -29,7 +29,6 @@ PROTOCOL: Final = "rest"
 """What requests of this dialect are counted as."""
 _JSON_TYPES: Final = frozenset({b"application/json", None})
 _ALL_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", None})
-_UNDERSTOOD: Final = ("binary_data_output",)
 
 
 class OipApi:
@@ -97,18 +96,15 @@ class OipApi:
         check_type(head, _ALL_TYPES)
         deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
         route: Route = head.route
-        # A raw binary request is answered in binary.
-        binary = False
-        json_bytes: int | None = None
+        body, json_bytes = request.body, head.json_length
         try:
-            if head.json_length is None:
-                inference = decode_infer(request.body, None)
-            else:
-                json_bytes = _json_length(head.json_length, len(request.body))
-                binary = not json_bytes
-                inference = decode_infer(request.body, json_bytes) if json_bytes else self._raw(route, request.body)
+            if json_bytes is not None and json_bytes > len(body):
+                limit = f"must be a whole number from 0 to the body's length ({len(body)})"
+                raise InvalidArgument.at("Inference-Header-Content-Length", limit, Reason.INVALID_HEADER)
+            # A raw binary request is answered in binary.
+            inference, options = (self._raw(route, body), RAW) if json_bytes == 0 else decode_infer(body, json_bytes)
         except InvalidArgument:
-            request.id = id_in(request.body[:json_bytes]) or request.id
+            request.id = id_in(body[:json_bytes]) or request.id
             raise
         if inference.model_name not in ("", route.model):
             raise InvalidArgument.at("model_name", "is not the model of the path", Reason.INVALID_NAME)
@@ -116,16 +112,16 @@ class OipApi:
         inference.model_version = route.version
         if inference.id:
             request.id = inference.id
-        if inference.parameters:
-            binary, deadline = _read_parameters(inference, deadline)
+        if options is not PLAIN:
+            inference.priority, deadline = options.priority, options.tighten(deadline)
         inference.protocol = PROTOCOL
         inference.started_at = started
         if head.is_retry:
             inference.is_retry = True
         result = self._plane.start(inference, deadline)
         if isinstance(result, Call):
-            return Later(result, partial(_encode, inference=inference, binary=binary))
-        return _encode(result, inference, binary=binary)
+            return Later(result, partial(_encode, inference=inference, binary=options.is_binary))
+        return _encode(result, inference, binary=options.is_binary)
 
     def _raw(self, route: Route, body: bytes) -> InferenceRequest:
         """Return the request of a raw binary body: the bytes of the model's only input, as one row.
@@ -172,24 +168,6 @@ def _encode(response: InferenceResponse, inference: InferenceRequest, *, binary:
     if binary or inference.outputs:
         return encode_mixed(response, inference.outputs, binary=binary)
     return Response(encode_json(response))
-
-
-def _json_length(text: bytes, body_bytes: int) -> int:
-    if not text.isdigit() or len(text) > 12 or int(text) > body_bytes:
-        limit = f"must be a whole number from 0 to the body's length ({body_bytes})"
-        raise InvalidArgument.at("Inference-Header-Content-Length", limit, Reason.INVALID_HEADER)
-    return int(text)
-
-
-def _read_parameters(inference: InferenceRequest, deadline: Deadline) -> tuple[bool, Deadline]:
-    """Take the protocol's own parameters out of the request and return what they say."""
-    binary = inference.parameters.get("binary_data_output", False)
-    if not isinstance(binary, bool):
-        raise InvalidArgument.at("parameters.binary_data_output", "must be true or false", Reason.INVALID_PARAMETER)
-    if "priority" in inference.parameters:
-        inference.priority = priority_of(inference.parameters)
-    inference.parameters, deadline = model_parameters(inference.parameters, deadline, allowed=_UNDERSTOOD)
-    return binary, deadline
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -13,7 +13,7 @@ import msgspec
 
 from limen.contracts.errors import InvalidArgument
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse
-from limen.contracts.parameters import NONE, model_parameters, priority_of
+from limen.contracts.parameters import NONE, read_parameters
 from limen.contracts.records import RecordCodec
 from limen.contracts.wire import MAX_BYTES_ELEMENT, check_element_sizes
 from limen.gateway.http.errors import id_in
@@ -115,8 +115,8 @@ class RecordApi:
             if records.id:
                 request.id = records.id
             if records.parameters:
-                inference.priority = priority_of(records.parameters)
-                inference.parameters, deadline = model_parameters(records.parameters, deadline)
+                inference.parameters, options = read_parameters(records.parameters)
+                inference.priority, deadline = options.priority, options.tighten(deadline)
             result = self._plane.start(inference, deadline)
         if isinstance(result, Call):
             return Later(result, partial(self.encode, records=handle.records))

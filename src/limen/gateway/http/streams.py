@@ -19,7 +19,7 @@ from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Unsupported, Violation
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Parameter
 from limen.contracts.names import parse_request_id, shown
-from limen.contracts.parameters import model_parameters, priority_of
+from limen.contracts.parameters import read_parameters
 from limen.contracts.records import RecordCodec, Records
 from limen.contracts.wire import check_element_sizes
 from limen.gateway.http.errors import Refused, id_in
@@ -162,8 +162,8 @@ def _inference(
     inference = InferenceRequest(handle.model, records.inputs, handle.version, records.id)
     inference.rows, inference.checked = records.rows, handle.check
     if given:
-        inference.parameters, deadline = model_parameters(given, deadline)
-        inference.priority = priority_of(given)
+        inference.parameters, options = read_parameters(given)
+        inference.priority, deadline = options.priority, options.tighten(deadline)
     return inference, deadline
 
 

@@ -22,7 +22,7 @@ from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest, Parameter, RequestedOutput
 from limen.contracts.names import parse_request_id
 from limen.contracts.outline import MAX_OUTLINES, Outline
-from limen.contracts.parameters import NONE
+from limen.contracts.parameters import Options, read_parameters
 from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, is_whole
 from limen.contracts.wire import (
     MAX_BYTES_ELEMENT,
@@ -69,12 +69,12 @@ MAX_PACKED: Final = 4096
 _decode = msgspec.json.Decoder(JsonBody).decode
 _NO_BLOBS: Final = memoryview(b"")
 _json_outlines: Final = JsonOutlines()
-_outlines: Final[dict[bytes, Outline]] = {}
+_outlines: Final[dict[bytes, tuple[Outline, Options]]] = {}
 """JSON parts read before, byte for byte."""
 
 
-def decode_infer(body: bytes, header_length: int | None) -> InferenceRequest:
-    """Return the request of an infer body; model name and version are the caller's to set.
+def decode_infer(body: bytes, header_length: int | None) -> tuple[InferenceRequest, Options]:
+    """Return the request of an infer body, and what it asks of the gateway; model name and version are the caller's to set.
 
     Args:
         body: the decoded body.
@@ -90,15 +90,15 @@ def decode_infer(body: bytes, header_length: int | None) -> InferenceRequest:
             return known
     else:
         text = body[:header_length]
-        outline = _outlines.get(text)
-        if outline is not None and len(body) == header_length + outline.size:
-            return outline.read(body, header_length)
+        remembered = _outlines.get(text)
+        if remembered is not None and len(body) == header_length + remembered[0].size:
+            return remembered[0].read(body, header_length), remembered[1]
         blobs = memoryview(body)[header_length:]
     if len(text) >= LARGE_BODY:
         strict_json.check_parts(text)
-        request = _decode_large(text) if header_length is None else None
-        if request is not None:
-            return request
+        large = _decode_large(text) if header_length is None else None
+        if large is not None:
+            return large
     try:
         parsed = _decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -107,26 +107,26 @@ def decode_infer(body: bytes, header_length: int | None) -> InferenceRequest:
     # The plainest body has four members a tensor and nothing else; only others are counted exactly.
     if colons != 1 + 4 * len(parsed.inputs) and colons != _members(parsed) and strict_json.has_duplicate_keys(text):
         raise InvalidArgument("an object repeats a key", reason=Reason.DUPLICATE_KEY)
-    request = _request(parsed, blobs, may_pack=b"true" not in text and b"false" not in text)
+    request, options = _request(parsed, blobs, may_pack=b"true" not in text and b"false" not in text)
     if len(text) > MAX_BYTES_ELEMENT:
         check_element_sizes(request.inputs)
     if header_length is None:
         packing = _PACKING.get(parsed.inputs[0].datatype)
         # Only numbers that were packed: a flat list without null, true or false.
         if packing is not None and request.is_finite:
-            _json_outlines.remember(text, request, packing[0], _decode)
+            _json_outlines.remember(text, request, options, packing[0], _decode)
     elif header_length <= MAX_OUTLINE:
-        _remember(text, request, len(blobs))
-    return request
+        _remember(text, request, options, len(blobs))
+    return request, options
 
 
-def _remember(text: bytes, request: InferenceRequest, size: int) -> None:
+def _remember(text: bytes, request: InferenceRequest, options: Options, size: int) -> None:
     """Keep the JSON part of a request whose inputs were all binary: the next one differs in its numbers only."""
     outline = Outline.of(request, size)
     if outline is not None:
         if len(_outlines) >= MAX_OUTLINES:
             _outlines.clear()
-        _outlines[text] = outline
+        _outlines[text] = outline, options
 
 
 def _members(body: JsonBody) -> int:
@@ -145,7 +145,7 @@ def _members(body: JsonBody) -> int:
     return count
 
 
-def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> InferenceRequest:
+def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> tuple[InferenceRequest, Options]:
     tensors = body.inputs
     if len(tensors) > MAX_INPUTS:
         raise InvalidArgument(f"at most {MAX_INPUTS} inputs are allowed", reason=Reason.INPUT_SET)
@@ -172,8 +172,8 @@ def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> InferenceR
     return _envelope(body, inputs, is_finite=is_finite)
 
 
-def _envelope(body: JsonBody, inputs: dict[str, Array], *, is_finite: bool) -> InferenceRequest:
-    """Return the request with everything that surrounds the input tensors."""
+def _envelope(body: JsonBody, inputs: dict[str, Array], *, is_finite: bool) -> tuple[InferenceRequest, Options]:
+    """Return the request with everything that surrounds the input tensors, and what it asks of the gateway."""
     if not inputs:
         raise InvalidArgument.at("inputs", "at least one input is needed", Reason.INPUT_SET)
     # An empty one is none, as over gRPC: Triton's C++ client always sends one.
@@ -181,9 +181,9 @@ def _envelope(body: JsonBody, inputs: dict[str, Array], *, is_finite: bool) -> I
     outputs: tuple[RequestedOutput, ...] = ()
     if body.outputs:
         outputs = tuple(requested_output(o.name, o.parameters, f"outputs[{i}]") for i, o in enumerate(body.outputs))
-    return InferenceRequest(
-        body.model_name, inputs, "", request_id, body.parameters or NONE, outputs, is_finite=is_finite
-    )
+    parameters, options = read_parameters(body.parameters, may_be_binary=True)
+    request = InferenceRequest(body.model_name, inputs, "", request_id, parameters, outputs, is_finite=is_finite)
+    return request, options
 
 
 def _binary_or_json(tensor: JsonInput, blobs: memoryview, offset: int, path: str) -> tuple[Array, int]:
@@ -314,7 +314,7 @@ def _flatten(data: list[Any], shape: list[int], path: str) -> list[Any]:
     return level
 
 
-def _decode_large(text: bytes) -> InferenceRequest | None:
+def _decode_large(text: bytes) -> tuple[InferenceRequest, Options] | None:
     """Return the request of a large numeric JSON body, or None to have it read (and judged) the exact way."""
     try:
         outline, arrays, lists = scan(text)
