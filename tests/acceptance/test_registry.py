@@ -20,7 +20,7 @@ from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.packaging.archive import build, inspect
 from tests.services.packages import write_score
 from tests.services.process import WAIT_S, Server, limen, refused, serving
-from tests.services.registry import ROW, World, world_at
+from tests.services.registry import ROW, World, calling, world_at
 
 T = TypeVar("T")
 
@@ -262,20 +262,7 @@ def killed_at_random(world: World, rounds: int, seed: int) -> None:
     published: dict[int, str] = {1: world.management.version("score", 1).digest}
     champion, applied = 1, 1
     archives = [world.archive() for _ in range(rounds)]
-    failures: list[str] = []
-    is_over = threading.Event()
-
-    def call() -> None:
-        url = f"{world.server.http.base_url}/v1/models/score:predict"
-        with httpx.Client(timeout=WAIT_S) as client:
-            while not is_over.wait(0.01):
-                answer = client.post(url, json={"instances": [ROW]})
-                if answer.status_code != 200 or answer.json()["predictions"] != [{"score": 2.0}]:
-                    failures.append(f"{answer.status_code} {answer.text}")
-
-    caller = threading.Thread(target=call)
-    caller.start()
-    try:
+    with calling(world):
         for turn in range(rounds):
             killer = threading.Timer(chance.uniform(0, 0.6), kill_control, (world.server,))
             killer.start()
@@ -290,10 +277,6 @@ def killed_at_random(world: World, rounds: int, seed: int) -> None:
             applied = acknowledged(partial(world.management.apply_endpoint, spec)).revision
             killer.join()
             assert acknowledged(lambda: world.management.model("score").aliases) == {"champion": champion}
-    finally:
-        is_over.set()
-        caller.join()
-    assert failures == []
     found = {v.number: v.digest for page in pages_of(world) for v in page}
     assert found == published
     world.until_ready("score", applied)

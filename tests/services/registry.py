@@ -1,5 +1,6 @@
 """A server of a registry as an operator has it: its management API, packages to publish, and what callers get."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,3 +81,27 @@ def world_at(folder: Path, *arguments: object) -> Iterator[World]:
         if server.process.poll() is None:
             status, err = server.stop()
             assert status == 0, err
+
+
+@contextmanager
+def calling(world: World) -> Iterator[None]:
+    """Have somebody call the endpoint all the time, and see that every answer was right."""
+    failures: list[str] = []
+    is_over = threading.Event()
+
+    def call() -> None:
+        url = f"{world.server.http.base_url}/v1/models/score:predict"
+        with httpx.Client(timeout=WAIT_S) as client:
+            while not is_over.wait(0.01):
+                answer = client.post(url, json={"instances": [ROW]})
+                if answer.status_code != 200 or answer.json()["predictions"] != [{"score": 2.0}]:
+                    failures.append(f"{answer.status_code} {answer.text}")
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        caller.join()
+    assert failures == []

@@ -6,8 +6,12 @@ Source: Triton, "Model Repository Extension".
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+UNLOADED: Final = "unloaded"
+"""The reason of a version that was let go because somebody wanted it so."""
 
 
 class IndexState(StrEnum):

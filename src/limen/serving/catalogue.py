@@ -155,7 +155,7 @@ class Catalogue:
     def _check(self, spec: EndpointSpec, seen: StoredEndpoint | None) -> None:
         """Hold a spec against the registry and against what the endpoint is now. There is one writer: what is read stays so."""
         after = resolve(self._registry, spec)
-        if seen is None or (seen.spec.model, seen.spec.major) != (spec.model, spec.major):
+        if seen is None or seen.spec.major != spec.major:
             return
         before = self._resolved(seen.spec)
         if before is not None:

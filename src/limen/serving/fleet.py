@@ -63,6 +63,8 @@ class Fleet:
         self._launch = launch
         self._sockets = sockets
         self._serial = 0
+        self._named: dict[str, int] = {}
+        """How many replicas of each version have had a name. A version that comes back does not meet those that are still ending."""
         self._quarantined: tuple[str, ...] = ()
 
     # -- facts -------------------------------------------------------------------------------------------------------------
@@ -123,7 +125,9 @@ class Fleet:
                 self.gateways.pop(state.pid, None)
             elif state.pid:
                 self.gateways.setdefault(state.pid, Gateway(state.name, state.pid)).phase = state.phase
+        if state.kind != "replica":
             return
+        self._note_name(state.name)
         for version in self.versions():
             replica = version.replicas.get(state.name)
             if replica is None:
@@ -216,13 +220,18 @@ class Fleet:
     def start_replica(self, version: Version, *, replaces: str = "") -> None:
         """Want one more replica of a version."""
         self._serial += 1
-        version.started += 1
-        name = f"{version.opened.endpoint}-v{version.number}-{version.started}"
+        stem = f"{version.opened.endpoint}-v{version.number}"
+        self._named[stem] = self._named.get(stem, 0) + 1
+        name = f"{stem}-{self._named[stem]}"
         path = f"{self._sockets}/r{self._serial}"
         spec = self._launch(version.opened, version.number, name, path)
         labels = {"version": version.number, "path": path, "replaces": replaces}
         spec = msgspec.structs.replace(spec, labels=labels | {"opened": msgspec.json.encode(version.opened).decode()})
         version.replicas[name] = Replica(name, path, spec, replaces=replaces)
+
+    def _note_name(self, name: str) -> None:
+        stem, _, count = name.rpartition("-")
+        self._named[stem] = max(self._named.get(stem, 0), int(count))
 
     def _step_starting(self, endpoint: Endpoint, version: Version, now: float) -> None:
         if version.opened.is_inline:
@@ -383,5 +392,6 @@ class Fleet:
         self.snapshot, self._quarantined, self.is_started = snapshot, snapshot.quarantined, True
         self.log = snapshot.log
         self.endpoints = dict(endpoints)
-        paths = (r.path for v in self.versions() for r in v.replicas.values())
-        self._serial = max((int(path.rpartition("/r")[2]) for path in paths), default=0)
+        for replica in [r for v in self.versions() for r in v.replicas.values()]:
+            self._serial = max(self._serial, int(replica.path.rpartition("/r")[2]))
+            self._note_name(replica.name)

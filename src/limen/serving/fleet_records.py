@@ -10,6 +10,7 @@ import msgspec
 
 from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
+from limen.contracts.repository_index import UNLOADED
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.lifecycle import State, VersionStatus
@@ -134,8 +135,6 @@ class Version:
     """The first revision in which it is offered, or no longer wanted."""
     was_offered: bool = False
     replicas: dict[str, Replica] = field(default_factory=dict)
-    started: int = 0
-    """How many replicas it has had, for their names."""
     scaling: ScalingState | None = None
     """What the scaling rule remembers."""
     load_s: float = 0.0
@@ -215,7 +214,7 @@ class Endpoint:
     def forget(self, version: Version, now: float) -> None:
         """Let a version go that nobody uses; while the endpoint is paused it is remembered."""
         if self.is_paused:
-            version.phase, version.since, version.reason = Phase.UNLOADED, now, "unloaded"
+            version.phase, version.since, version.reason = Phase.UNLOADED, now, UNLOADED
             version.replicas.clear()
         else:
             del self.versions[version.number]

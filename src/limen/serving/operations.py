@@ -27,7 +27,7 @@ from limen.contracts.errors import (
     Unavailable,
 )
 from limen.contracts.names import parse_model_name
-from limen.contracts.repository_index import IndexEntry, IndexState
+from limen.contracts.repository_index import UNLOADED, IndexEntry, IndexState
 from limen.serving.messages import (
     MAX_LINE_BYTES,
     AskIndex,
@@ -80,11 +80,15 @@ class Operations:
     async def index(self, *, is_ready: bool = False) -> tuple[IndexEntry, ...]:
         """Return every version of every endpoint, or those that answer.
 
+        Why a version failed is for those who look after the server; who may only look is not told.
+
         Raises:
             Unavailable: control is away.
         """
         entries = (await self._ask(AskIndex(), Index, ANSWER_S)).entries
-        return tuple(e for e in entries if e.state is IndexState.READY) if is_ready else entries
+        if is_ready:
+            return tuple(e for e in entries if e.state is IndexState.READY)
+        return entries if self.is_explicit else tuple(map(_discreet, entries))
 
     async def load(self, name: str, parameters: Mapping[str, Json], repository: str = "") -> None:
         """Have an endpoint loaded, again if it is; return when it answers.
@@ -149,6 +153,13 @@ class Operations:
         if not isinstance(answer, kind):
             raise Internal
         return answer
+
+
+def _discreet(entry: IndexEntry) -> IndexEntry:
+    """Return an entry without the reason of a failure."""
+    if entry.reason in ("", UNLOADED):
+        return entry
+    return msgspec.structs.replace(entry, reason="not loaded; the log of the server says why")
 
 
 def _error_of(denied: Denied) -> LimenError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from limen.contracts.errors import InvalidPackage, LimenError, Unavailable
+from limen.contracts.errors import InvalidPackage, LimenError, NotFound, Reason, Unavailable
 from limen.packaging.archive import Package, hash_folder, open_package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.index import digest_of
@@ -43,7 +43,11 @@ class PackageCache:
         self._home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._home) as folder:
             fetched = Path(folder) / "package.limen"
-            self._blobs.fetch(archive, fetched)
+            try:
+                self._blobs.fetch(archive, fetched)
+            except NotFound as exc:
+                # It was stored before the version was registered: somebody lost it, and may bring it back.
+                raise Unavailable("the blob store does not have the package", reason=Reason.STORAGE) from exc
             package = open_package(fetched, self._home)
         if package.digest != digest:
             raise InvalidPackage("what is stored for this version is another package")

@@ -73,8 +73,9 @@ def plan_of(stores: Stores) -> Plan:
 
 
 def keep(home: Path, plan: Plan) -> None:
-    """Write the plan for a start without the registry."""
-    run_folder.write(home / FILE_NAME, msgspec.json.encode(plan))
+    """Write the plan for a start without the registry. A disk that is full keeps the one before, and nothing else from going on."""
+    with contextlib.suppress(OSError):
+        run_folder.write(home / FILE_NAME, msgspec.json.encode(plan))
 
 
 def kept(home: Path) -> Plan | None:

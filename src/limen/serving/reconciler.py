@@ -238,8 +238,8 @@ class Reconciler:
             self._problems[name] = exc.message
             if exc.retryable:
                 self._again.add(name)
-            if endpoint is None:
-                # Callers are told that it is not ready, and not that there is none.
+            if endpoint is None or exc.reason is Reason.SIGNATURE:
+                # Callers are told that it is not ready, and not that there is none. What nobody vouches for any more goes.
                 control.fleet.aim(name, Aim(), {}, control.now())
             return
         self._problems.pop(name, None)

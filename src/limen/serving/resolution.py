@@ -62,16 +62,18 @@ def resolve(registry: Registry, spec: EndpointSpec, moves: Moves | None = None) 
 
 
 def ensure_compatible(before: Resolved, after: Resolved) -> None:
-    """Refuse a newer version that would break the callers of what answers now; going back to an older one is always allowed.
+    """Refuse what would break the callers of what answers now; going back to an older version of the model is always allowed.
 
     Raises:
         Incompatible: with every breaking finding.
     """
     live = before.newest
     for version in after.versions.values():
-        if version.number <= live.number:
+        if version.model == live.model and version.number <= live.number:
             continue
-        broken = [f for f in compare(live.contract, version.contract).findings if f.change is Change.BREAKING]
+        # Callers know the endpoint's name, whatever the model is called.
+        contract = msgspec.structs.replace(version.contract, name=live.contract.name)
+        broken = [f for f in compare(live.contract, contract).findings if f.change is Change.BREAKING]
         if broken:
             text = f"version {version.number} would break callers of version {live.number}"
             raise Incompatible(text, violations=[Violation(f.path, f.reason) for f in broken])

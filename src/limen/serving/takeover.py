@@ -60,7 +60,6 @@ def _take_replica(endpoints: dict[str, Endpoint], spec: ProcessSpec, known: set[
     version.replicas[spec.name] = Replica(
         spec.name, path, spec, was_ready=path in known, replaces=spec.labels["replaces"]
     )
-    version.started = max(version.started, int(spec.name.rpartition("-")[2]))
 
 
 def _judge_leftovers(endpoint: Endpoint, revision: int, now: float) -> None:

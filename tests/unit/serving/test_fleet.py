@@ -405,6 +405,19 @@ def test_going_back_while_the_old_version_is_still_there_uses_it_again():
     assert world.replicas() == ["m-v7-1"]
 
 
+def test_a_version_that_comes_back_does_not_meet_its_replicas_that_are_still_ending():
+    world = live()
+    aimed(world, Aim())
+    settled(world)
+    assert world.replicas() == []
+    aimed(world, Aim(shares(v1=100), {}, ("1",)))
+    assert world.replicas() == ["m-v1-2"]
+    world.process("m-v1-1", ProcessPhase.ENDED, status=0)
+    world.tick()
+    assert world.version("1").phase is Phase.STARTING
+    assert settled(world).version("1").phase is Phase.LIVE
+
+
 def test_a_removed_endpoint_is_forgotten_when_no_gateway_holds_it():
     world = live()
     world.fleet.remove("m", world.now)
