@@ -47,6 +47,7 @@ def third_manifest() -> Manifest:
     manifest["inputs"].remove(fields["employment_length"])
     del fields["installment_limit"]["default"]
     fields["revolving_utilization"]["maximum"] = 150
+    manifest["title"] = "Credit default score without employment"
     return manifest
 
 

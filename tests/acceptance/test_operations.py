@@ -128,7 +128,9 @@ def test_a_load_that_fails_says_why_and_leaves_everything_as_it_was(server, tmp_
     post(server, "/v2/repository/models/score/unload")
     until(lambda: index(server)["score", "1"] == GONE)
     manifest.write_text("nonsense")
-    assert post(server, "/v2/repository/models/score/load").status_code == 409
+    answer = post(server, "/v2/repository/models/score/load")
+    assert answer.status_code == 409
+    assert str(tmp_path) not in answer.text
     assert statuses(server, "score")["score"] == 503
     manifest.write_text(good)
     assert post(server, "/v2/repository/models/score/load").status_code == 200

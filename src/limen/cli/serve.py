@@ -60,7 +60,7 @@ class ControlChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("serve", short_help="Serve packages, or the endpoints of the registry, over REST and gRPC.")(serve)
+    app.command("serve", short_help="Serve packages, or the registry, over REST and gRPC.")(serve)
 
 
 def serve(

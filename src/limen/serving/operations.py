@@ -159,7 +159,7 @@ def _discreet(entry: IndexEntry) -> IndexEntry:
     """Return an entry without the reason of a failure."""
     if entry.reason in ("", UNLOADED):
         return entry
-    return msgspec.structs.replace(entry, reason="not loaded; the log of the server says why")
+    return msgspec.structs.replace(entry, reason="not loaded; `limen status` shows why")
 
 
 def _error_of(denied: Denied) -> LimenError:

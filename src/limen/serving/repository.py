@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError, NotFound, Reason
-from limen.contracts.repository_index import IndexEntry, IndexState
+from limen.contracts.repository_index import UNLOADED, IndexEntry, IndexState
 from limen.runtime.lifecycle import State
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Endpoint
@@ -82,7 +83,8 @@ class ModelRepository:
         outcome = await self._control.source.load(self._control, name)
         if isinstance(outcome, Refused):
             reason = outcome.failure.reason or Reason.INVALID_PACKAGE
-            raise InvalidPackage(outcome.failure.message, reason=Reason(reason), violations=outcome.failure.violations)
+            text = self._without_paths(outcome.failure.message, self._control.fleet.endpoints.get(name))
+            raise InvalidPackage(text, reason=Reason(reason), violations=outcome.failure.violations)
         if outcome.failure:
             raise InvalidPackage(f"version {outcome.version}: {outcome.failure}")
 
@@ -106,4 +108,12 @@ class ModelRepository:
     def _absence(self, endpoint: Endpoint) -> str:
         """Return why an endpoint has no version."""
         problem = endpoint.problem or self._control.source.problem_of(endpoint.name)
-        return problem or ("unloaded" if endpoint.is_paused else "nothing of it has been loaded yet")
+        problem = self._without_paths(problem, endpoint)
+        return problem or (UNLOADED if endpoint.is_paused else "nothing of it has been loaded yet")
+
+    def _without_paths(self, text: str, endpoint: Endpoint | None) -> str:
+        """Return a text as callers may see it: a package is told by its path to operators only."""
+        if endpoint is not None and endpoint.versions:
+            text = text.removeprefix(f"{endpoint.newest.opened.origin}: ")
+        is_inside = str(Path(self._control.config.run).parent.parent) in text
+        return "the package cannot be read; `limen status` shows why" if is_inside else text

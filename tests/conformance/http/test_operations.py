@@ -355,7 +355,11 @@ def test_callers_change_nothing_unless_the_server_says_so(fixed: Managed):
 
 
 def test_callers_may_always_look(fixed: Managed):
-    assert fixed.gateway.call("POST", "/v2/repository/index").json() == INDEX
+    reason = "not loaded; `limen status` shows why"
+    seen = [*INDEX[:-1], INDEX[-1] | {"reason": reason}]
+    assert fixed.gateway.call("POST", "/v2/repository/index").json() == seen
+    found = fixed.stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=20)
+    assert [m.reason for m in found.models] == [e["reason"] for e in seen]
     assert fixed.gateway.call("GET", "/v2/logging").json() == LOG
 
 

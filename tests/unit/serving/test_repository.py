@@ -62,7 +62,13 @@ class World:
         self.fleet.endpoints["m"] = Endpoint("m")
         self.source = Source()
         self.now = 100.0
-        control = SimpleNamespace(fleet=self.fleet, source=self.source, now=self.clock, tick=self.fleet.tick)
+        control = SimpleNamespace(
+            fleet=self.fleet,
+            source=self.source,
+            now=self.clock,
+            tick=self.fleet.tick,
+            config=SimpleNamespace(run="/srv/home/run/7"),
+        )
         self.repository = ModelRepository(cast("Any", control))
 
     def clock(self) -> float:
@@ -127,11 +133,18 @@ async def test_what_is_not_there_or_on_its_way_out_is_not_found(asked):
     [
         (Refused(Failure("the package is unsafe", "UNSAFE_FORMAT")), "the package is unsafe", "UNSAFE_FORMAT"),
         (Refused(Failure("there is nothing to load")), "there is nothing to load", "INVALID_PACKAGE"),
+        (Refused(Failure("./m: no model.yaml")), "no model.yaml", "INVALID_PACKAGE"),
+        (
+            Refused(Failure("./m: the package cannot be copied to /srv/home/run/7/packages: no room")),
+            "the package cannot be read; `limen status` shows why",
+            "INVALID_PACKAGE",
+        ),
         (Reloaded("m", "2", "1", 0.1, "a wrong answer"), "version 2: a wrong answer", "INVALID_PACKAGE"),
     ],
 )
 async def test_a_load_that_fails_says_why(outcome, message, reason):
     world = World()
+    world.version("1", Phase.LIVE)
     world.source.outcome = outcome
     answer = await world.repository.answer(AskLoad("m"))
     assert answer == Denied(ErrorCode.FAILED_PRECONDITION, Failure(message, reason))
