@@ -80,6 +80,10 @@ def test_a_model_is_unloaded_while_it_is_used_and_loaded_again(server):
     until(lambda: len(server.children("replica")) == 1)
     # The server as a whole is ready: what is unloaded is not missed.
     assert statuses(server, "slow", "score") == {"slow": 503, "score": 200, "": 200}
+    for path in ("/v1/models/slow", "/v2/models/slow/stats", "/v2/models/slow/config", "/v2/models/slow"):
+        assert httpx.get(f"{server.http.base_url}{path}", timeout=WAIT_S).status_code == 503, path
+    counted = httpx.get(f"{server.http.base_url}/v2/models/stats", timeout=WAIT_S).json()
+    assert [m["name"] for m in counted["model_stats"]] == ["score"]
     assert server.predict("score", **SCORE) == {"score": 6.0}
     assert post(server, "/v2/repository/models/slow/unload").status_code == 200
     assert [e["name"] for e in post(server, "/v2/repository/index", {"ready": True}).json()] == ["score"]

@@ -44,6 +44,8 @@ def test_versions_are_published_named_and_served_and_old_and_new_can_be_called(w
     assert world.answering(path="/versions/2") == "2"
     assert world.answering(path="/labels/challenger") == "2"
     assert world.answering("score@challenger") == "2"
+    paths = httpx.get(f"{world.server.http.base_url}/openapi.json", timeout=WAIT_S).json()["paths"]
+    assert {"/v1/models/score:predict", "/v1/models/score/versions/2:predict"} <= set(paths)
 
     world.management.set_alias("score", "champion", 2)
     world.until_answering(2)

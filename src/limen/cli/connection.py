@@ -38,18 +38,44 @@ def managing(home: Path, server: str, config: Path | None = None) -> Iterator[Ma
         home: whose registry is meant when no server is named.
         server: address of a management API; empty for the server that runs with the home, or else this process.
         config: settings file, where this process does the work.
+
+    Raises:
+        CommandError: the server cannot be reached, or there is nothing by the name that was given.
     """
-    from limen.client import Management
+    from limen.cli.words import CommandError
+    from limen.contracts.errors import NotFound, Unavailable
     from limen.serving import run_folder
 
+    if server and not server.startswith(("http://", "https://")):
+        raise CommandError("--server must begin with http:// or https://", "For example --server http://127.0.0.1:8002")
     running = server or next((f"http://{s.admin}" for s in run_folder.find(home) if s.admin), "")
-    if running:
-        with Management(running) as management:
+    try:
+        with _there(running) if running else _here(home, config) as management:
             yield management
-        return
+    except NotFound as exc:
+        if exc.violations:
+            raise
+        raise CommandError(exc.message, "`limen model list` and `limen endpoint list` show what there is.") from exc
+    except Unavailable as exc:
+        if exc.request_id or not running:
+            raise  # somebody has answered
+        raise CommandError(f"the server at {running} cannot be reached", "`limen status` shows what runs.") from exc
+
+
+@contextmanager
+def _there(url: str) -> Iterator[Management]:
+    from limen.client import Management
+
+    with Management(url) as management:
+        yield management
+
+
+@contextmanager
+def _here(home: Path, config: Path | None) -> Iterator[Management]:
     import httpx
 
     from limen.app.management import management_here
+    from limen.client import Management
     from limen.settings import load_settings
 
     app, close = management_here(load_settings(config, {"registry.home": str(home)}))

@@ -19,7 +19,7 @@ What = Annotated[str, typer.Argument(metavar="NAME|PACKAGE", help="A model of a 
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; standard output when not given.")
 ]
-ServerUrl = Annotated[str, typer.Option("--server", metavar="URL", envvar="LIMEN_SERVER", help="Where the server is.")]
+ServerUrl = Annotated[str, typer.Option("--server", metavar="URL", help="Where the server is.")]
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 _TIMEOUT_S = 10.0
 

@@ -26,31 +26,35 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="endpoint")
 
 
-@app.command("apply")
+@app.command("apply", short_help="Make endpoint.yaml hold, after showing what would change.")
 def apply(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="endpoint.yaml")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until the server serves it.")] = True,
     home: Home = Path(".limen"),
     server: Server = "",
+    as_json: AsJson = False,
 ) -> None:
     """Make a file the description of an endpoint that holds, after showing what would change."""
     from limen.cli.words import CommandError
     from limen.traffic.endpoints import parse_spec
 
     if not file.is_file():
-        raise CommandError(f"there is no file {file}", "Write what the endpoint is: name, model and traffic.")
+        raise CommandError(f"there is no file {file}", "It says what the endpoint is: `name` and `traffic`, at least.")
     spec = parse_spec(file.read_bytes(), str(file))
     with managing(home, server) as management:
         preview = management.preview_endpoint(spec)
-        _print_preview(preview)
-        if not preview.changes:
-            return
-        if not yes and not _agreed():
-            raise typer.Exit(1)
-        applied = management.apply_endpoint(spec, expected=preview.revision)
-        if wait:
-            _wait(management, applied)
+        if not as_json:
+            _print_preview(preview)
+        if preview.changes:
+            if not yes and not _agreed(is_possible=not as_json):
+                raise typer.Exit(1)
+            applied = management.apply_endpoint(spec, expected=preview.revision)
+            told = _wait(management, applied) if wait else f"{spec.name} has revision {applied.revision}"
+            if not as_json:
+                typer.echo(told)
+        if as_json:
+            print_json(management.endpoint(spec.name))
 
 
 @app.command("list")
@@ -70,7 +74,7 @@ def list_endpoints(home: Home = Path(".limen"), server: Server = "", as_json: As
     typer.echo("\n".join(table(rows)) if found else "There is no endpoint yet; `limen endpoint apply FILE` makes one.")
 
 
-@app.command("show")
+@app.command("show", short_help="Show what is wanted of an endpoint, and what is so.")
 def show(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
     """Show an endpoint: what is wanted, what is so, and what became of it."""
     from limen.traffic.endpoints import spec_text
@@ -93,20 +97,21 @@ def show(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: 
         typer.echo(f"  {when(change.changed_at)}  revision {change.revision}: {what}")
 
 
-@app.command("delete")
+@app.command("delete", short_help="Take an endpoint away.")
 def delete(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     home: Home = Path(".limen"),
     server: Server = "",
+    as_json: AsJson = False,
 ) -> None:
     """Take an endpoint away: its callers are told that there is none."""
     with managing(home, server) as management:
         endpoint = management.endpoint(name)
-        if not yes and not _agreed(f"Take {name} away from its callers?"):
+        if not yes and not _agreed(f"Take {name} away from its callers?", is_possible=not as_json):
             raise typer.Exit(1)
         management.remove_endpoint(name, expected=endpoint.revision)
-    typer.echo(f"{name} is gone")
+    print_json({"name": name}) if as_json else typer.echo(f"{name} is gone")
 
 
 @app.command("schema")
@@ -137,24 +142,23 @@ def _plain(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _agreed(question: str = "Apply this?") -> bool:
+def _agreed(question: str = "Apply this?", *, is_possible: bool = True) -> bool:
     import sys
 
     from limen.cli.words import CommandError
 
-    if not sys.stdin.isatty():
+    if not is_possible or not sys.stdin.isatty():
         raise CommandError("there is nobody to ask", "--yes does it without asking.")
     return typer.confirm(question)
 
 
-def _wait(management: Management, applied: Endpoint) -> None:
-    """Wait until the server follows, or say why it cannot."""
+def _wait(management: Management, applied: Endpoint) -> str:
+    """Wait until the server follows, and return what to tell; or say why it cannot."""
     from limen.cli.words import CommandError
 
     name, until = applied.spec.name, time.monotonic() + READY_S
     if management.status().server is None:
-        typer.echo(f"{name} has revision {applied.revision}; `limen serve` serves it")
-        return
+        return f"{name} has revision {applied.revision}; `limen serve` serves it"
     while time.monotonic() < until:
         endpoint = management.endpoint(name)
         status = endpoint.status
@@ -165,8 +169,7 @@ def _wait(management: Management, applied: Endpoint) -> None:
                 kept = ", ".join(f"version {route.version}" for route in status.routes)
                 hint = f"It goes on with {kept}." if kept else "Nothing answers for it now."
                 raise CommandError(f"{name} cannot be what it should be: {status.problem}", hint)
-            typer.echo(f"{name} is {_state(endpoint)}, revision {endpoint.revision}")
-            return
+            return f"{name} is {_state(endpoint)}, revision {endpoint.revision}"
         time.sleep(0.1)
     raise CommandError(f"{name} is not ready after {READY_S:.0f} s", "`limen endpoint show` says how far it is.")
 

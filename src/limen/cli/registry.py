@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -98,7 +99,7 @@ def show_model(
     with managing(home, server) as management:
         if version:
             found = management.version(name, version)
-            evidence = management.evidence(name, found.number).items
+            evidence = management.evidence(name, found.number, limit=500).items
             print_json({"version": found, "evidence": evidence}) if as_json else _print_version(found, evidence)
             return
         versions = [
@@ -123,19 +124,22 @@ def retire(
     reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
     home: Home = Path(".limen"),
     server: Server = "",
+    as_json: AsJson = False,
 ) -> None:
     """Take a version out of use; it stays in the registry and can be restored."""
     with managing(home, server) as management:
-        management.retire(name, version, reason)
-    typer.echo(f"version {version} of {name} is retired")
+        done = management.retire(name, version, reason)
+    print_json(done) if as_json else typer.echo(f"version {version} of {name} is retired")
 
 
 @model_app.command("restore")
-def restore(name: Name, version: Number, home: Home = Path(".limen"), server: Server = "") -> None:
+def restore(
+    name: Name, version: Number, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False
+) -> None:
     """Bring a retired version back."""
     with managing(home, server) as management:
-        management.restore(name, version)
-    typer.echo(f"version {version} of {name} can be used again")
+        done = management.restore(name, version)
+    print_json(done) if as_json else typer.echo(f"version {version} of {name} can be used again")
 
 
 @model_app.command("tag")
@@ -145,6 +149,7 @@ def tag(
     version: Annotated[int, typer.Option(metavar="N", min=0, help="Of this version; of the model if 0.")] = 0,
     home: Home = Path(".limen"),
     server: Server = "",
+    as_json: AsJson = False,
 ) -> None:
     """Set or remove tags of a model or a version."""
     from limen.cli.words import CommandError
@@ -157,7 +162,8 @@ def tag(
         changes[key] = value or None
     with managing(home, server) as management:
         found = management.tag_version(name, version, changes) if version else management.tag_model(name, changes)
-    typer.echo(", ".join(f"{key}={value}" for key, value in sorted(found.tags.items())) or "no tags")
+    text = ", ".join(f"{key}={value}" for key, value in sorted(found.tags.items())) or "no tags"
+    print_json(found) if as_json else typer.echo(text)
 
 
 @model_app.command("archive")
@@ -167,11 +173,17 @@ def archive(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where it is written.")] = None,
     home: Home = Path(".limen"),
     server: Server = "",
+    as_json: AsJson = False,
 ) -> None:
     """Write the archive of a version to a file."""
+    from limen.cli.words import CommandError
+
+    target = output or Path(f"{name}-{version}.limen")
+    if target.is_dir() or not target.parent.is_dir():
+        raise CommandError(f"{target} cannot be written: there is no such folder", "--output FILE says where to.")
     with managing(home, server) as management:
-        path = management.archive(name, version, output or Path(f"{name}-{version}.limen"))
-    typer.echo(str(path))
+        path = management.archive(name, version, target)
+    print_json({"path": str(path)}) if as_json else typer.echo(str(path))
 
 
 @alias_app.command("set")
@@ -181,20 +193,21 @@ def set_alias(
     version: Number,
     home: Home = Path(".limen"),
     server: Server = "",
+    as_json: AsJson = False,
 ) -> None:
     """Have an alias name a version; endpoints that follow the alias go to that version."""
     with managing(home, server) as management:
-        before = {a.alias: a.version for a in management.aliases(name).items}.get(alias)
-        management.set_alias(name, alias, version)
+        before = management.model(name).aliases.get(alias)
+        done = management.set_alias(name, alias, version)
     moved = f", instead of version {before}" if before not in {None, version} else ""
-    typer.echo(f"{name}@{alias} is version {version}{moved}")
+    print_json(done) if as_json else typer.echo(f"{name}@{alias} is version {version}{moved}")
 
 
 @alias_app.command("list")
 def list_aliases(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
     """List the aliases of a model."""
     with managing(home, server) as management:
-        found = management.aliases(name).items
+        found = [a for page in pages(lambda **options: management.aliases(name, **options)) for a in page.items]
     if as_json:
         print_json(found)
         return
@@ -208,11 +221,12 @@ def remove_alias(
     alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as champion.")],
     home: Home = Path(".limen"),
     server: Server = "",
+    as_json: AsJson = False,
 ) -> None:
     """Remove an alias that no endpoint follows."""
     with managing(home, server) as management:
         management.remove_alias(name, alias)
-    typer.echo(f"{name}@{alias} is gone")
+    print_json({"model": name, "alias": alias}) if as_json else typer.echo(f"{name}@{alias} is gone")
 
 
 def _print_published(done: Published, alias: str) -> None:
@@ -255,6 +269,39 @@ def _evidence_line(evidence: Evidence) -> str:
     from limen.contracts.catalogue import Verdict
 
     colours = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.INCONCLUSIVE: "33"}
-    text = evidence.body.get("text", "") if isinstance(evidence.body, dict) else ""
     verdict = paint(f"{evidence.verdict.value:<13}", colours[evidence.verdict])
-    return f"{verdict} {evidence.kind.value:<14}{text}".rstrip()
+    return f"{verdict} {evidence.kind.value:<14}{evidence_text(evidence)}".rstrip()
+
+
+def evidence_text(evidence: Evidence) -> str:
+    """Return what a piece of evidence says in a few words; nothing when it is of a kind that we know nothing of."""
+    from limen.contracts.catalogue import EvidenceKind
+
+    body = evidence.body if isinstance(evidence.body, dict) else {}
+    against = f" version {body['against']}" if "against" in body else ""
+    match evidence.kind:
+        case EvidenceKind.SCAN:
+            return f"known formats and no pickles; loaded in {body.get('load_s', 0):.2f} s in a process of its own"
+        case EvidenceKind.COMPATIBILITY:
+            changed = [finding["path"] for finding in body.get("findings", ())]
+            return f"breaks nobody who calls{against}{_first(changed)}" if changed else f"the contract of{against}"
+        case EvidenceKind.GOLDEN:
+            return f"{_compared(body)} as the package says{_first(body.get('differences', ()))}"
+        case EvidenceKind.BEHAVIOUR:
+            return f"{_compared(body)} of{against} as before{_first(body.get('differences', ()))}"
+        case _:
+            return str(body.get("text", ""))
+
+
+def _compared(body: dict[str, Any]) -> str:
+    """Return how many examples were answered rightly, of those that say what is right."""
+    different = {str(line).partition(".")[0].partition(":")[0] for line in body.get("differences", ())}
+    compared = body.get("compared", 0)
+    return f"{max(compared - len(different), 0)} of {compared} examples answered"
+
+
+def _first(lines: Sequence[str]) -> str:
+    """Return the first of several things, and how many more there are."""
+    if not lines:
+        return ""
+    return f": {lines[0]}" + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")

@@ -49,7 +49,7 @@ def headline(message: str, mistakes: Sequence[str]) -> str:
 
 
 def next_step(reason: Reason | None) -> str:
-    """Return what to do about a package that was refused for this reason."""
+    """Return what to do about something that was refused for this reason."""
     from limen.contracts.errors import Reason
 
     steps = {
@@ -57,6 +57,12 @@ def next_step(reason: Reason | None) -> str:
         Reason.UNTRUSTED_CODE: "Read the code first: it runs with all your rights.",
         Reason.INVALID_PACKAGE: "`limen check PACKAGE` shows everything that is wrong with a package.",
         Reason.REJECTED: "`limen check PACKAGE` shows what the model answers to its examples.",
+        Reason.UNSAFE_ARCHIVE: "`limen build FOLDER` makes an archive.",
+        Reason.IN_USE: "`limen alias list MODEL` and `limen endpoint list` show what names it.",
+        Reason.RETIRED: "`limen model restore MODEL VERSION` brings it back.",
+        Reason.STALE: "Look at it again, and decide anew.",
+        Reason.STORAGE: "Nothing was changed. Run it again when it is back.",
+        Reason.STORAGE_FULL: "Nothing was changed. Free some room and run it again.",
         Reason.SIGNATURE: "`limen sign PACKAGE --key FILE` signs what is there now; `limen verify PACKAGE` checks it.",
     }
     return steps.get(reason, "") if reason else ""

@@ -62,17 +62,18 @@ def openapi(contracts: Sequence[ServedContract], *, server_version: str, title: 
 
 
 def default_versions(contracts: Sequence[ServedContract]) -> list[ServedContract]:
-    """Return for every model the version that answers when none is named: the newest."""
+    """Return for every model the version that answers when none is named: the one said to do so, or else the newest."""
     newest: dict[str, ServedContract] = {}
     for served in contracts:
         known = newest.get(served.contract.name)
-        if known is None or _order(served.version) > _order(known.version):
+        if known is None or _order(served) > _order(known):
             newest[served.contract.name] = served
     return list(newest.values())
 
 
-def _order(version: str) -> tuple[int, str]:
-    return (int(version) if version.isdecimal() else 0, version)
+def _order(served: ServedContract) -> tuple[bool, int, str]:
+    version = served.version
+    return (served.is_default, int(version) if version.isdecimal() else 0, version)
 
 
 def _tag(served: ServedContract) -> dict[str, Any]:

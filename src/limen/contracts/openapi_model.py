@@ -34,6 +34,8 @@ class ServedContract(msgspec.Struct, frozen=True):
     """What OIP calls the platform, e.g. `onnx_onnxv1`."""
     can_stream: bool = False
     """Whether the model gives its answer in parts."""
+    is_default: bool = False
+    """Whether it answers requests that name no version."""
 
 
 def model_schemas(served: ServedContract) -> dict[str, Schema]:

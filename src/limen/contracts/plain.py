@@ -67,5 +67,5 @@ def all_finite(array: Array) -> bool:
     """Return whether a float tensor holds neither NaN nor infinity."""
     if array.size == 1:
         return math.isfinite(array.item())
-    # Looking for a zero byte costs a third of a reduction on the few numbers of a common request.
-    return b"\0" not in np.isfinite(array).tobytes()
+    # Looking for a zero byte costs a third of a reduction on the few numbers of a common request; `b"\0" in` costs twice that.
+    return 0 not in np.isfinite(array).tobytes()

@@ -64,7 +64,9 @@ class VersionManager:
         """
         self._placement = placement
         self._drain_timeout_s = drain_timeout_s
-        self._on_change = on_change or (lambda: None)
+        self._tell_change = on_change or (lambda: None)
+        self.changes = 0
+        """Grows with every change of what callers can see: versions, defaults, aliases, what an endpoint says."""
         self._counts = counts
         self._aspired: dict[str, dict[str, Package]] = {}
         self._routed: dict[str, tuple[str, ...]] = {}
@@ -128,6 +130,11 @@ class VersionManager:
         """Return the ready versions of a model, oldest first."""
         return tuple(sorted((v for v in self._ready.get(model, ()) if v), key=int))
 
+    def default(self, model: str) -> str:
+        """Return the version that answers when none is named; empty when none does."""
+        handle = self._ready.get(model, {}).get("")
+        return handle.version if handle is not None else ""
+
     def statuses(self, model: str) -> list[VersionStatus]:
         """Return what is known of every version of a model."""
         return [
@@ -161,6 +168,7 @@ class VersionManager:
         """Have a version that is in use take over other limits and promises about time; its files and contract are the same."""
         entry = self._entries.get(model, {}).get(version)
         if entry is not None:
+            self.changes += 1
             entry.package = package
             if entry.handle is not None:
                 entry.handle.adapt(package)
@@ -171,7 +179,7 @@ class VersionManager:
         entry.state, entry.reason = State.FAILED, reason
         self._entries.setdefault(model, {})[version] = entry
         self._aspired.setdefault(model, {})[version] = package
-        self._on_change()
+        self._changed()
 
     def count_runs(self) -> None:
         """Bring the counts of all versions up to date; called about once a second."""
@@ -254,7 +262,7 @@ class VersionManager:
             ready[entry.version] = entry.handle
         self._set_default(model)
         entry.state = State.READY
-        self._on_change()
+        self._changed()
 
     def _unload(self, model: str, entry: _Entry) -> None:
         """Stop handing a version out, and let it go once nobody holds it."""
@@ -263,7 +271,7 @@ class VersionManager:
         if ready.get(entry.version) is entry.handle:
             ready.pop(entry.version, None)
         self._set_default(model)
-        self._on_change()
+        self._changed()
         drain = asyncio.get_running_loop().create_task(self._drain(model, entry))
         self._drains.add(drain)
         drain.add_done_callback(self._drains.discard)
@@ -288,10 +296,15 @@ class VersionManager:
             del self._entries[model][entry.version]
             if not self._entries[model] and not self._aspired.get(model) and model not in self.expected:
                 del self._entries[model]
-        self._on_change()
+        self._changed()
+
+    def _changed(self) -> None:
+        self.changes += 1
+        self._tell_change()
 
     def _set_default(self, model: str) -> None:
         """Point the empty version and the aliases at ready versions; a loading version is nobody's default."""
+        self.changes += 1
         ready = self._ready.get(model, {})
         before = ready.pop("", None)
         for alias, number in self._aliases.get(model, {}).items():

@@ -325,10 +325,12 @@ class DataPlane:
             self.versions.acquire(name).release()
         found = []
         for model in (self.versions.meant(name)[0],) if name else self.versions.models():
+            default = self.versions.default(model)
             for version in self.versions.versions(model):
                 with self.versions.acquire(model, version) as handle:
                     platform = platform_of(handle.package.manifest.backend)
-                    found.append(ServedContract(handle.contract, version, platform, handle.predictor.can_stream))
+                    can_stream = handle.predictor.can_stream
+                    found.append(ServedContract(handle.contract, version, platform, can_stream, version == default))
         return found
 
     def can_stream(self, name: str, version: str = "") -> bool:
@@ -371,7 +373,7 @@ class DataPlane:
         """Return the state of a model's versions, or of the one named.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound, Unavailable: there is no such model or version, or the model has none.
             InvalidArgument: the version is not a number.
         """
         if version:
@@ -380,6 +382,7 @@ class DataPlane:
         asked = {version, number} - {""}
         found = [s for s in self.versions.statuses(name) if asked <= {s.version} and s.state is not State.UNLOADED]
         if not found:
+            self.versions.acquire(name, version or number).release()  # says why
             raise NotFound("there is no such model or version")
         return found
 

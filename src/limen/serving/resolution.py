@@ -25,7 +25,7 @@ class Resolved(msgspec.Struct, frozen=True):
     """An endpoint's versions at one moment."""
 
     routes: tuple[Route, ...]
-    """Largest share first; nothing without a share."""
+    """Oldest first; nothing without a share."""
     aliases: dict[str, int]
     versions: dict[int, ModelVersion]
     """Everything that is to be loaded."""
@@ -58,7 +58,8 @@ def resolve(registry: Registry, spec: EndpointSpec, moves: Moves | None = None) 
         if weight:
             shares[version.number] = shares.get(version.number, 0) + weight
     routes = [Route(number, weight) for number, weight in shares.items()]
-    return Resolved(tuple(sorted(routes, key=lambda r: (-r.weight, r.version))), aliases, versions)
+    # In the order of their numbers, so that a share that grows keeps the requests it had.
+    return Resolved(tuple(sorted(routes, key=lambda route: route.version)), aliases, versions)
 
 
 def ensure_compatible(before: Resolved, after: Resolved) -> None:

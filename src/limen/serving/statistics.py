@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from limen.contracts.errors import NotFound
+from limen.contracts.errors import NotFound, Unavailable
 from limen.contracts.statistics import ModelStatistics
 from limen.serving.dataplane import DataPlane
 from limen.telemetry.statistics import model_statistics
@@ -40,6 +40,6 @@ class Statistics:
         for model in self._plane.models():
             try:
                 statuses = self._plane.statuses(model)
-            except NotFound:  # on its way out: known, but without a version
+            except (NotFound, Unavailable):  # known, but without a version
                 continue
             yield from ((s.model, s.version) for s in statuses)

@@ -197,7 +197,7 @@ ODD_PATHS = [
     "/v2/Models", "/v2/health/LIVE", "/v2/health/live.", "/v2/health/live%20", "/v2/health/live%0a", "/v2/models/pair%0d%0ax:y",
     "/%c0%af", "/v2/%c0%ae%c0%ae/models", "/%ff", "/%e0%80%af", "/v2/%", "/v2/%zz", "/v2/%2", "/v2#x", "/v2;x", "/v2,models", "/~",
     "/v1/models/pair:predict:predict", "/v1/models/pair%3apredict/x", "/v1/models/:predict", "/v1/models/pair:", "/v1/models/pair:explain",
-    "/v1/models/pair/labels/prod:predict", f"/{MARKER}", "/.env", "/.git/config", "/favicon.ico", "/v3",
+    "/v1/models/pair/labels/Prod:predict", f"/{MARKER}", "/.env", "/.git/config", "/favicon.ico", "/v3",
 ]  # fmt: skip
 
 

@@ -342,3 +342,30 @@ async def test_how_busy_a_version_is_can_be_read(manager):
     await ready(manager, "1")
     (load,) = manager.loads()
     assert (load.model, load.version, load.waiting, load.in_flight, load.waiting_rows) == ("double", "1", 0, 0, 0)
+
+
+async def test_an_alias_goes_on_with_the_version_it_had_until_the_new_one_is_ready(manager, placement):
+    await ready(manager, "1")
+    manager.set_aliases("double", {"champion": "1"})
+    placement.gate.clear()
+    placement.entered.clear()
+    manager.set_aliases("double", {"champion": "2"})
+    manager.set_aspired("double", {v: package(digest=f"d{v}") for v in ("2",)}, ("2",))
+    settling = asyncio.create_task(manager.settle())
+    await placement.entered.wait()
+    with manager.acquire("double@champion") as handle:
+        assert handle.version == "1"
+    placement.gate.set()
+    await settling
+    with manager.acquire("double@champion") as handle:
+        assert handle.version == "2"
+
+
+async def test_a_version_that_waits_for_its_successor_goes_when_everything_does(manager, placement):
+    await ready(manager, "1")
+    placement.failure = InvalidPackage("broken")
+    manager.set_aspired("double", {"2": package(digest="d2")}, ("2",))
+    await manager.settle()
+    assert states(manager) == {"1": State.READY, "2": State.FAILED}
+    await manager.close()
+    assert placement.started["1"].closed == 1

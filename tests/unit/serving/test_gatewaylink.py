@@ -329,3 +329,66 @@ async def test_limits_of_an_endpoint_that_change_count_at_once_and_load_nothing(
         assert (handle.lane, handle.package.manifest.serving.queue.max_requests) == (None, 3)
         assert world.versions.acquire(MODEL) is handle
         handle.leases = 0
+
+
+async def test_a_version_that_is_wanted_again_while_it_drains_is_loaded_once_it_is_gone(tmp_path):
+    async with running(tmp_path) as world:
+        world.control.say(snapshot(1, version("1")))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        held = world.versions.acquire(MODEL)
+        world.control.say(snapshot(2, version("2")))
+        await until(lambda: bool(world.control.heard) and world.control.states() == {"1": State.DRAINING, "2": State.READY})
+        world.control.say(snapshot(3, version("1")))
+        await until(lambda: world.control.last.revision == 3)
+        held.release()
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+
+
+async def test_one_of_several_versions_that_failed_here_is_tried_again_beside_those_that_answer(tmp_path, monkeypatch):
+    """Such as in a gateway that starts while a replica of one version is being restarted."""
+    monkeypatch.setattr(gatewaylink, "RETRY_S", 0.05)
+    async with running(tmp_path) as world:
+        world.control.say(snapshot(1, version("1")))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        world.placement.failure = InvalidPackage("no replica answers")
+        world.control.say(snapshot(2, version("1"), version("2")))
+        await until(lambda: world.control.states() == {"1": State.READY, "2": State.FAILED})
+        world.placement.failure = None
+        await until(lambda: world.versions.versions(MODEL) == ("1", "2"))
+
+
+async def test_another_package_under_the_same_number_takes_its_place(tmp_path):
+    """An endpoint that was removed and made anew for another model, of which this gateway has heard only now."""
+    async with running(tmp_path) as world:
+        world.control.say(snapshot(1, version("1")))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        other = msgspec.structs.replace(version("1"), digest="d2")
+        world.control.say(snapshot(2, other))
+        await until(lambda: [s.digest for s in world.versions.statuses(MODEL) if s.state is State.READY] == ["d2"])
+
+
+async def test_an_endpoint_without_versions_that_is_removed_is_known_no_more(tmp_path):
+    async with running(tmp_path) as world:
+        world.control.say(Snapshot(1, (ServedEndpoint(MODEL),)))
+        await until(lambda: world.versions.models() == (MODEL,))
+        world.control.say(Snapshot(2))
+        await until(lambda: bool(world.control.heard) and world.control.last.revision == 2)
+        assert world.versions.models() == ()
+        assert DataPlane(world.versions).is_ready()
+
+
+async def test_a_package_that_cannot_be_read_holds_up_no_other_endpoint(tmp_path, monkeypatch):
+    broken = True
+
+    def made(endpoint: ServedEndpoint, served: ServedVersion):
+        if endpoint.name == "broken" and broken:
+            raise InvalidPackage("model.yaml is not there")
+        return package(endpoint.name, digest=served.digest)
+
+    monkeypatch.setattr(gatewaylink, "package_of", made)
+    async with running(tmp_path) as world:
+        both = (ServedEndpoint("broken", (version("1"),)), ServedEndpoint(MODEL, (version("1"),)))
+        world.control.say(Snapshot(1, both))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        broken = False
+        await until(lambda: world.versions.versions("broken") == ("1",))

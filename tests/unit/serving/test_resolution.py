@@ -13,7 +13,7 @@ def test_numbers_and_aliases_come_to_versions_with_their_shares(shelf: Shelf):
     shelf.point("champion", second)
     shelf.point("spare", third)
     found = resolve(shelf.stores.registry, spec(traffic={"1": 10, "champion": 90}, ready=("spare", "2")))
-    assert found.routes == (Route(2, 90), Route(1, 10))
+    assert found.routes == (Route(1, 10), Route(2, 90))
     assert found.aliases == {"champion": 2, "spare": 3}
     assert set(found.versions) == {first.number, second.number, third.number}
     assert found.newest.number == 2

@@ -42,3 +42,11 @@ def test_every_unit_gets_the_same_version_every_time_and_none_gets_one_without_a
     chosen = split.route(unit)
     assert chosen == split.route(unit)
     assert next(r for r in routes if str(r.version) == chosen).weight > 0
+
+
+def test_what_is_left_of_shares_takes_everything_between_them():
+    """At the start of a server, when one version of an endpoint cannot be loaded."""
+    split = Split("credit", [Route(7, 50), Route(8, 25)])
+    counts = Counter(split.route(unit) for unit in UNITS)
+    assert abs(counts["7"] / len(UNITS) - 2 / 3) < 0.01
+    assert counts["7"] + counts["8"] == len(UNITS)

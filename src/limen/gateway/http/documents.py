@@ -89,9 +89,8 @@ class Documents:
         return msgspec.json.encode(openapi(self._plane.served(name), server_version=__version__, title=title))
 
     def _state(self) -> tuple[str, ...]:
-        """Return what the documents depend on: the digests of all ready versions."""
-        versions = self._plane.versions
-        return tuple(f"{m}/{s.version}/{s.digest}/{s.state}" for m in versions.models() for s in versions.statuses(m))
+        """Return what tells whether anything that the documents show has changed."""
+        return (str(self._plane.versions.changes),)
 
     def _keep(self, key: tuple[str, ...], make: Callable[[], bytes]) -> bytes:
         found = self._kept.get(key)
