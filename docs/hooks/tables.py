@@ -27,6 +27,7 @@ from limen.packaging.decoder import MANIFEST
 from limen.packaging.manifest import Bind, Fallback, Manifest, OutputBinding
 from limen.settings import SECTIONS as SETTINGS
 from limen.settings import variable_of
+from limen.traffic.endpoints import ENDPOINT
 
 MARK = re.compile(r"^\{\{ ([a-z-]+) \}\}$", re.MULTILINE)
 SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
@@ -83,6 +84,15 @@ def manifest_table(section: str) -> str:
     return table(("key", "value", "default", "meaning"), rows)
 
 
+def endpoint_table() -> str:
+    """Return the keys of `endpoint.yaml`."""
+    rows = [
+        (f"`{k.name}`", words(k.rule), "**required**" if k.required else "–", f"{k.doc[:1].upper()}{k.doc[1:]}.")
+        for k in ENDPOINT.keys
+    ]
+    return table(("key", "value", "default", "meaning"), rows)
+
+
 def section_of(section: str) -> tuple[rules.Keys, type[Any] | None]:
     """Return the keys of a mapping of `model.yaml` and the type that holds their defaults."""
     path, holder = SECTIONS[section]
@@ -117,7 +127,8 @@ def words(rule: Any) -> str:
         case rules.Anything():
             return "any value"
         case rules.ListOf(item=item):
-            return f"list of {'mappings' if isinstance(item, rules.Keys) else words(item)}"
+            each = words(item)
+            return f"list of {'mappings' if isinstance(item, rules.Keys) else each[:1].lower() + each[1:]}"
         case rules.MapOf(item=item):
             return f"mapping to {words(item)}"
         case rules.ByKind(words=choice):
@@ -224,6 +235,7 @@ def table(head: tuple[str, ...], rows: Any) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     **{f"keys-{name}": (lambda name=name: manifest_table(name)) for name in SECTIONS},  # type: ignore[misc]
     **{f"settings-{name}": (lambda name=name: section_table(name)) for name in SETTINGS},  # type: ignore[misc]
+    "keys-endpoint": endpoint_table,
     "types": type_table,
     "http-limits": lambda: settings_table(HttpLimits),
     "grpc-config": lambda: settings_table(GrpcConfig),

@@ -33,10 +33,13 @@ class Desk:
         out, err = io.StringIO(), io.StringIO()
         self._monkeypatch.chdir(self.folder)
         self._monkeypatch.setattr(sys, "argv", ["limen", *map(str, arguments), "--home", "home"])
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-            raise SystemExit(0)
-        return ended.value.code or 0, out.getvalue(), err.getvalue()
+        status = 0
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as ended:
+                status = int(ended.code or 0)
+        return status, out.getvalue(), err.getvalue()
 
     def says(self, *arguments: object) -> str:
         """Run a command that must do what it is told."""
@@ -188,8 +191,8 @@ def asked(desk: Desk, answer: str) -> int:
         seen += os.read(ours, 1024).decode()
     if answer == "\x03":
         os.kill(process.pid, signal.SIGINT)
-    else:
-        os.write(ours, answer.encode())
+        answer = "\n"  # wakes whoever had not begun to read when the signal came
+    os.write(ours, answer.encode())
     status = process.wait(WAIT_S)
     os.close(ours)
     assert "Traceback" not in seen

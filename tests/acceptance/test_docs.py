@@ -53,6 +53,14 @@ def test_following_publish_shows_what_the_page_shows(packaged: Path, tmp_path: P
     assert "limen verify gradient --trust" in reader.done
 
 
+def test_following_serve_versions_under_a_name_shows_what_the_page_shows(
+    packaged: Path, tmp_path: Path, repository: Path
+) -> None:
+    reader = Reader(shutil.copytree(packaged, tmp_path / "folder"))
+    reader.follow(repository / "docs" / "how-to" / "registry.md")
+    assert any(command.startswith("limen model retire gradient 2 --reason") for command in reader.done)
+
+
 def test_following_serve_shows_what_the_page_shows(started: Path, repository: Path) -> None:
     reader = Reader(started)
     reader.follow(repository / "docs" / "how-to" / "serve.md")

@@ -16,6 +16,7 @@ from typer.core import TyperOption
 from limen.cli import app
 from limen.contracts.errors import ErrorCode, Reason
 from limen.packaging.decoder import MANIFEST, decode_manifest
+from limen.traffic.endpoints import ENDPOINT_NAME, parse_spec
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -88,10 +89,12 @@ def test_python_on_a_page_compiles(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_a_whole_model_yaml_on_a_page_is_one(page: Path) -> None:
+def test_a_whole_model_yaml_or_endpoint_yaml_on_a_page_is_one(page: Path) -> None:
     """The page that shows mistakes calls its package `wrong`; a list that is cut short is no whole manifest."""
-    for _, text in blocks(page, "yaml"):
-        if text.startswith("name: ") and not text.startswith("name: wrong\n"):
+    for head, text in blocks(page, "yaml"):
+        if ENDPOINT_NAME in head:
+            parse_spec(text)
+        elif text.startswith("name: ") and not text.startswith("name: wrong\n"):
             decode_manifest(text)
 
 
@@ -99,7 +102,9 @@ def test_the_page_about_serving_lists_every_option_with_its_default() -> None:
     rows = re.findall(r"^\| `(--[a-z-]+)` \| ([^|]+) \|", (DOCS / "how-to" / "serve.md").read_text(), re.MULTILINE)
     shown = {option: default.strip().split(",")[0].strip("`") for option, default in rows}
     real = {spelling: str(getattr(o.default, "value", o.default)) for spelling, o in options("serve").items()}
-    assert shown == {s: {"False": "off", "": "none", "None": "none"}.get(default, default) for s, default in real.items()}
+    assert shown == {
+        s: {"False": "off", "": "none", "None": "none"}.get(default, default) for s, default in real.items()
+    }
 
 
 def test_every_code_that_callers_see_is_on_the_page_of_errors() -> None:

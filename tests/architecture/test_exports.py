@@ -13,8 +13,8 @@ from tests.architecture.source import SOURCE
 EXPORTS = {"__version__"}
 
 EXTRAS = (
-    "OpenSSL", "cryptography", "fsspec", "lightgbm", "model_signing", "onnx", "onnxruntime", "pandas", "psycopg", "s3fs", "scipy",
-    "sigstore", "sklearn", "skops", "torch", "xgboost", "zen",
+    "OpenSSL", "cryptography", "fsspec", "lightgbm", "model_signing", "onnx", "onnxruntime", "pandas", "psycopg", "s3fs",
+    "safetensors", "scipy", "sigstore", "sklearn", "skops", "tokenizers", "torch", "transformers", "xgboost", "zen",
 )  # fmt: skip
 """What a plain `pip install limen` does not bring."""
 

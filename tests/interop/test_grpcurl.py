@@ -49,7 +49,7 @@ def test_the_command_of_the_docs_page_works(peer: Peer):
     """What the page offers to copy is run as it stands, by a shell."""
     page = peer.server.http.get("/docs").text
     commands = [html.unescape(code) for code in re.findall(r"<code>(grpcurl .*?)</code>", page, re.DOTALL)]
-    assert len(commands) == 12
+    assert len(commands) == 14
     for command in commands:
         word = "predictions" if "limen.models." in command else "outputs"
         assert word in peer.run("../../.venv-interop/bin/python", "-c", _SHELL, command), command

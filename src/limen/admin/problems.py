@@ -30,7 +30,13 @@ STATUS: Final = {
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.DEADLINE_EXCEEDED: 504,
 }
-_OTHER: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+_OTHER: Final = {
+    404: ("NOT_FOUND", "there is nothing at this path"),
+    405: ("METHOD_NOT_ALLOWED", "this path takes other methods"),
+    413: ("BODY_TOO_LARGE", "the body is over the limit"),
+    415: ("UNSUPPORTED_TYPE", "the content type is not the one that is read here"),
+}
+"""What Litestar refuses, in the words of the other APIs."""
 _BY_REASON: Final = {Reason.KEY_REUSED: 422, Reason.STORAGE_FULL: 507}
 """Reasons that have a status of their own."""
 
@@ -40,8 +46,9 @@ def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]
     if isinstance(exc, ValidationException):
         exc = _invalid(exc)
     if isinstance(exc, HTTPException):
-        code = _OTHER.get(exc.status_code, "BAD_REQUEST" if exc.status_code < 500 else "INTERNAL")
-        return _response(request, exc.status_code, code, HTTPStatus(exc.status_code).phrase, (), exc.headers or {})
+        rest = ("BAD_REQUEST" if exc.status_code < 500 else "INTERNAL", HTTPStatus(exc.status_code).phrase)
+        code, text = _OTHER.get(exc.status_code, rest)
+        return _response(request, exc.status_code, code, text, (), exc.headers or {})
     if not isinstance(exc, LimenError):
         LOG.error("unexpected failure in the management API", exc_info=exc)
         exc = Internal()

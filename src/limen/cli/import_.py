@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("import", short_help="Make a package from MLflow, Triton or a pickle.")(import_)
+    app.command("import", short_help="Make a package from MLflow, Triton, Hugging Face or a pickle.")(import_)
 
 
 def import_(
@@ -23,7 +23,7 @@ def import_(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A model file, an MLflow model folder, a Triton model folder (or triton:REPOSITORY/MODEL), "
+            help="A model file, an MLflow or Hugging Face model folder, a Triton model folder (or triton:REPOSITORY/MODEL), "
             "mlflow:models:/NAME/VERSION or mlflow:models:/NAME@ALIAS.",
         ),
     ],

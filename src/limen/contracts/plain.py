@@ -38,7 +38,7 @@ class PlainFloats:
             if array is None or array.dtype is not dtype:
                 return 0
             shape = array.shape
-            if shape[1:] != tail or not shape or rows not in (0, shape[0]):
+            if shape[1:] != tail or not shape or (rows and rows != shape[0]):
                 return 0
             rows = shape[0]
             if not is_finite and not all_finite(array):

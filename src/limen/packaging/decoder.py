@@ -44,7 +44,7 @@ from limen.packaging.serving import (
 )
 from limen.packaging.strict_yaml import MAX_BYTES, read_yaml
 
-BACKENDS: Final = ("onnx", "sklearn", "xgboost", "lightgbm", "rules", "torch", "python")
+BACKENDS: Final = ("onnx", "sklearn", "xgboost", "lightgbm", "rules", "torch", "transformers", "python")
 MAX_MAJOR: Final = 9999
 MAX_EXAMPLES_BYTES: Final = 4 << 20
 """Size of a file of examples."""

@@ -14,8 +14,11 @@ from typing import Final
 import msgspec
 
 from limen.packaging.pickles import Data, is_pickle
+from limen.packaging.safetensors import claims_safetensors
 
 HEAD_BYTES: Final = 64 << 10
+MAX_CONFIGURATION_BYTES: Final = 1 << 20
+"""A configuration with a thousand labels has 60 KB."""
 
 
 class Format(StrEnum):
@@ -41,6 +44,8 @@ class Format(StrEnum):
     """A program with a `#!` line."""
     SAFETENSORS = "safetensors"
     """Tensors saved by safetensors."""
+    TRANSFORMERS = "transformers"
+    """The configuration of a Hugging Face model, which lies beside its weights."""
     GGUF = "gguf"
     """Weights for llama.cpp."""
     NUMPY = "numpy"
@@ -67,6 +72,8 @@ class Format(StrEnum):
     """NumPy arrays of Python objects: pickles in disguise."""
     HDF5 = "hdf5"
     """An HDF5 file, such as a Keras model."""
+    BROKEN_SAFETENSORS = "broken-safetensors"
+    """Something that calls itself safetensors and is not what it says."""
     NATIVE = "native"
     """A program or library for the processor."""
     BYTECODE = "bytecode"
@@ -82,6 +89,7 @@ UNSAFE: Final = {
     Format.TORCH: "is a PyTorch archive, which holds a pickle that runs code when it is loaded",
     Format.NUMPY_OBJECT: "holds NumPy arrays of Python objects, which are pickles that run code when they are loaded",
     Format.HDF5: "is an HDF5 file (Keras), which can hold code",
+    Format.BROKEN_SAFETENSORS: "is a safetensors file that is not what its header says",
     Format.NATIVE: "is native code",
     Format.BYTECODE: "is compiled code",
     Format.COMPRESSED: "is compressed; a package holds files as they are, so that they can be checked",
@@ -152,7 +160,7 @@ def _binary(data: Data, head: bytes) -> Format | None:
         return Format.BYTECODE
     if head[257:262] == b"ustar":
         return Format.ARCHIVE
-    if _is_safetensors(data, head):
+    if claims_safetensors(data, head):
         return Format.SAFETENSORS
     return Format.ONNX if is_onnx(data) else None
 
@@ -168,11 +176,6 @@ def _is_plain_numpy(head: bytes) -> bool:
 def _is_portable_executable(data: Data, head: bytes) -> bool:
     offset = int.from_bytes(head[60:64], "little")
     return data[offset : offset + 4] == b"PE\0\0"
-
-
-def _is_safetensors(data: Data, head: bytes) -> bool:
-    length = int.from_bytes(head[:8], "little")
-    return 2 <= length <= len(data) - 8 and head[8:9] == b"{" and data[7 + length : 8 + length] in (b"}", b" ")
 
 
 _ONNX_FIELDS: Final = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
@@ -228,6 +231,8 @@ def _text(data: Data, head: bytes) -> Format | None:
         return Format.SCRIPT
     stripped = text.lstrip()
     if stripped[:1] in ("{", "[") and _is_json(data, head):
+        if _is_transformers(data):
+            return Format.TRANSFORMERS
         return Format.JDM if _is_decision(data) else Format.JSON
     if _is_python(text):
         return Format.PYTHON
@@ -261,6 +266,24 @@ def _is_json(data: Data, head: bytes) -> bool:
 def _is_decision(data: Data) -> bool:
     """Whether a JSON text is a graph of nodes with one that takes the input; key order is free in JDM."""
     return all(data.find(mark) >= 0 for mark in (b'"nodes"', b'"edges"', b'"inputNode"'))
+
+
+class _Configuration(msgspec.Struct):
+    """What the configuration of every Hugging Face model has."""
+
+    model_type: str
+    architectures: list[str]
+
+
+def _is_transformers(data: Data) -> bool:
+    """Whether a JSON text is a model's configuration; a vocabulary holds every word and is much longer."""
+    if len(data) > MAX_CONFIGURATION_BYTES or data.find(b'"architectures"') < 0:
+        return False
+    try:
+        msgspec.json.decode(bytes(data), type=_Configuration)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _is_python(text: str) -> bool:

@@ -58,7 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     contract: Contract
     backend: str
-    """Name of the backend that loads the artifact: onnx, sklearn, xgboost, lightgbm, rules, torch, python."""
+    """Name of the backend that loads the artifact: onnx, sklearn, xgboost, lightgbm, rules, torch, transformers, python."""
     artifact: str
     """Path of the artifact in the package; for `python` the file and the class, `model.py:CreditModel`."""
     bind: Bind = Bind()

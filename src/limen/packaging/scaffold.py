@@ -60,6 +60,8 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the classes along the last axis of an output tensor."""
     classes: Mapping[str, str] = {}
     """Further outputs that give the class: the output's name and the tensor of probabilities it is read from."""
+    has_named_classes: bool = False
+    """The class is given by its name instead of its number."""
     max_rows: int | None = None
     """Rows the model takes in one run."""
     max_wait_ms: float | None = None
@@ -178,13 +180,13 @@ class _Writer:
             if line.name != tensor.name:
                 self.bound_outputs[line.name] = tensor.name
             for name in (n for n, source in self.hints.classes.items() if source == tensor.name):
-                self._add_class(_field_name(name, taken), tensor)
+                self._add_class(_field_name(name, taken), tensor, labels if self.hints.has_named_classes else ())
         if not self.outputs:
             self.outputs.append(_Line("prediction", "float32", comment="what the model gives: complete this list"))
 
-    def _add_class(self, name: str, tensor: TensorSpec) -> None:
-        """Add the number of the likeliest class: of the largest probability, or 1 where the only one is above one half."""
-        self.outputs.append(_Line(name, "int64"))
+    def _add_class(self, name: str, tensor: TensorSpec, names: tuple[str, ...]) -> None:
+        """Add the likeliest class, its name or number: of the largest probability, or 1 where the only one is above one half."""
+        self.outputs.append(_Line(name, "string", extra={"enum": list(names)}) if names else _Line(name, "int64"))
         is_one = len(tensor.shape) == 1
         self.bound_outputs[name] = {"tensor": tensor.name} | ({"threshold": 0.5} if is_one else {"argmax": True})
 

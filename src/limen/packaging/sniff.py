@@ -17,6 +17,7 @@ from limen.packaging.containers import Finding, look_into_compressed, look_into_
 from limen.packaging.formats import HEAD_BYTES, UNSAFE, Format, recognise
 from limen.packaging.manifest import Manifest
 from limen.packaging.paths import invalid, list_files, shown
+from limen.packaging.safetensors import read_header
 
 CODE_SUFFIXES: Final = frozenset(
     [".py", ".pyi", ".pyx", ".ipynb", ".sh", ".bash", ".bat", ".cmd", ".ps1", ".js", ".jar", ".whl"]
@@ -26,6 +27,7 @@ NEVER_SUFFIXES: Final = frozenset([".so", ".dylib", ".dll", ".pyd", ".exe", ".py
 """Files no package may hold: native code, bytecode, and what Python runs unasked."""
 NEVER_NAMES: Final = frozenset(["conftest.py", "sitecustomize.py", "usercustomize.py"])
 """Files that Python tools run unasked."""
+SAFETENSORS_SUFFIX: Final = ".safetensors"
 _CODE_FORMATS: Final = frozenset([Format.PYTHON, Format.SCRIPT])
 _CODE_NAMES: Final = frozenset(["requirements.txt", "setup.cfg", "pyproject.toml"])
 
@@ -47,6 +49,8 @@ def examine(path: Path) -> Finding:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             found = recognise(data)
             head = data[:HEAD_BYTES]
+            if found is Format.SAFETENSORS or (path.suffix == SAFETENSORS_SUFFIX and found not in UNSAFE):
+                return _look_into_safetensors(data)
         if found is Format.ARCHIVE and head.startswith(b"PK"):
             return look_into_zip(file)
     if found in (Format.COMPRESSED, Format.BINARY) and (inner := look_into_compressed(head)):
@@ -54,6 +58,14 @@ def examine(path: Path) -> Finding:
     if found in (Format.TEXT, Format.CSV, Format.YAML, Format.JSON) and path.suffix == ".py":
         found = Format.PYTHON
     return Finding(found)
+
+
+def _look_into_safetensors(data: mmap.mmap) -> Finding:
+    try:
+        read_header(data)
+    except InvalidPackage as exc:
+        return Finding(Format.BROKEN_SAFETENSORS, problem=exc.message)
+    return Finding(Format.SAFETENSORS)
 
 
 def ensure_format(path: Path, formats: Sequence[str]) -> None:

@@ -154,6 +154,7 @@ class VersionManager:
         self._aspired[model] = dict(versions)
         self._routed[model] = routed
         self._entries.setdefault(model, {})
+        self._forget(model)
         self._set_default(model)
 
     def set_aliases(self, model: str, aliases: Mapping[str, str]) -> None:
@@ -203,7 +204,9 @@ class VersionManager:
         """Step until nothing is left to do; models do not wait for each other, nor loads for drains."""
         await asyncio.gather(*(self._settle(model) for model in list(self._aspired)))
         while self._drains:
-            await asyncio.wait(self._drains)
+            await asyncio.wait(self._drains, return_when=asyncio.FIRST_COMPLETED)
+            # What was wanted again while it drained can be loaded now.
+            await asyncio.gather(*(self._settle(model) for model in list(self._aspired)))
 
     async def close(self) -> None:
         """Unload everything."""
@@ -294,24 +297,29 @@ class VersionManager:
         entry.state = State.UNLOADED
         if self._entries.get(model, {}).get(entry.version) is entry:
             del self._entries[model][entry.version]
-            if not self._entries[model] and not self._aspired.get(model) and model not in self.expected:
-                del self._entries[model]
+            self._forget(model)
         self._changed()
+
+    def _forget(self, model: str) -> None:
+        """Know no more of a model that has no version, wants none and is not served here."""
+        if not self._entries.get(model) and not self._aspired.get(model) and model not in self.expected:
+            self._entries.pop(model, None)
 
     def _changed(self) -> None:
         self.changes += 1
         self._tell_change()
 
     def _set_default(self, model: str) -> None:
-        """Point the empty version and the aliases at ready versions; a loading version is nobody's default."""
+        """Point the empty version and the aliases at ready versions; until then they stay with those they had, while these are there."""
         self.changes += 1
         ready = self._ready.get(model, {})
         before = ready.pop("", None)
         for alias, number in self._aliases.get(model, {}).items():
+            called = f"{model}@{alias}"
             if number in ready:
-                self._called[f"{model}@{alias}"] = ready[number]
-            else:
-                self._called.pop(f"{model}@{alias}", None)
+                self._called[called] = ready[number]
+            elif self._called.get(called) not in ready.values():
+                self._called.pop(called, None)
         if not ready:
             self._ready.pop(model, None)
             return

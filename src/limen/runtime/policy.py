@@ -46,7 +46,7 @@ def next_action(
         if status is None or status.state is State.NEW:
             return Action(Verb.LOAD, version)
     ready = {s.version for s in statuses if s.state is State.READY}
-    replaced = ready.issuperset(routed) if routed else not ready.isdisjoint(wanted) or not wanted
+    replaced = not wanted or (ready.issuperset(routed) if routed else not ready.isdisjoint(wanted))
     for status in statuses:
         if status.version not in wanted and (
             status.state is State.FAILED or (status.state is State.READY and replaced)

@@ -22,7 +22,7 @@ from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
 from limen.runtime.placement.process.start import resident_share
 from limen.serving import opening, run_folder, takeover
 from limen.serving.fleet import OFFER_S, START_S, Fleet
-from limen.serving.fleet_records import Opened, Phase, Version
+from limen.serving.fleet_records import Opened, Version
 from limen.serving.messages import (
     Apply,
     Beat,
@@ -49,9 +49,9 @@ from limen.telemetry.totals import Totals, read_folder
 
 LOG = logging.getLogger("limen.control")
 TICK_S = 1.0
+"""The longest time between two looks; whatever happens is looked at at once."""
 LOOK_S = 0.25
 """How often the memory of replicas is looked at, where it is limited."""
-"""The longest time between two looks; whatever happens is looked at at once."""
 
 
 class Source(Protocol):
@@ -59,6 +59,8 @@ class Source(Protocol):
 
     is_required: bool
     """Whether a server that cannot serve all of it is not started."""
+    is_numbered_here: bool
+    """Whether a higher number means that a version was wanted later."""
 
     async def start(self, control: ControlPlane) -> None:
         """Want for the first time what is there.
@@ -159,7 +161,8 @@ class ControlPlane:
         self._oom_kills = oom_kills()
         self._totals = Totals()
         self._changed = asyncio.Event()
-        self._waiting: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._waiting: dict[asyncio.Future[None], tuple[str, str]] = {}
+        """Whoever waits, and for which version of which endpoint."""
         self._roots: set[str] = set()
 
     async def run(self, resume: Resume, orders: asyncio.StreamReader) -> None:
@@ -220,9 +223,10 @@ class ControlPlane:
         self._want(self.fleet.specs())
         if self.fleet.snapshot.revision != self._published:
             self._publish(self.fleet.snapshot)
-        for (name, number), waiting in tuple(self._waiting.items()):
-            version = self.fleet.endpoints[name].versions.get(number)
-            if (version is None or version.phase in (Phase.LIVE, Phase.FAILED)) and not waiting.done():
+        for waiting, (name, number) in self._waiting.items():
+            endpoint = self.fleet.endpoints.get(name)
+            version = endpoint.versions.get(number) if endpoint is not None else None
+            if (version is None or not version.is_coming) and not waiting.done():
                 waiting.set_result(None)
         if not self._is_told:
             self._tell_outcome()
@@ -300,7 +304,13 @@ class ControlPlane:
         """Take over from an earlier control process, if there was one that got far enough."""
         snapshot = run_folder.read_snapshot(self.config.run) if resume.specs else None
         if snapshot is not None:
-            endpoints = takeover.endpoints_of(snapshot, resume.specs, self.source.resume, self.now())
+            endpoints = takeover.endpoints_of(
+                snapshot,
+                resume.specs,
+                self.source.resume,
+                self.now(),
+                is_numbered_here=self.source.is_numbered_here,
+            )
             self.fleet.resume(snapshot, endpoints)
             self._published, self._wanted, self._is_open = snapshot.revision, resume.specs, True
         for state in resume.states:
@@ -341,14 +351,14 @@ class ControlPlane:
     async def until_in_use(self, name: str, version: Version) -> None:
         """Return when a version answers, has failed, or is no longer wanted."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[name, version.number] = waiting
+        self._waiting[waiting] = name, version.number
         self.wake_up()
         try:
             # Above the limits that the fleet itself sets.
             async with asyncio.timeout(START_S + OFFER_S + 60):
                 await waiting
         finally:
-            del self._waiting[name, version.number]
+            del self._waiting[waiting]
 
 
 def requests_of(totals: Totals) -> dict[tuple[str, str], float]:

@@ -276,7 +276,8 @@ class DataPlane:
         lane: Lane | None = None
         try:
             if not handle.predictor.can_stream:
-                # Its lease is its own; taking a second one here keeps the version in memory meanwhile.
+                # Its lease is its own; taking a second one here keeps the version in memory meanwhile. It is not drawn again.
+                request.model_version = handle.version
                 yield StreamPart(await self.infer(request, deadline), is_final=True)
                 return
             request.rows = handle.check.check_inputs(request.inputs)

@@ -101,15 +101,16 @@ class Fleet:
         """
         endpoint = self.endpoints.setdefault(name, Endpoint(name))
         endpoint.aim, endpoint.problem = aim, ""
-        endpoint.serving, endpoint.slo, endpoint.is_paused = serving, slo, is_paused
+        endpoint.serving, endpoint.slo, endpoint.is_paused, endpoint.is_removed = serving, slo, is_paused, False
         for number in aim.versions:
             known = endpoint.versions.get(number)
             if known is None or known.is_gone:
                 endpoint.versions[number] = Version(number, opened[number], now)
             else:
-                known.opened = opened[number]
+                # It stays where it has been loaded.
+                known.opened = msgspec.structs.replace(opened[number], is_inline=known.opened.is_inline)
                 if known.phase is Phase.RETIRING:
-                    known.phase, known.since = Phase.LOADED, now
+                    known.phase, known.since = Phase.STARTING, now
         endpoint.versions = dict(sorted(endpoint.versions.items(), key=lambda item: int(item[0])))
 
     def remove(self, name: str, now: float) -> None:
@@ -211,7 +212,7 @@ class Fleet:
 
     def is_settled(self) -> bool:
         """Whether no version is on its way into use."""
-        return not any(v.phase in (Phase.STARTING, Phase.LOADED, Phase.OFFERED) for v in self.versions())
+        return not any(v.is_coming for v in self.versions())
 
     def failures(self) -> list[str]:
         """Return what failed, a text for each version."""
@@ -237,14 +238,14 @@ class Fleet:
         if version.opened.is_inline:
             version.phase = Phase.LOADED
             return
-        if not version.replicas:
+        if not version.staying():
             for _ in range(max(1, version.opened.serving.replicas.min)):
                 self.start_replica(version)
-        failure = next((r.failure for r in version.replicas.values() if r.failure), "")
-        if failure:
-            self._fail(endpoint, version, failure, now)
-        elif any(r.was_ready for r in version.replicas.values()):
+        failure = next((r.failure for r in version.staying() if r.failure), "")
+        if any(r.was_ready for r in version.staying()):
             version.phase = Phase.LOADED
+        elif failure:
+            self._fail(endpoint, version, failure, now)
         elif now - version.since > START_S:
             self._fail(endpoint, version, f"the model was not loaded within {START_S:g} s", now)
 
@@ -271,20 +272,21 @@ class Fleet:
     def _step_offer(self, endpoint: Endpoint, offer: Aim, now: float) -> None:
         """Look whether gateways have come to what was offered."""
         reports = [g for g in self.gateways.values() if g.report is not None and g.report.revision >= endpoint.revision]
-        are_ready = bool(reports) or not offer.versions
+        have_all = self.have_all_applied(endpoint.revision)
+        are_ready = have_all and (bool(reports) or not offer.versions)
         for version in [endpoint.versions[n] for n in offer.versions]:
             statuses = [g.status(endpoint.name, version.number) for g in reports]
             failed = next((s for s in statuses if s is not None and s.state is State.FAILED), None)
             if version.phase is Phase.OFFERED and failed is not None:
                 self._fail(endpoint, version, failed.reason, now)
                 return
-            is_ready = bool(statuses) and all(s is not None and s.state is State.READY for s in statuses)
+            is_ready = have_all and bool(statuses) and all(s is not None and s.state is State.READY for s in statuses)
             if version.phase is Phase.OFFERED and not is_ready and now - endpoint.offered_at > OFFER_S:
                 text = f"not every gateway had the model ready within {OFFER_S:g} s"
                 self._fail(endpoint, version, text, now)
                 return
             are_ready = are_ready and (is_ready or version.phase is Phase.LIVE)
-        if are_ready and self.have_all_applied(endpoint.revision):
+        if are_ready:
             self._settle_offer(endpoint, offer, now)
 
     def _step_live(self, version: Version, now: float) -> None:
@@ -339,13 +341,13 @@ class Fleet:
 
     def _let_go(self, endpoint: Endpoint, version: Version, now: float) -> None:
         """Stop wanting replicas that no gateway uses any more."""
-        if version.phase in (Phase.RETIRING, Phase.FAILED):
+        if version.phase is Phase.RETIRING or version.is_gone:
             is_free = self.have_all_applied(version.revision) and not any(
                 g.holds(endpoint.name, version.number) for g in self.gateways.values()
             )
             if is_free or not version.was_offered or now - version.since > RETIRE_S:
                 version.replicas.clear()
-                if version.phase is Phase.RETIRING:
+                if version.phase is Phase.RETIRING or endpoint.is_removed:
                     endpoint.forget(version, now)
             return
         for replica in tuple(version.replicas.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -155,6 +156,11 @@ class Version:
     """A request waits for it and it has no replica."""
 
     @property
+    def is_coming(self) -> bool:
+        """Whether it is on its way into use."""
+        return self.phase in (Phase.STARTING, Phase.LOADED, Phase.OFFERED)
+
+    @property
     def is_gone(self) -> bool:
         """Whether it is only remembered, and would have to be loaded anew."""
         return self.phase in (Phase.FAILED, Phase.UNLOADED)
@@ -210,6 +216,14 @@ class Endpoint:
     def find(self, phase: Phase) -> Version | None:
         """Return the newest version in a phase."""
         return next((v for v in reversed(self.versions.values()) if v.phase is phase), None)
+
+    def holds_other(self, opened: Mapping[str, Opened]) -> bool:
+        """Whether another package than one of these is there under its number."""
+        return any(
+            not version.is_gone and version.opened.digest != opened[number].digest
+            for number, version in self.versions.items()
+            if number in opened
+        )
 
     def forget(self, version: Version, now: float) -> None:
         """Let a version go that nobody uses; while the endpoint is paused it is remembered."""

@@ -25,6 +25,8 @@ class Folders:
 
     is_required = True
     """Whether a server without any one of its packages is not started."""
+    is_numbered_here = True
+    """Whether versions have the next number each time they are loaded."""
 
     def __init__(
         self, packages: tuple[str, ...], home: str, copies: Path, *, is_inline: bool, trust_code: bool
@@ -69,7 +71,7 @@ class Folders:
         """Return a version that an earlier control process has verified."""
         for path in self._packages:
             self._scans.setdefault(path, opening.scan(Path(path)))
-        return opening.reopen(served.name, version)
+        return opening.reopen(served, version)
 
     async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
         """Load a package again when its files have changed and have been left alone since the last look."""

@@ -51,6 +51,8 @@ class _Followed(NamedTuple):
     aliases: Mapping[str, str] = {}
     serving: Serving | None = None
     slo: Slo | None = None
+    is_served: bool = True
+    """Whether the snapshot has it at all."""
 
 
 class Replicas(Protocol):
@@ -189,45 +191,53 @@ class GatewayLink:
         endpoints = {e.name: e for e in self.snapshot.endpoints}
         self._versions.paused = frozenset(e.name for e in endpoints.values() if e.is_paused)
         plan = {e.name: _Followed(self._wanted(e), e.routes, e.aliases, e.serving, e.slo) for e in endpoints.values()}
-        plan |= {name: _Followed() for name in self._versions.models() if name not in plan}
+        plan |= {name: _Followed(is_served=False) for name in self._versions.models() if name not in plan}
         if plan == self._followed:
             return
         self._followed = plan
         self._versions.expected = frozenset(endpoints)
-        for name, (numbers, routes, aliases, _, _) in plan.items():
-            known = {s.version for s in self._versions.statuses(name)}
-            served = {v.number: v for v in endpoints[name].versions} if numbers else {}
-            packages = {n: self._package(endpoints[name], served[n]) for n in numbers}
-            self._plane.set_routes(name, routes, aliases)
-            heaviest_first = sorted(routes, key=lambda route: -route.weight)
-            self._versions.set_aspired(name, packages, tuple(str(r.version) for r in heaviest_first))
-            for number, package in packages.items():
-                if served[number].failure and number not in known:
-                    self._versions.set_failed(name, number, package, served[number].failure)
+        for name, followed in tuple(plan.items()):
+            try:
+                self._ask(endpoints.get(name, ServedEndpoint(name)), followed)
+            except (LimenError, OSError):
+                # The others go on, and this one is looked at again.
+                LOG.exception("the endpoint %s cannot be followed", name)
+                del self._followed[name]
         kept = {(e.name, v.number) for e in endpoints.values() for v in e.versions}
         self._packages = {key: found for key, found in self._packages.items() if key in kept}
         if self._group is not None:
             self._group.create_task(self._settle())
+
+    def _ask(self, endpoint: ServedEndpoint, followed: _Followed) -> None:
+        name, routes = endpoint.name, followed.routes
+        known = {s.version for s in self._versions.statuses(name)}
+        served = {v.number: v for v in endpoint.versions if v.number in followed.numbers}
+        packages = {n: self._package(endpoint, version) for n, version in served.items()}
+        self._plane.set_routes(name, routes, followed.aliases)
+        heaviest_first = sorted(routes, key=lambda route: -route.weight)
+        self._versions.set_aspired(name, packages, tuple(str(r.version) for r in heaviest_first))
+        for number, package in packages.items():
+            if served[number].failure and number not in known:
+                self._versions.set_failed(name, number, package, served[number].failure)
 
     def _wanted(self, endpoint: ServedEndpoint) -> tuple[str, ...]:
         """Return the versions to ask for now; what has to be loaded anew, or shown as failed, is let go first."""
         if endpoint.is_paused:
             return ()
         statuses = {s.version: s for s in self._versions.statuses(endpoint.name)}
-        has_ready = any(s.state is State.READY for s in statuses.values())
-        wanted = []
-        for version in endpoint.versions:
-            status = statuses.get(version.number)
-            if (
-                status is None
-                or (not version.failure and status.state is not State.FAILED)
-                or (
-                    status.state is State.FAILED
-                    and (version.failure or has_ready or not self._is_due(endpoint.name, version, status))
-                )
-            ):
-                wanted.append(version.number)
-        return tuple(wanted)
+        return tuple(
+            version.number
+            for version in endpoint.versions
+            if (status := statuses.get(version.number)) is None or self._may_stay(endpoint.name, version, status)
+        )
+
+    def _may_stay(self, model: str, version: ServedVersion, status: VersionStatus) -> bool:
+        """Whether what is here of a version is, or can become, what the snapshot says of it."""
+        if status.digest != version.digest:
+            return False
+        if status.state is State.FAILED:
+            return bool(version.failure) or not self._is_due(model, version, status)
+        return not version.failure
 
     def _is_due(self, model: str, version: ServedVersion, status: VersionStatus) -> bool:
         """Whether a version that failed here and should work is to be tried again now."""
@@ -252,11 +262,12 @@ class GatewayLink:
         """Return a version's package with what the endpoint says now; a version that is in use takes that over at once."""
         key, says = (endpoint.name, version.number), (endpoint.serving, endpoint.slo)
         known = self._packages.get(key)
-        if known is not None and known[1] == says:
+        is_same = known is not None and known[0].digest == version.digest
+        if known is not None and is_same and known[1] == says:
             return known[0]
         package = package_of(endpoint, version)
         self._packages[key] = package, says
-        if known is not None:
+        if is_same:
             self._versions.adapt(*key, package)
         return package
 

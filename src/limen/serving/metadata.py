@@ -20,6 +20,7 @@ _PLATFORMS = {
     "lightgbm": "lightgbm_text",
     "rules": "gorules_jdm",
     "torch": "pytorch_export",
+    "transformers": "huggingface_safetensors",
     "python": "python",
 }
 

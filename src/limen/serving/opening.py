@@ -7,6 +7,7 @@ was started with. Archives are unpacked into the cache, which has the same effec
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import msgspec
 from limen.contracts.contract import Contract, Field, Sensitivity
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.examples import example_record
+from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive import Package, open_package
 from limen.packaging.decoder import read_manifest
@@ -26,6 +28,7 @@ from limen.runtime.placement.trust import ensure_trusted
 from limen.serving.fleet_records import Opened
 from limen.serving.messages import ModelSummary
 
+LOG = logging.getLogger("limen.control")
 MAX_EXAMPLE_CHARS = 400
 
 Scan = tuple[tuple[str, int, int], ...]
@@ -74,12 +77,20 @@ def opened_as(endpoint: str, package: Package, origin: str, *, is_inline: bool) 
     )
 
 
-def reopen(endpoint: str, served: ServedVersion) -> Opened:
-    """Return a version that an earlier control process has verified."""
+def reopen(endpoint: ServedEndpoint, served: ServedVersion) -> Opened:
+    """Return a version that an earlier control process has verified; one whose files are gone goes on where it is loaded."""
     root = Path(served.root)
-    package = Package(root, read_manifest(root), served.digest, Path(served.origin))
-    opened = opened_as(endpoint, package, served.origin, is_inline=served.is_inline)
-    return msgspec.structs.replace(opened, inputs=served.inputs, outputs=served.outputs)
+    try:
+        package = Package(root, read_manifest(root), served.digest, Path(served.origin))
+        opened = opened_as(endpoint.name, package, served.origin, is_inline=served.is_inline)
+    except (LimenError, OSError) as exc:
+        LOG.warning("%s version %s cannot be read any more: %s", endpoint.name, served.number, exc)
+        summary = ModelSummary(endpoint.name, "", 0, 0)
+        opened = Opened(
+            endpoint.name, served.root, served.digest, served.origin, Serving(), summary, is_inline=served.is_inline
+        )
+    serving = endpoint.serving or opened.serving
+    return msgspec.structs.replace(opened, serving=serving, inputs=served.inputs, outputs=served.outputs)
 
 
 def package_of(endpoint: ServedEndpoint, served: ServedVersion) -> Package:

@@ -40,18 +40,24 @@ class PackageCache:
             return Package(root, read_manifest(root), digest, Path(origin))
         if self._blobs is None:
             raise Unavailable("the package is not on this machine, and the blob store cannot be reached")
-        self._home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._home) as folder:
-            fetched = Path(folder) / "package.limen"
-            try:
-                self._blobs.fetch(archive, fetched)
-            except NotFound as exc:
-                # It was stored before the version was registered: somebody lost it, and may bring it back.
-                raise Unavailable("the blob store does not have the package", reason=Reason.STORAGE) from exc
-            package = open_package(fetched, self._home)
+        try:
+            package = self._fetched(self._blobs, archive)
+        except NotFound as exc:
+            # It was stored before the version was registered: somebody lost it, and may bring it back.
+            raise Unavailable("the blob store does not have the package", reason=Reason.STORAGE) from exc
+        except OSError as exc:
+            text = f"the package cannot be unpacked here: {exc.strerror or type(exc).__name__}"
+            raise Unavailable(text, reason=Reason.STORAGE) from exc
         if package.digest != digest:
             raise InvalidPackage("what is stored for this version is another package")
         return Package(package.root, package.manifest, digest, Path(origin))
+
+    def _fetched(self, blobs: BlobStore, archive: str) -> Package:
+        self._home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._home) as folder:
+            fetched = Path(folder) / "package.limen"
+            blobs.fetch(archive, fetched)
+            return open_package(fetched, self._home)
 
 
 def _is_whole(root: Path, digest: str) -> bool:

@@ -43,6 +43,8 @@ class Reconciler:
 
     is_required = False
     """Whether a server without any one of its endpoints is not started."""
+    is_numbered_here = False
+    """Whether versions have the next number each time they are loaded; those of a registry come with theirs."""
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class Reconciler:
 
     def resume(self, served: ServedEndpoint, version: ServedVersion) -> Opened:
         """Return a version that an earlier control process has verified."""
-        return opening.reopen(served.name, version)
+        return opening.reopen(served, version)
 
     async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
         """Look at the registry again and again, until cancelled."""
@@ -145,10 +147,12 @@ class Reconciler:
         if package:
             return Refused(Failure("this server serves a registry", hint="`limen publish PACKAGE` gives it a version."))
         begun = control.now()
-        planned = next((e for e in self._plan.endpoints if e.spec.name == name), None) if self._plan else None
-        if planned is None or not planned.aim.routes:
-            return Refused(Failure(f"{name} has nothing to load"))
-        await self._aim(control, planned)
+        # In turn: what is wanted meanwhile comes after it.
+        async with self._turn:
+            planned = next((e for e in self._plan.endpoints if e.spec.name == name), None) if self._plan else None
+            if planned is None or not planned.aim.routes:
+                return Refused(Failure(f"{name} has nothing to load"))
+            await self._aim(control, planned)
         endpoint = control.fleet.endpoints[name]
         number = str(planned.aim.routes[0].version)
         if number in endpoint.versions:
@@ -236,11 +240,19 @@ class Reconciler:
             if self._problems.get(name) != exc.message:
                 LOG.warning("the endpoint %s cannot be what it should be: %s", name, exc.message)
             self._problems[name] = exc.message
+            self._again.discard(name)
             if exc.retryable:
                 self._again.add(name)
             if endpoint is None or exc.reason is Reason.SIGNATURE:
                 # Callers are told that it is not ready, and not that there is none. What nobody vouches for any more goes.
                 control.fleet.aim(name, Aim(), {}, control.now())
+            return
+        if endpoint is not None and endpoint.holds_other(opened):
+            # Gateways have one package of a number: the one that is there goes first.
+            self._problems[name] = "another package of the same number is being let go"
+            self._again.add(name)
+            control.fleet.aim(name, Aim(), {}, control.now())
+            control.wake_up()
             return
         self._problems.pop(name, None)
         self._again.discard(name)

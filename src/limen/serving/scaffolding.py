@@ -21,6 +21,7 @@ from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.names import parse_model_name
 from limen.contracts.tensors import Array
 from limen.packaging.decoder import decode_manifest
+from limen.packaging.huggingface import read_model
 from limen.packaging.manifest import MANIFEST_NAME
 from limen.packaging.scaffold import Hints, scaffold
 from limen.packaging.sniff import ensure_format, sniff
@@ -36,6 +37,7 @@ _SUFFIX: Final = {
     "skops": ".skops",
     "jdm": ".json",
     "torch-export": ".pt2",
+    "transformers": "/config.json",
     "python": ".py",
 }
 
@@ -128,13 +130,21 @@ def fill_package(
     text = scaffold(name, loader.name, reference, signature, sample, hints)
     manifest = decode_manifest(text)
     contract = manifest.contract
-    for path in external_files(source) if loader.name == "onnx" else ():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.parent / path, folder / path)
-    shutil.copyfile(source, folder / artifact)
+    place = (folder / artifact).parent
+    for path in ("", *_files_beside(source, loader.name)):
+        target = place / path if path else folder / artifact
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / path if path else source, target)
     (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
     inputs, outputs = len(contract.inputs), len(contract.outputs)
     return Created(folder, artifact, found.value, loader.name, inputs, outputs, manifest.needs_trust)
+
+
+def _files_beside(source: Path, backend: str) -> tuple[str, ...]:
+    """Return the files that an artifact needs besides itself, relative to its folder."""
+    if backend == "onnx":
+        return external_files(source)
+    return read_model(source.parent).files if backend == "transformers" else ()
 
 
 def _refused(source: Path, found: str) -> InvalidPackage:
@@ -146,7 +156,7 @@ def _refused(source: Path, found: str) -> InvalidPackage:
             return exc
     return InvalidPackage(
         f"{source.name} is {found}, which no backend loads; Limen takes ONNX, skops, XGBoost (JSON or UBJ), LightGBM (text), "
-        "torch.export programs, decisions (JDM) and Python classes"
+        "torch.export programs, Hugging Face models, decisions (JDM) and Python classes"
     )
 
 

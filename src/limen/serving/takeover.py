@@ -5,6 +5,7 @@ Called by `serving.controlplane` when it begins; no input or output.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -18,8 +19,10 @@ Reopen = Callable[[ServedEndpoint, ServedVersion], Opened]
 """Reads a package that was verified before."""
 
 
-def endpoints_of(snapshot: Snapshot, specs: Iterable[ProcessSpec], reopen: Reopen, now: float) -> dict[str, Endpoint]:
-    """Return the endpoints that a fleet goes on with."""
+def endpoints_of(
+    snapshot: Snapshot, specs: Iterable[ProcessSpec], reopen: Reopen, now: float, *, is_numbered_here: bool = True
+) -> dict[str, Endpoint]:
+    """Return the endpoints that a fleet goes on with; with `is_numbered_here`, a higher number was wanted later."""
     endpoints = {served.name: _endpoint(served, snapshot.revision, reopen, now) for served in snapshot.endpoints}
     known = {path for e in snapshot.endpoints for v in e.versions for path in v.replicas}
     for spec in specs:
@@ -28,7 +31,7 @@ def endpoints_of(snapshot: Snapshot, specs: Iterable[ProcessSpec], reopen: Reope
     for endpoint in endpoints.values():
         endpoint.versions = dict(sorted(endpoint.versions.items(), key=lambda item: int(item[0])))
         endpoint.last_number = max((int(number) for number in endpoint.versions), default=0)
-        _judge_leftovers(endpoint, snapshot.revision, now)
+        _judge_leftovers(endpoint, snapshot.revision, now, is_numbered_here=is_numbered_here)
     return endpoints
 
 
@@ -62,11 +65,12 @@ def _take_replica(endpoints: dict[str, Endpoint], spec: ProcessSpec, known: set[
     )
 
 
-def _judge_leftovers(endpoint: Endpoint, revision: int, now: float) -> None:
+def _judge_leftovers(endpoint: Endpoint, revision: int, now: float, *, is_numbered_here: bool) -> None:
     """Decide about versions that have processes and are not in the snapshot.
 
     A newer one was loading, and goes on. An older one has been replaced in the snapshot, but maybe not yet in the gateways: what the
-    snapshot says has to prove itself again, as when it was offered, and the older one is what there was before.
+    snapshot says has to prove itself again, as when it was offered, and the older one is what there was before. Where numbers say
+    nothing about what came first, all are taken for older: whoever keeps the numbers wants again what was loading.
     """
     said = endpoint.good or Aim()
     left = [v for v in endpoint.versions.values() if v.phase is Phase.STARTING]
@@ -76,7 +80,7 @@ def _judge_leftovers(endpoint: Endpoint, revision: int, now: float) -> None:
             version.phase, version.since, version.was_offered = Phase.RETIRING, now, True
             version.revision = revision
         return
-    newest = max((int(n) for n in said.versions), default=0)
+    newest = max((int(n) for n in said.versions), default=0) if is_numbered_here else math.inf
     newer = [v for v in left if int(v.number) > newest]
     older = [v for v in left if int(v.number) < newest]
     if older:

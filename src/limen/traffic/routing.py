@@ -11,7 +11,6 @@ from hashlib import blake2b
 
 from limen.contracts.endpoint import Route
 
-_PERCENT = 100
 _UNITS = 1 << 64
 
 
@@ -21,13 +20,13 @@ class Split:
     __slots__ = ("_bounds", "_salt")
 
     def __init__(self, endpoint: str, routes: Sequence[Route]) -> None:
-        """Prepare to choose; the weights sum to 100."""
+        """Prepare to choose; whatever the weights sum to is shared as they say."""
         self._salt = blake2b(endpoint.encode(), digest_size=16).digest()
         self._bounds: list[tuple[int, str]] = []
-        total = 0
+        whole, total = sum(route.weight for route in routes), 0
         for route in routes:
             total += route.weight
-            self._bounds.append((total * _UNITS // _PERCENT, str(route.version)))
+            self._bounds.append((total * _UNITS // whole, str(route.version)))
 
     def route(self, unit: str) -> str:
         """Return the number of the version that answers a unit, such as a request id."""

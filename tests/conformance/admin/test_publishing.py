@@ -123,7 +123,7 @@ async def test_what_is_no_archive_of_this_model_is_refused(office: Office, clean
     archive = office.archive()
     assert code_of(await office.publish(archive, model="other")) == (400, "INVALID_NAME")
     for kind in ("application/octet-stream", "application/json", "application/zip", ""):
-        assert code_of(await office.publish(archive, content_type=kind)) == (415, "UNSUPPORTED_MEDIA_TYPE")
+        assert code_of(await office.publish(archive, content_type=kind)) == (415, "UNSUPPORTED_TYPE")
     assert code_of(await office.publish(b"")) == (400, "EMPTY_BODY")
     for junk in (b"x", b"PK\x03\x04", archive[:-100], archive[100:], b"\x80\x04K\x01."):
         status, code = code_of(await office.publish(junk))

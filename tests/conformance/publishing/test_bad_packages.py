@@ -1,5 +1,6 @@
 """Bad packages are refused for the right reason, and nothing becomes of them (B90 to B102)."""
 
+import asyncio
 import io
 import pickle
 import tarfile
@@ -18,7 +19,9 @@ from limen.packaging.keys import private_key
 from limen.packaging.paths import INDEX_NAME, signature_path
 from limen.packaging.signing import Content, content_of, sign
 from limen.packaging.tarball import END, encode_header, padding
+from limen.serving.check import check_package
 from limen.serving.config import PublishConfig
+from tests.services.broken_safetensors import BROKEN
 from tests.services.packages import write_code, write_score, write_trouble
 from tests.services.signers import write_key
 
@@ -149,6 +152,17 @@ def test_b92_a_pickle_in_any_disguise_is_refused(shop, tmp_path, capfd, name, co
     files = files_of(write_score(tmp_path / "score")) | {name: content}
     assert refusal(shop, forge(tmp_path / "bad.limen", files)).reason is Reason.UNSAFE_FORMAT
     assert "unpickled" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_b93_broken_safetensors_are_refused_by_publish_and_check(shop, tmp_path, name):
+    files = files_of(write_score(tmp_path / "score")) | {"extra/model.safetensors": BROKEN[name][0]}
+    archive = forge(tmp_path / "bad.limen", files)
+    error = refusal(shop, archive)
+    assert error.reason is Reason.UNSAFE_FORMAT
+    assert BROKEN[name][1] in error.message
+    report = asyncio.run(check_package(archive, tmp_path / "home", trust_code=False))
+    assert report.refusal is Reason.UNSAFE_FORMAT
 
 
 @pytest.mark.parametrize("name", ["helper.py", "requirements.txt", "native.so", "site.pth", "conftest.py"])

@@ -120,7 +120,8 @@ GOOD = {
     "zeros": (bytes(100_000), Format.BINARY),
     "empty": (b"", Format.EMPTY),
     "MZ as text": (b"MZ is not always a program\n", Format.TEXT),
-    "a safetensors header of 2^63 bytes": (struct.pack("<Q", 1 << 63) + SAFETENSORS, Format.BINARY),
+    "a Hugging Face configuration": (b'{"architectures": ["BertModel"], "model_type": "bert"}', Format.TRANSFORMERS),
+    "a vocabulary with these words": (b'{"vocab": {"architectures": 1, "model_type": 2}}', Format.JSON),
     "json that is none": (b"{ not json", Format.TEXT),
 }
 BAD = {

@@ -38,7 +38,7 @@ def test_every_built_in_knows_its_name_and_formats(name):
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
-    with pytest.raises(InvalidPackage, match="must be one of onnx, sklearn, xgboost, lightgbm, rules, torch, python"):
+    with pytest.raises(InvalidPackage, match="must be one of onnx, sklearn, xgboost, lightgbm, rules, torch, transformers, python"):
         backends.backend("tensorflow")
 
 
@@ -51,6 +51,7 @@ def test_a_format_leads_to_its_backend():
         "lightgbm": "lightgbm",
         "jdm": "rules",
         "torch-export": "torch",
+        "transformers": "transformers",
         "python": "python",
     }
 

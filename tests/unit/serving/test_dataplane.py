@@ -11,6 +11,7 @@ import pytest
 
 from limen import __version__
 from limen.contracts.contract import Batching, Field, Slo
+from limen.contracts.endpoint import Route
 from limen.contracts.errors import (
     DeadlineExceeded,
     Internal,
@@ -571,3 +572,50 @@ async def test_metadata_describes_the_contract(plane):
     assert [(s.contract.name, s.version) for s in plane.served()] == [("double", "1")]
     assert plane.models() == ("double",)
     assert leases(plane) == 0
+
+
+async def split(plane: DataPlane, *numbers: str) -> None:
+    """Have versions 1 and 2 share the requests, and those with these numbers ready."""
+    plane.set_routes("double", [Route(1, 50), Route(2, 50)], {"next": "2"})
+    plane.versions.set_aspired("double", {n: package(digest=n, outputs=OUTPUTS) for n in numbers}, ("1", "2"))
+    await plane.versions.settle()
+
+
+async def test_requests_that_name_no_version_are_shared_and_the_same_id_gets_the_same_one(plane):
+    await split(plane, "1", "2")
+    first, second = [], []
+    for drawn in (first, second):
+        for i in range(50):
+            with plane.acquire("double", "", f"request-{i}") as handle:
+                drawn.append(handle.version)
+    assert set(first) == {"1", "2"}
+    assert first == second
+    for number in ("1", "2"):
+        with plane.acquire("double", number, "request-1") as handle:
+            assert handle.version == number
+    with plane.acquire("double@next", "", "request-1") as handle:
+        assert handle.version == "2"
+
+
+async def test_the_share_of_a_version_that_is_not_ready_goes_to_the_others(plane):
+    await split(plane, "1")
+    for i in range(50):
+        with plane.acquire("double", "", f"request-{i}") as handle:
+            assert handle.version == "1"
+
+
+async def test_a_stream_of_several_versions_is_answered_by_the_one_that_was_drawn(plane, placement):
+    made = iter((False, True))
+
+    def make() -> FakeSink:
+        sink = FakeSink(three_outputs)
+        sink.can_stream = next(made)
+        return sink
+
+    await split(plane)
+    placement.make = make
+    await split(plane, "2", "3")
+    plane.set_routes("double", [Route(2, 50), Route(3, 50)], {})
+    for _ in range(40):
+        parts = [part async for part in plane.stream(request(1.0, id=""), NO_DEADLINE)]
+        assert parts[-1].is_final

@@ -275,6 +275,21 @@ def test_a_version_that_gateways_never_get_ready_has_failed_after_its_time():
     assert "1" in world.served()
 
 
+def test_a_version_that_a_silent_gateway_never_hears_of_has_failed_after_its_time():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    world.holds[1001] = {("m", "1"): State.READY, ("m", "2"): State.READY}
+    world.report(1001)
+    world.tick(OFFER_S)
+    assert world.version("2").phase is Phase.OFFERED
+    world.tick(1)
+    assert world.version("2").phase is Phase.FAILED
+    assert "1" in world.served()
+
+
 def test_the_next_version_takes_the_next_number_and_forgets_the_failed_one():
     world = live()
     world.fleet.add(package(), world.now)
@@ -435,6 +450,67 @@ def test_an_endpoint_without_versions_is_in_the_snapshot_and_has_no_process():
     aimed(world, Aim())
     settled(world)
     assert (endpoint(world).versions, world.replicas()) == ((), [])
+
+
+def test_an_endpoint_that_is_made_anew_while_the_one_before_is_let_go_is_served():
+    world = live()
+    world.fleet.remove("m", world.now)
+    world.tick()
+    aimed(world, Aim(shares(v1=100), {}, ("1",)))
+    settled(world)
+    assert endpoint(world).routes == shares(v1=100)
+    assert world.fleet.endpoints["m"].is_settled
+
+
+def test_a_removed_endpoint_of_which_nothing_could_be_loaded_is_forgotten():
+    world = World(is_all_or_nothing=False)
+    world.start_gateways()
+    aimed(world, Aim(shares(v1=100), {}, ("1",)))
+    world.died("m-v1-1", 1)
+    world.tick()
+    settled(world)
+    assert world.version("1").phase is Phase.FAILED
+    world.fleet.remove("m", world.now)
+    settled(world)
+    assert world.fleet.endpoints == {}
+
+
+def test_a_removed_endpoint_that_was_paused_is_forgotten():
+    world = paused(live())
+    world.fleet.remove("m", world.now)
+    settled(world)
+    assert world.fleet.endpoints == {}
+
+
+def test_a_version_that_had_no_replica_is_loaded_when_it_is_wanted_again():
+    world = live(package(min=0, idle_s=30))
+    idle(world)
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    for pid in world.gateways.values():
+        world.holds[pid] = {("m", "1"): State.DRAINING, ("m", "2"): State.READY}
+    world.report()
+    world.tick()
+    assert world.version("1").phase is Phase.RETIRING
+    aimed(world, Aim(shares(v1=100), {}, ("1",)))
+    assert world.version("1").phase is Phase.STARTING
+    settled(world)
+    assert endpoint(world).routes == shares(v1=100)
+
+
+def test_a_live_version_stays_where_it_is_when_its_endpoint_says_another_place():
+    world = live()
+    aim = Aim(shares(v1=100), {}, ("1",))
+    world.fleet.aim("m", aim, {"1": package(is_inline=True, max=2)}, world.now)
+    world.tick()
+    assert not endpoint(world).versions[0].is_inline
+    assert world.version("1").opened.serving.replicas.max == 2
+    aimed(world, Aim(shares(v2=100), {}, ("2",)))
+    world.fleet.aim("m", Aim(shares(v3=100), {}, ("3",)), {"3": package(is_inline=True)}, world.now)
+    settled(world)
+    assert (endpoint(world).versions[0].is_inline, world.replicas()) == (True, [])
 
 
 # -- replicas --------------------------------------------------------------------------------------------------------------
@@ -829,3 +905,30 @@ def test_a_swap_that_was_under_way_ends_well_or_badly_after_a_take_over(state):
     answering = "2" if state is State.READY else "1"
     assert after.replicas() == [f"m-v{answering}-1"]
     assert after.served()[answering]
+
+
+def test_going_back_in_a_registry_is_not_undone_by_a_take_over():
+    """A number says nothing there about what came first."""
+    world = World()
+    world.start_gateways()
+    aimed(world, Aim(shares(v8=100), {}, ("8",)))
+    settled(world)
+    aimed(world, Aim(shares(v7=100), {"champion": "7"}, ("7",)))
+    world.ready("m-v7-1")
+    world.tick()
+    for pid in world.gateways.values():
+        world.holds[pid] = {("m", "8"): State.DRAINING, ("m", "7"): State.READY}
+    world.report()
+    world.tick()
+    assert world.version("8").phase is Phase.RETIRING
+    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets")
+    snapshot = world.fleet.snapshot
+    fleet.resume(
+        snapshot,
+        endpoints_of(snapshot, world.fleet.specs(), lambda *_: package(), world.now, is_numbered_here=False),
+    )
+    after = World(fleet=fleet)
+    after.start_gateways()
+    settled(after)
+    assert (endpoint(after).routes, endpoint(after).aliases) == (shares(v7=100), {"champion": "7"})
+    assert after.replicas() == ["m-v7-1"]

@@ -337,7 +337,9 @@ async def test_a_version_that_is_wanted_again_while_it_drains_is_loaded_once_it_
         await until(lambda: world.versions.versions(MODEL) == ("1",))
         held = world.versions.acquire(MODEL)
         world.control.say(snapshot(2, version("2")))
-        await until(lambda: bool(world.control.heard) and world.control.states() == {"1": State.DRAINING, "2": State.READY})
+        await until(
+            lambda: bool(world.control.heard) and world.control.states() == {"1": State.DRAINING, "2": State.READY}
+        )
         world.control.say(snapshot(3, version("1")))
         await until(lambda: world.control.last.revision == 3)
         held.release()

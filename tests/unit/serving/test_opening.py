@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from limen.contracts.errors import InvalidPackage, Reason
+from limen.contracts.serving import Replicas, Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive import build
 from limen.serving.opening import forget_copy, open_verified, package_of, reopen, scan
@@ -25,7 +26,9 @@ def test_a_folder_is_served_from_a_copy(folder, tmp_path):
     (folder / "model.onnx").write_bytes(b"something else")
     assert (copy / "model.onnx").read_bytes() != b"something else"
     served = ServedVersion("1", opened.root, opened.digest, opened.origin)
-    assert reopen("score", served) == opened
+    assert reopen(ServedEndpoint("score"), served) == opened
+    serving = Serving(replicas=Replicas(min=3, max=3))
+    assert reopen(ServedEndpoint("score", serving=serving), served).serving == serving
     assert package_of(ServedEndpoint("score.v2"), served).manifest.contract.name == "score.v2"
     forget_copy(opened.root, tmp_path / "copies")
     assert not copy.exists()
@@ -74,3 +77,9 @@ def test_a_scan_sees_changes_of_content_and_nothing_else(folder):
     assert scan(folder) != first
     assert scan(folder / "model.yaml") == (("model.yaml", (folder / "model.yaml").stat().st_size, 1),)
     assert scan(folder / "missing") == ()
+
+
+def test_a_version_whose_files_are_gone_does_not_keep_the_next_control_process_from_starting(tmp_path):
+    served = ServedVersion("1", str(tmp_path / "gone"), "d", "./score", replicas=("/r1",))
+    opened = reopen(ServedEndpoint("score"), served)
+    assert (opened.endpoint, opened.root, opened.digest, opened.origin) == ("score", served.root, "d", "./score")

@@ -99,3 +99,11 @@ def test_an_archive_that_the_store_has_lost_may_come_back(shelf: Shelf, cache: P
     assert lost.value.reason is Reason.STORAGE
     blob.write_bytes(kept)
     assert cache.open(version.digest, blob_of(shelf, 1), "score/1").digest == version.digest
+
+
+def test_a_disk_that_takes_nothing_is_tried_again_later(shelf: Shelf, store: Counting, tmp_path: Path):
+    version = shelf.publish(tmp_path)
+    (tmp_path / "full").write_bytes(b"")
+    cache = PackageCache(tmp_path / "full", store)
+    with pytest.raises(Unavailable, match="cannot be unpacked"):
+        cache.open(version.digest, blob_of(shelf, 1), "score/1")

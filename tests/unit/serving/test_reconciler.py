@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from limen.contracts.endpoint import EndpointStatus, Route
@@ -65,7 +67,11 @@ class World:
 
     def start_anew(self) -> None:
         """Be a new control process on the same machine."""
-        self.control = Control()
+        self.start_anew_with(Control())
+
+    def start_anew_with(self, control: Control) -> None:
+        """Follow the registry anew with what is served already."""
+        self.control = control
         self.reconciler = Reconciler(
             self._opened,
             self.machine,
@@ -396,3 +402,63 @@ async def test_an_opened_registry_is_opened_once(world: World):
     for _ in range(3):
         assert world.reconciler.opened() is world.shelf.stores
     assert world.openings == 1
+
+
+async def test_what_will_not_change_by_itself_is_tried_once_for_whoever_asks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    signer = "f" * 64
+    world.revoked.add(signer)
+    await served(world)
+    world.shelf.point("champion", world.publish(signer=signer))
+    await world.look()
+    await world.look()
+    assert "not signed" in world.status().problem
+    looks: list[str] = []
+    aim = world.reconciler._aim
+    monkeypatch.setattr(world.reconciler, "_aim", lambda *found: looks.append("aim") or aim(*found))
+    monkeypatch.setattr(world.reconciler, "_read", lambda: looks.append("look"))
+    await asyncio.wait_for(until(world, lambda: looks.count("look") == 3), 60)
+    assert "aim" not in looks
+
+
+async def test_a_reload_that_takes_long_does_not_undo_what_was_wanted_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    await served(world)
+    world.shelf.point("champion", world.publish())
+    blob = world.blob(2)
+    kept = blob.read_bytes()
+    blob.unlink()
+    await world.look()
+    blob.write_bytes(kept)
+    entered, gate, fetched = threading.Event(), threading.Event(), world.reconciler._fetched
+
+    def slow(*found: Any) -> Any:
+        entered.set()
+        assert gate.wait(60)
+        return fetched(*found)
+
+    monkeypatch.setattr(world.reconciler, "_fetched", slow)
+    reloading = asyncio.create_task(world.reconciler.reload(cast("Any", world.control), "score", ""))
+    assert await asyncio.to_thread(entered.wait, 60)
+    world.shelf.point("champion", world.shelf.stores.registry.version("score", 1))
+    looking = asyncio.create_task(world.look())
+    await asyncio.wait([looking], timeout=0.2)
+    gate.set()
+    await asyncio.gather(reloading, looking)
+    assert world.control.aim().routes == (Route(1, 100),)
+
+
+async def test_another_package_of_the_same_number_goes_first(world: World):
+    """Such as that of an endpoint that was removed and made anew for another model."""
+    await served(world)
+    version = world.control.fleet.endpoints["score"].versions["1"]
+    version.opened = msgspec.structs.replace(version.opened, digest="another")
+    world.start_anew_with(world.control)
+    await world.start()
+    assert world.control.aim() == Aim()
+    assert "another package" in world.status().problem
+    del world.control.fleet.endpoints["score"].versions["1"]
+    await asyncio.wait_for(until(world, lambda: world.control.aim().routes == (Route(1, 100),)), 60)
+    assert world.status().problem == ""

@@ -220,6 +220,6 @@ def test_a_new_endpoint_differs_in_everything_it_says():
 
 
 def test_the_example_of_the_documentation_is_one(repository: Path):
-    page = (repository / "docs/reference/registry.md").read_text()
+    page = (repository / "docs/reference/endpoint-yaml.md").read_text()
     text = page.partition('```yaml title="endpoint.yaml"\n')[2].partition("```")[0]
     assert parse_spec(text).name == "credit"

@@ -21,6 +21,7 @@ from limen.contracts.parameters import Options
 MAX_AROUND: Final = 512
 """Bytes up to which the text before and after the numbers is remembered."""
 _DATA: Final = b'"data":'
+_DATA_BYTES: Final = len(_DATA)
 _floats = msgspec.json.Decoder(list[float]).decode
 _ints = msgspec.json.Decoder(list[int]).decode
 
@@ -51,13 +52,13 @@ class JsonOutlines:
 
     def recall(self, body: bytes) -> tuple[InferenceRequest, Options] | None:
         """Return the request when all but its numbers is known, byte for byte, and they are good; None otherwise."""
-        cut = body.find(_DATA, 0, MAX_AROUND) + len(_DATA)
+        cut = body.find(_DATA, 0, MAX_AROUND) + _DATA_BYTES
         known = self._known.get(body[:cut])
         if known is None or not body.endswith(known.end):
             return None
         try:
             # The list is JSON of its own; packing checks how many numbers there are and that each fits.
-            packed = known.pack(*known.decode(body[cut : len(body) - len(known.end)]))
+            packed = known.pack(*known.decode(body[cut : -len(known.end)]))
         except (msgspec.MsgspecError, struct.error, OverflowError, UnicodeDecodeError):
             return None
         inputs = {known.name: np.ndarray(known.shape, known.dtype, packed)}
@@ -76,9 +77,9 @@ class JsonOutlines:
             code: the struct code of its only input's numbers.
             decode: decodes a body of this kind.
         """
-        cut = body.find(_DATA, 0, MAX_AROUND) + len(_DATA)
+        cut = body.find(_DATA, 0, MAX_AROUND) + _DATA_BYTES
         start, end = body[:cut], body[body.find(b"]", cut) + 1 :]
-        if request.id or len(request.inputs) != 1 or cut < len(_DATA) or len(end) > MAX_AROUND:
+        if request.id or len(request.inputs) != 1 or cut < _DATA_BYTES or len(end) > MAX_AROUND:
             return
         try:
             # The proof: with an empty list in this place the text is still a request, and its data is that list.

@@ -98,15 +98,18 @@ class OipApi:
         route: Route = head.route
         body, json_bytes = request.body, head.json_length
         try:
-            if json_bytes is not None and json_bytes > len(body):
+            if json_bytes is None or 0 < json_bytes <= len(body):
+                inference, options = decode_infer(body, json_bytes)
+            elif json_bytes == 0:
+                # A raw binary request is answered in binary.
+                inference, options = self._raw(route, body), RAW
+            else:
                 limit = f"must be a whole number from 0 to the body's length ({len(body)})"
                 raise InvalidArgument.at("Inference-Header-Content-Length", limit, Reason.INVALID_HEADER)
-            # A raw binary request is answered in binary.
-            inference, options = (self._raw(route, body), RAW) if json_bytes == 0 else decode_infer(body, json_bytes)
         except InvalidArgument:
             request.id = id_in(body[:json_bytes]) or request.id
             raise
-        if inference.model_name not in ("", route.model):
+        if inference.model_name and inference.model_name != route.model:
             raise InvalidArgument.at("model_name", "is not the model of the path", Reason.INVALID_NAME)
         inference.model_name = route.model
         inference.model_version = route.version

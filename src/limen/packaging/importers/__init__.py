@@ -11,6 +11,7 @@ from typing import Final
 
 from limen.contracts.errors import InvalidPackage
 from limen.packaging.importers.draft import Draft, Importer
+from limen.packaging.importers.huggingface import HuggingFaceImporter
 from limen.packaging.importers.mlflow import MlflowImporter
 from limen.packaging.importers.plain import PlainImporter
 from limen.packaging.importers.torch_export import TorchExportImporter
@@ -19,12 +20,12 @@ from limen.packaging.importers.triton import TritonImporter
 IMPORTERS: Final[tuple[Importer, ...]] = (
     MlflowImporter(),
     TritonImporter(),
+    HuggingFaceImporter(),
     TorchExportImporter(),
     PlainImporter(),
 )
 _REFUSED: Final = (
-    ("model.safetensors", "holds weights of Hugging Face transformers", "`optimum-cli export onnx --model FOLDER OUT`"),
-    ("pytorch_model.bin", "holds weights of Hugging Face transformers", "`optimum-cli export onnx --model FOLDER OUT`"),
+    ("model.safetensors", "holds weights without a config.json", "`optimum-cli export onnx --model FOLDER OUT`"),
     (
         "saved_model.pb",
         "is a TensorFlow SavedModel",
@@ -56,6 +57,7 @@ def read_source(path: Path, version: str = "") -> Draft:
             )
             raise InvalidPackage(text)
     raise InvalidPackage(
-        f"{path} is no kind of model that is known here: give a model file, an MLflow model folder (with a file MLmodel) or "
-        "the folder of one model in a Triton repository (with a file config.pbtxt)"
+        f"{path} is no kind of model that is known here: give a model file, an MLflow model folder (with a file MLmodel), "
+        "a Hugging Face model folder (with config.json and model.safetensors) or the folder of one model in a Triton repository "
+        "(with a file config.pbtxt)"
     )

@@ -39,6 +39,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """Writes the artifact to another place without what no package may hold; None when it is taken as it is."""
     classifier: bool = False
     """The original answers with a class where the artifact gives probabilities."""
+    label_of: str = ""
+    """The tensor of probabilities whose likeliest label is an answer too, by its name."""
     is_early_stopped: bool = False
     """The original answers with the XGBoost trees up to the best round only."""
     columns: tuple[Column, ...] = ()

@@ -23,6 +23,7 @@ BUILT_IN: Final = {
     "lightgbm": "limen.runtime.backends.lightgbm:LightgbmBackend",
     "rules": "limen.runtime.backends.rules:RulesBackend",
     "torch": "limen.runtime.backends.torch:TorchBackend",
+    "transformers": "limen.runtime.backends.transformers:TransformersBackend",
     "python": "limen.runtime.backends.python:PythonBackend",
 }
 

@@ -1,0 +1,70 @@
+"""What waits for a control plane, without processes: decisions come from a fleet that a test steers."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from limen.contracts.endpoint import Route
+from limen.serving import run_folder
+from limen.serving.controlplane import ControlConfig, ControlPlane
+from limen.serving.fleet_records import Aim, Phase
+from tests.unit.serving.test_fleet import World, package
+
+AIM = Aim((Route(1, 100),), {}, ("1",))
+
+
+class Source:
+    """Endpoints that a test makes by hand."""
+
+    is_required = False
+
+    async def start(self, control: ControlPlane) -> None:
+        control.fleet.aim("m", AIM, {"1": package()}, control.now())
+
+    async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
+        return
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> ControlPlane:
+    run_folder.metrics(tmp_path).mkdir()
+    world = World(is_all_or_nothing=False)
+    config = ControlConfig(run=str(tmp_path), watch=False, http="", grpc="", metrics="", server_pid=1, started_at=0.0)
+    control = ControlPlane(config, world.fleet, cast("Any", Source()), lambda _: None, clock=lambda: world.now)
+    await control._follow()
+    control.tick(control.now())
+    return control
+
+
+async def waiting(control: ControlPlane) -> asyncio.Task[None]:
+    """Return a task that waits for the version that is being loaded."""
+    task = asyncio.create_task(control.until_in_use("m", control.fleet.endpoints["m"].versions["1"]))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_several_wait_for_one_version(control: ControlPlane):
+    tasks = [await waiting(control), await waiting(control)]
+    control.tick(control.now())
+    assert not any(task.done() for task in tasks)
+    control.fleet.endpoints["m"].versions["1"].phase = Phase.LIVE
+    control.tick(control.now())
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+
+async def test_whoever_waits_is_told_when_the_endpoint_is_paused(control: ControlPlane):
+    task = await waiting(control)
+    control.fleet.aim("m", Aim(), {}, control.now(), is_paused=True)
+    control.tick(control.now())
+    assert control.fleet.endpoints["m"].versions["1"].phase is Phase.UNLOADED
+    await asyncio.wait_for(task, 5)
+
+
+async def test_whoever_waits_is_told_when_the_endpoint_is_removed(control: ControlPlane):
+    task = await waiting(control)
+    control.fleet.remove("m", control.now())
+    control.tick(control.now())
+    assert control.fleet.endpoints == {}
+    await asyncio.wait_for(task, 5)
