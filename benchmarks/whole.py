@@ -121,6 +121,9 @@ class _Wire(asyncio.Transport):
     def close(self) -> None:
         """There is nothing to close."""
 
+    def is_reading(self) -> bool:
+        return True
+
     def resume_reading(self) -> None:
         """Reading never pauses."""
 

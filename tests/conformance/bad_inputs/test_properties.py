@@ -13,6 +13,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from limen.contracts.contract import Batching
 from limen.contracts.tensors import BY_NAME, ElementType, Kind
 from limen.gateway.http import tensors
 from tests.conformance.bad_inputs.entries import (
@@ -82,7 +83,9 @@ def flattened(data: Any, shape: list[int]) -> Any:
 
 def tensor_of(element: ElementType, shape: list[Any], data: list[Any]) -> Any:
     """Return the values a JSON tensor has for a model that takes [rows, any], or REFUSED."""
-    if any(isinstance(d, bool) or not isinstance(d, int) or d < 0 for d in shape) or len(shape) != 2 or shape[0] == 0:
+    if any(isinstance(d, bool) or not isinstance(d, int) or d < 0 for d in shape) or len(shape) != 2:
+        return REFUSED
+    if not 1 <= shape[0] <= Batching().max_request_rows:
         return REFUSED
     is_flat = not any(isinstance(v, list) for v in data) and len(data) == math.prod(shape)
     values = data if is_flat else flattened(data, shape)
@@ -104,6 +107,7 @@ dimensions = st.one_of(st.integers(0, 4), st.sampled_from([-1, 2**31, 2**62, 2**
 )
 @example(name="int32", shape=[3, 1], data=[[1, 2], [], [3]], is_large=True)
 @example(name="float32", shape=[1, 2], data=[[1], [2]], is_large=True)
+@example(name="bool", shape=[2**31, 0], data=[], is_large=False)
 def test_b27_to_b33_a_json_tensor_is_what_it_says_or_refused(
     gateway: Gateway, name: str, shape: Any, data: Any, is_large: bool
 ):
