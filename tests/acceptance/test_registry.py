@@ -18,7 +18,7 @@ from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import Incompatible, InvalidPackage, NotAllowedNow, NotFound, Stale, Unavailable
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.packaging.archive import build, inspect
-from tests.services.packages import write_score
+from tests.services.packages import write_score, write_weights
 from tests.services.process import WAIT_S, Server, limen, refused, serving
 from tests.services.registry import ROW, World, calling, world_at
 
@@ -210,6 +210,18 @@ def test_b102_a_package_whose_model_answers_otherwise_is_rejected_and_never_list
     assert caught.value.reason == "REJECTED"
     with pytest.raises(NotFound):
         world.management.model("score")
+
+
+def test_other_answers_than_before_are_told_and_refused_where_they_must_be_the_same(world):
+    world.publish()
+    package = write_score(world.folder / "other", golden=4.0)
+    write_weights(package, [[1.0], [0.5]])
+    archive = build(package, world.folder / "other-dist").path
+    with pytest.raises(Incompatible, match="not those of version 1"):
+        world.management.publish("score", archive, same_answers=True)
+    found = world.management.publish("score", archive)
+    assert found.version.number == 2
+    assert {e.kind: e.verdict for e in found.evidence}["behaviour"] == "FAIL"
 
 
 def test_f17_a_server_starts_from_what_it_knew_when_the_registry_cannot_be_reached(tmp_path):

@@ -33,6 +33,11 @@ def write_score(folder: Path, name: str = "score", *, golden: float = 2.0, examp
     return folder
 
 
+def write_weights(package: Path, weights: list[list[float]]) -> None:
+    """Give a package of `write_score` other weights, and so other answers."""
+    _write_matmul(package / "model.onnx", np.array(weights, np.float32), softmax=False)
+
+
 def write_iris(folder: Path) -> Path:
     """Write an ONNX classifier from four floats to three labelled probabilities."""
     manifest = """\

@@ -136,6 +136,7 @@ def _submission(name: str, head: PublishHead, received: _Received, folder: Path)
         tags=head.tags,
         aliases=(head.alias,) if head.alias else (),
         by=ANYBODY,
+        same_answers=head.same_answers,
     )
 
 

@@ -147,7 +147,7 @@ def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
         Path(start.settings.home),
         is_inline=start.settings.placement == "inline",
         trust_code=start.settings.trust_code or managed.trust.code,
-        is_trusted=lambda signer: signer not in trust.revoked and not (trust.is_required and not signer),
+        is_trusted=trust.still_believes,
     )
 
 

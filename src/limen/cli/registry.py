@@ -34,6 +34,9 @@ def publish(
     alias: Annotated[str, typer.Option(metavar="NAME", help="Alias that is to name the version.")] = "",
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the version; repeatable.")] = None,
     number: Annotated[int, typer.Option(metavar="N", min=0, help="Number it must get; the next one if 0.")] = 0,
+    same_answers: Annotated[
+        bool, typer.Option("--same-answers", help="Refuse other answers to the examples of the version before it.")
+    ] = False,
     source: Annotated[str, typer.Option(help="The run or model that it comes from.")] = "",
     data: Annotated[str, typer.Option(help="The data that it was trained on.")] = "",
     code: Annotated[str, typer.Option(help="The code that trained it, such as a commit.")] = "",
@@ -59,6 +62,8 @@ def publish(
     options: PublishOptions = {"alias": alias, "tags": tags, "lineage": Lineage(source=source, data=data, code=code)}
     if number:
         options["number"] = number
+    if same_answers:
+        options["same_answers"] = True
     path = existing_package(package)
     with tempfile.TemporaryDirectory(prefix="limen-publish-") as folder:
         archive = build(path, Path(folder)).path if path.is_dir() else path

@@ -61,6 +61,8 @@ class PublishOptions(TypedDict, total=False):
     """The number that the version must get."""
     alias: str
     """An alias that is to name the version."""
+    same_answers: bool
+    """Whether other answers to the examples of the version before it are refused; as the server is set up when left out."""
     lineage: Lineage
     tags: Mapping[str, str]
     idempotency_key: str

@@ -40,7 +40,7 @@ class Upload:
         Raises:
             InvalidArgument: a file that cannot be read.
         """
-        said = {name: options[name] for name in ("number", "alias", "lineage") if name in options}
+        said = {name: options[name] for name in ("number", "alias", "lineage", "same_answers") if name in options}
         try:
             signature = _signature(archive, options.get("signature"))
             with archive.open("rb") as file:

@@ -103,3 +103,10 @@ class InferenceResponse(msgspec.Struct, gc=False):
 
 Outcome = InferenceResponse | LimenError
 """What each member of a batch gets."""
+
+
+class StreamPart(msgspec.Struct, frozen=True):
+    """One part of an answer. The last one says so and may be empty."""
+
+    response: InferenceResponse
+    is_final: bool

@@ -67,6 +67,8 @@ class PublishHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """The number that the version must get; the next one when None."""
     alias: str = ""
     """An alias that is set to the version in the same transaction."""
+    same_answers: bool | None = None
+    """Whether other answers to the examples of the version before it are refused; as the server is set up when None."""
     lineage: Lineage = Lineage()
     tags: dict[str, str] = {}
 

@@ -63,6 +63,21 @@ class Trust(msgspec.Struct, frozen=True):
             config.code,
         )
 
+    def still_believes(self, signer: str) -> bool:
+        """Return whether a version that was published with this signer may be served now.
+
+        A key that an authority has certified is believed for as long as the authority is, which only a new look at the signature
+        could tell apart.
+
+        Args:
+            signer: fingerprint of the key; empty for a version without a verified signature.
+        """
+        if signer in self.revoked:
+            return False
+        if not self.is_required:
+            return True
+        return bool(signer) and (bool(self.authorities) or signer in {key.fingerprint for key in self.keys})
+
     def judge(self, content: Content, signature: bytes | None) -> Judgement:
         """Return what to make of a package.
 

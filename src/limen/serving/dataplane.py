@@ -14,8 +14,6 @@ from random import getrandbits
 from time import perf_counter
 from typing import Any
 
-import msgspec
-
 from limen.contracts.contract import Contract
 from limen.contracts.endpoint import Route
 from limen.contracts.errors import (
@@ -27,7 +25,7 @@ from limen.contracts.errors import (
     Unavailable,
     Unsupported,
 )
-from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, StreamPart
 from limen.contracts.names import parse_version
 from limen.contracts.openapi_model import ServedContract
 from limen.contracts.statistics import ModelStatistics
@@ -49,13 +47,6 @@ _FALLBACK = frozenset(
     {ErrorCode.DEADLINE_EXCEEDED, ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED}
 )
 """What a declared fallback stands in for: no answer in time, a broken or wrong one, no room. Never for a caller's mistake."""
-
-
-class StreamPart(msgspec.Struct, frozen=True):
-    """One part of an answer. The last one says so and may be empty."""
-
-    response: InferenceResponse
-    is_final: bool
 
 
 class DataPlane:

@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2
 from limen.contracts import errors
 from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason, Unavailable, Unsupported, Violation
-from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, StreamPart
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from limen.serving.call import Call
-from limen.serving.dataplane import DataPlane, StreamPart
+from limen.serving.dataplane import DataPlane
 from limen.serving.metadata import ModelMetadata, ServerMetadata, TensorMetadata
 
 MODELS = ("broken", "countdown", "echo", "failing", "gated")

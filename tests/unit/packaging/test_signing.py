@@ -5,6 +5,7 @@ import builtins
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -279,3 +280,13 @@ def test_an_unsigned_build_has_no_signature(tmp_path):
     built = build(write_score(tmp_path / "score"), tmp_path / "dist")
     assert not built.is_signed
     assert [path.name for path in (tmp_path / "dist").iterdir()] == [built.path.name]
+
+
+def test_a_version_is_served_as_long_as_its_signer_is_believed(signer):
+    mine = public_half(private_key(signer.private.read_bytes()))
+    assert Trust().still_believes("")
+    assert not Trust(revoked=frozenset({mine})).still_believes(mine)
+    required = msgspec.structs.replace(trusting(signer.public), is_required=True)
+    assert required.still_believes(mine)
+    assert not required.still_believes("")
+    assert not required.still_believes("e" * 64)

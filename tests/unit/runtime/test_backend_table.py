@@ -38,7 +38,9 @@ def test_every_built_in_knows_its_name_and_formats(name):
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
-    with pytest.raises(InvalidPackage, match="must be one of onnx, sklearn, xgboost, lightgbm, rules, torch, transformers, python"):
+    with pytest.raises(
+        InvalidPackage, match="must be one of onnx, sklearn, xgboost, lightgbm, rules, torch, transformers, python"
+    ):
         backends.backend("tensorflow")
 
 

@@ -11,13 +11,14 @@ from contextlib import aclosing
 from typing import Final, cast
 
 from limen.contracts.errors import Unavailable
+from limen.contracts.inference import StreamPart
 from limen.contracts.names import REQUEST_ID
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.codec import decode_request, encode_part, encode_stream_error
 from limen.gateway.grpc.messages import deadline_of, parse
 from limen.gateway.grpc.parameters import Options
 from limen.gateway.grpc.status import Context, failure, request_id_of
-from limen.serving.dataplane import DataPlane, StreamPart
+from limen.serving.dataplane import DataPlane
 
 ERROR_KEY: Final = "triton_grpc_error"
 LAST_WORD_S: Final = 0.2

@@ -21,7 +21,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason, Unsupported
-from limen.contracts.inference import Deadline, InferenceRequest
+from limen.contracts.inference import Deadline, InferenceRequest, StreamPart
 from limen.contracts.names import ALIAS, VERSION
 from limen.contracts.proto_descriptor import comments, file_descriptor
 from limen.contracts.proto_schema import proto_file, service_name, stem
@@ -31,7 +31,7 @@ from limen.gateway.grpc.status import Context, refuse, request_id_of
 from limen.gateway.grpc.typed_codec import TypedCodec
 from limen.runtime.handle import VersionHandle
 from limen.serving.call import Call
-from limen.serving.dataplane import DataPlane, StreamPart
+from limen.serving.dataplane import DataPlane
 
 PROTOCOL: Final = "typed"
 """What requests of these services are counted as."""

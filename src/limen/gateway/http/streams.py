@@ -17,7 +17,7 @@ import msgspec
 from limen.contracts import strict_json
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Unsupported, Violation
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Parameter
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Parameter, StreamPart
 from limen.contracts.names import parse_request_id, shown
 from limen.contracts.parameters import read_parameters
 from limen.contracts.records import RecordCodec, Records
@@ -30,7 +30,7 @@ from limen.gateway.http.record_api import PROTOCOL as RECORD
 from limen.gateway.http.routes import Route, Table
 from limen.runtime.fallback import MARK
 from limen.runtime.handle import VersionHandle
-from limen.serving.dataplane import DataPlane, StreamPart
+from limen.serving.dataplane import DataPlane
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"
 _HEAD: Final = b"cache-control: no-store\r\nx-accel-buffering: no\r\n"
