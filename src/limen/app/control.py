@@ -145,6 +145,7 @@ def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
     return Reconciler(
         opened,
         Path(start.settings.home),
+        managed.registry.database_id,
         is_inline=start.settings.placement == "inline",
         trust_code=start.settings.trust_code or managed.trust.code,
         is_trusted=trust.still_believes,

@@ -53,7 +53,7 @@ class EndpointPhase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     version: int
     state: str
-    """A lifecycle state, such as READY."""
+    """Where it is on its way into and out of use, such as LIVE."""
     reason: str = ""
     replicas: int = 0
 

@@ -70,5 +70,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     endpoints: tuple[ServedEndpoint, ...] = ()
     quarantined: tuple[str, ...] = ()
     """Fingerprints of requests that have killed replicas; they are answered MODEL_CRASH without being run."""
+    needs_all: bool = True
+    """Whether the server is ready only with every endpoint. Not with those of a registry: a new one that cannot load must not take
+    the others from their callers."""
     log: LogLevels = LogLevels()
     """The same for all gateways, whichever of them was told."""

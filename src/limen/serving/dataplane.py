@@ -16,15 +16,7 @@ from typing import Any
 
 from limen.contracts.contract import Contract
 from limen.contracts.endpoint import Route
-from limen.contracts.errors import (
-    ErrorCode,
-    Internal,
-    LimenError,
-    ModelError,
-    NotFound,
-    Unavailable,
-    Unsupported,
-)
+from limen.contracts.errors import ErrorCode, Internal, LimenError, ModelError, NotFound, Unavailable, Unsupported
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, StreamPart
 from limen.contracts.names import parse_version
 from limen.contracts.openapi_model import ServedContract
@@ -65,6 +57,8 @@ class DataPlane:
         self.operations: Operations | None = None
         """Looks after the server as a whole; the extensions that need it are not offered when None."""
         self._splits: dict[str, Split] = {}
+        self.needs_all = True
+        """Whether one model without a version that answers makes the whole server not ready."""
         self.is_draining = False
         """Set when the server is about to stop: readiness goes first."""
 
@@ -335,10 +329,9 @@ class DataPlane:
         return True
 
     def is_ready(self) -> bool:
-        """Return whether every model that should be ready is, and the server is not about to stop."""
-        models = self.versions.models()
-        paused = self.versions.paused
-        return not self.is_draining and all(self.versions.versions(m) for m in models if m not in paused)
+        """Return whether what should be ready is, and the server is not about to stop."""
+        wanted = [model for model in self.versions.models() if model not in self.versions.paused]
+        return not self.is_draining and (not self.needs_all or all(self.versions.versions(m) for m in wanted))
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         """Return whether a model can be used now.

@@ -335,7 +335,7 @@ class Fleet:
             # The first snapshot has everything, so that a gateway that has followed it has everything.
             return
         endpoints = tuple(e.served() for e in self.endpoints.values() if not e.is_removed)
-        made = Snapshot(self.snapshot.revision, endpoints, self._quarantined, self.log)
+        made = Snapshot(self.snapshot.revision, endpoints, self._quarantined, self._is_all_or_nothing, self.log)
         if is_first or made != self.snapshot:
             self.snapshot = msgspec.structs.replace(made, revision=made.revision + 1)
 

@@ -173,6 +173,7 @@ class GatewayLink:
         if self.snapshot is not None and snapshot.revision <= self.snapshot.revision:
             return
         self.snapshot = snapshot
+        self._plane.needs_all = snapshot.needs_all
         self._replicas.set_quarantined(snapshot.quarantined)
         self._on_log(snapshot.log)
         for endpoint in snapshot.endpoints:

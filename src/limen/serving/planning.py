@@ -72,16 +72,30 @@ def plan_of(stores: Stores) -> Plan:
     return Plan(revision, tuple(found))
 
 
-def keep(home: Path, plan: Plan) -> None:
-    """Write the plan for a start without the registry. A disk that is full keeps the one before, and nothing else from going on."""
+class _Kept(msgspec.Struct, frozen=True):
+    """What the file says."""
+
+    registry: str
+    plan: Plan
+
+
+def keep(home: Path, registry: str, plan: Plan) -> None:
+    """Write the plan for a start without the registry. A disk that is full keeps the one before, and nothing else from going on.
+
+    Args:
+        home: folder of the file.
+        registry: tells this registry from others.
+        plan: what it wants.
+    """
     with contextlib.suppress(OSError):
-        run_folder.write(home / FILE_NAME, msgspec.json.encode(plan))
+        run_folder.write(home / FILE_NAME, msgspec.json.encode(_Kept(registry, plan)))
 
 
-def kept(home: Path) -> Plan | None:
-    """Return the last plan that was kept; None when there is none that can be read."""
+def kept(home: Path, registry: str) -> Plan | None:
+    """Return the last plan of a registry that was kept; None when there is none that can be read."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((home / FILE_NAME).read_bytes(), type=Plan)
+        found = msgspec.json.decode((home / FILE_NAME).read_bytes(), type=_Kept)
+        return found.plan if found.registry == registry else None
     return None
 
 

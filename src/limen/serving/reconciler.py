@@ -50,6 +50,7 @@ class Reconciler:
         self,
         open_stores: Callable[[], Stores],
         home: Path,
+        registry: str,
         *,
         is_inline: bool,
         trust_code: bool,
@@ -60,6 +61,7 @@ class Reconciler:
         Args:
             open_stores: opens the registry; called again after it could not be reached.
             home: where packages are unpacked, and the last plan is kept.
+            registry: tells this registry from others, whose plan would be a wrong one.
             is_inline: whether models live in the gateways when an endpoint says nothing.
             trust_code: whether packages may run code they bring.
             is_trusted: whether a version signed with the key of this fingerprint may be served; empty for none.
@@ -70,6 +72,7 @@ class Reconciler:
         self._stores: Stores | None = None
         self._opening = threading.Lock()
         self._home = home
+        self._registry = registry
         self._is_inline = is_inline
         self._trust_code = trust_code
         self._is_trusted = is_trusted
@@ -90,7 +93,7 @@ class Reconciler:
             await self._look(control)
         except Unavailable as exc:
             self.problem = exc.message
-            last = await asyncio.to_thread(planning.kept, self._home)
+            last = await asyncio.to_thread(planning.kept, self._home, self._registry)
             if last is None:
                 raise
             LOG.warning("the registry cannot be reached; serving what it said last: %s", exc.message)
@@ -199,7 +202,7 @@ class Reconciler:
             plan = await asyncio.to_thread(self._read)
             if plan is not None:
                 await self._follow_plan(control, plan)
-                await asyncio.to_thread(planning.keep, self._home, plan)
+                await asyncio.to_thread(planning.keep, self._home, self._registry, plan)
             for planned in self._plan.endpoints if self._again and self._plan is not None else ():
                 if planned.spec.name in self._again:
                     await self._aim(control, planned)

@@ -5,6 +5,8 @@ The composition root makes one from flags and the environment; `storage.opening`
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -40,6 +42,11 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     def database_address(self) -> str:
         """The address of the database, the password included."""
         return self.database_url or f"sqlite:///{(self.home / 'limen.db').absolute()}"
+
+    @property
+    def database_id(self) -> str:
+        """What tells this database from another, without the credentials in its address."""
+        return hashlib.sha256(re.sub(r"//[^@/]*@", "//", self.database_address).encode()).hexdigest()
 
     @property
     def blobs_address(self) -> str:

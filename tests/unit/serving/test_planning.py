@@ -60,17 +60,19 @@ def test_f17_the_last_plan_is_kept_whole(shelf: Shelf, tmp_path: Path):
     shelf.point("champion", shelf.add())
     shelf.apply(spec(serving=None))
     plan = planning.plan_of(shelf.stores)
-    assert planning.kept(tmp_path) is None
-    planning.keep(tmp_path, plan)
-    assert planning.kept(tmp_path) == plan
+    assert planning.kept(tmp_path, "one") is None
+    planning.keep(tmp_path, "one", plan)
+    assert planning.kept(tmp_path, "one") == plan
+    # Another registry's plan would be a wrong one.
+    assert planning.kept(tmp_path, "another") is None
     assert [path.name for path in tmp_path.glob("*.json")] == ["endpoints.json"]
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"revision": "x"}', b"\xff"])
 def test_a_plan_that_cannot_be_read_is_none(tmp_path: Path, text: bytes):
     (tmp_path / "endpoints.json").write_bytes(text)
-    assert planning.kept(tmp_path) is None
+    assert planning.kept(tmp_path, "one") is None
 
 
 def test_f08_a_plan_that_cannot_be_kept_keeps_nobody_from_serving(shelf: Shelf, tmp_path: Path):
-    planning.keep(tmp_path / "not there", planning.plan_of(shelf.stores))
+    planning.keep(tmp_path / "not there", "one", planning.plan_of(shelf.stores))

@@ -75,6 +75,7 @@ class World:
         self.reconciler = Reconciler(
             self._opened,
             self.machine,
+            "registry",
             is_inline=False,
             trust_code=False,
             is_trusted=lambda signer: signer not in self.revoked,
