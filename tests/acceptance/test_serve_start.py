@@ -74,7 +74,7 @@ def test_the_announcement_is_exact_and_replaces_an_earlier_one_as_a_whole(tmp_pa
     with announcement.open() as earlier, serving(write_score(tmp_path / "score"), announcement=announcement) as server:
         # Whoever had the old file open still reads the old one: it was replaced, never written into.
         assert "earlier" in earlier.read()
-        assert server.announced.keys() == {"http", "grpc", "metrics", "pid"}
+        assert server.announced.keys() == {"http", "grpc", "metrics", "pid", "admin"}
         assert server.announced["pid"] == server.pid
         assert not [p for p in tmp_path.iterdir() if p.name.startswith(".a.json")]
         for address in (server.announced["http"], server.announced["grpc"], server.announced["metrics"]):
@@ -200,7 +200,6 @@ def test_a_model_whose_code_fails_is_not_served_and_its_owner_sees_where(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "Missing argument 'PACKAGE'"),
         (["x", "--http-port", "70000"], "Invalid value for '--http-port'"),
         (["x", "--workers", "0"], "Invalid value for '--workers'"),
         (["x", "--workers", "two"], "Invalid value for '--workers'"),
