@@ -42,6 +42,8 @@ class ServerFile(msgspec.Struct, frozen=True):
     metrics: str
     admin: str = ""
     """Where its management API is; empty when it serves packages and no registry."""
+    folder: str = ""
+    """What its own folder is: a copy of it, as in a backup of the home, is not this server's."""
 
     @property
     def control(self) -> str:
@@ -80,7 +82,7 @@ def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> t
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
         folder.chmod(0o755)
     (folder / "metrics").mkdir()
-    own = ServerFile(os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin)
+    own = ServerFile(os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin, _identity(folder))
     write(folder / "server.json", msgspec.json.encode(own))
     return folder, own
 
@@ -101,7 +103,7 @@ def find(home: Path) -> list[ServerFile]:
     found = [
         (path.stat().st_mtime_ns, server)
         for path in _files(home)
-        if (server := _read(path)) is not None and server.is_running
+        if (server := _read(path)) is not None and server.is_running and server.folder == _identity(path.parent)
     ]
     return [server for _, server in sorted(found, key=lambda item: item[0])]
 
@@ -168,6 +170,11 @@ def _make_sockets() -> str:
         Path(folder).rmdir()
         folder = tempfile.mkdtemp(prefix=SOCKETS_PREFIX, dir="/tmp")
     return folder
+
+
+def _identity(folder: Path) -> str:
+    facts = folder.stat()
+    return f"{facts.st_dev}:{facts.st_ino}"
 
 
 def _files(home: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The folder of a running server, and how commands find it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,14 @@ def test_a_server_is_found_until_it_is_removed(tmp_path):
     run_folder.remove(folder, own.sockets)
     assert run_folder.find(tmp_path) == []
     assert not Path(own.sockets).exists()
+
+
+def test_a_copy_of_a_home_does_not_lead_to_the_server_of_the_original(tmp_path):
+    folder, own = run_folder.create(tmp_path / "home", "h:1", "h:2", "h:3", "h:4")
+    shutil.copytree(tmp_path / "home", tmp_path / "copy")
+    assert run_folder.find(tmp_path / "copy") == []
+    assert run_folder.find(tmp_path / "home") == [own]
+    run_folder.remove(folder, own.sockets)
 
 
 def test_what_a_dead_server_has_left_is_removed_and_never_shown(tmp_path):

@@ -204,7 +204,12 @@ def _snippets(served: ServedContract, part: str, base_url: str, grpc_target: str
         yield _box("grpcurl (named fields)", snippets.grpcurl_records(served, grpc_target))
         return
     yield _box(
-        "curl, named fields", snippets.curl_records(served, base_url, predict), snippets.answer(served), is_open=True
+        "curl, named fields",
+        snippets.curl_records(served, base_url, predict),
+        snippets.answer(served),
+        # Without a golden answer the one that is shown is made up within the contract.
+        "answers with" if snippets.has_golden_answer(served) else "answers with something like",
+        is_open=True,
     )
     yield _box("Python, named fields", snippets.python(served, base_url, predict))
     if needs_binary(served.contract):
@@ -216,10 +221,10 @@ def _snippets(served: ServedContract, part: str, base_url: str, grpc_target: str
     yield _box("grpcurl (named fields)", snippets.grpcurl_records(served, grpc_target))
 
 
-def _box(title: str, text: str, answer: str = "", *, is_open: bool = False) -> Html:
+def _box(title: str, text: str, answer: str = "", says: str = "answers with", *, is_open: bool = False) -> Html:
     parts = [_code(text, f"Example: {title}")]
     if answer:
-        parts += [tag("p", "answers with", class_="answer"), _code(answer, f"Answer: {title}")]
+        parts += [tag("p", says, class_="answer"), _code(answer, f"Answer: {title}")]
     return tag("details", tag("summary", title), *parts, **({"open": ""} if is_open else {}))
 
 

@@ -52,6 +52,11 @@ def answer(served: ServedContract) -> str:
     return pretty(body)
 
 
+def has_golden_answer(served: ServedContract) -> bool:
+    """Return whether the answer of `answer` is one that the owner gave."""
+    return bool(served.contract.examples and served.contract.examples[0].outputs)
+
+
 def curl_tensors(served: ServedContract, base_url: str, path: str) -> str:
     """Return the curl command of an OIP call."""
     return _curl(f"{base_url}{path}", infer_example(served.contract))
