@@ -117,3 +117,17 @@ def test_what_is_not_there_is_said(server: Server, folder: Path):
     told = refused("client", "nobody", "--server", "http://127.0.0.1:1")
     assert "there is no package nobody, and no server answers at http://127.0.0.1:1" in told
     assert "there is nothing at" in refused("openapi", folder / "nothing")
+
+
+def test_whatever_fails_is_one_kind_of_error(fields: ModuleType, server: Server):
+    with fields.RestClient("http://127.0.0.1:9") as client, pytest.raises(fields.CallFailed) as caught:
+        client.predict([ROW])
+    assert (caught.value.status, caught.value.reason) == ("UNAVAILABLE", "NOT_READY")
+    with fields.GrpcClient(server.grpc) as client:
+        for change, reason in (
+            ({"colour": "red"}, "is not a field of this model"),
+            ({"income": "much"}, "has a value of another type"),
+        ):
+            with pytest.raises(fields.CallFailed) as caught:
+                client.predict([ROW, {**ROW, **change}])
+            assert caught.value.violations == ((f"instances[1].{next(iter(change))}", reason),)

@@ -87,7 +87,11 @@ class RestClient:
     ) -> Answer:
         """Return the model's predictions; raise `CallFailed` when there are none."""
         headers = {"x-request-timeout-ms": _milliseconds(self._timeout_s)}
-        return _rest_answer(self._http.post(self._path, json=_body(instances, id, parameters), headers=headers))
+        try:
+            response = self._http.post(self._path, json=_body(instances, id, parameters), headers=headers)
+        except import_module("httpx").HTTPError as error:
+            raise _unanswered(error, id) from error
+        return _rest_answer(response)
 
 
 class AsyncRestClient:
@@ -121,7 +125,15 @@ class AsyncRestClient:
     ) -> Answer:
         """Return the model's predictions; raise `CallFailed` when there are none."""
         headers = {"x-request-timeout-ms": _milliseconds(self._timeout_s)}
-        return _rest_answer(await self._http.post(self._path, json=_body(instances, id, parameters), headers=headers))
+        try:
+            response = await self._http.post(self._path, json=_body(instances, id, parameters), headers=headers)
+        except import_module("httpx").HTTPError as error:
+            raise _unanswered(error, id) from error
+        return _rest_answer(response)
+
+
+def _unanswered(error: Exception, id: str) -> CallFailed:
+    return CallFailed(f"the server does not answer ({type(error).__name__})", "UNAVAILABLE", "NOT_READY", (), id)
 
 
 def _path(version: str) -> str:
@@ -297,16 +309,26 @@ _KINDS: dict[str, Any] = {}
 
 def _message(instances: Sequence[Instance], id: str, parameters: Mapping[str, Parameter] | None) -> bytes:
     request = _kind("PredictRequest")(id=id)
-    for row in instances:
+    for place, row in enumerate(instances):
         message = request.instances.add()
         for name, value in row.items():
-            if value is not None:
-                _INPUTS[name].write(message, value)
+            path = f"instances[{place}].{name}"
+            if name not in _INPUTS:
+                raise _refused(path, "is not a field of this model", id)
+            try:
+                if value is not None:
+                    _INPUTS[name].write(message, value)
+            except (TypeError, ValueError) as error:
+                raise _refused(path, "has a value of another type", id) from error
     for key, item in (parameters or {}).items():
         kind = {bool: "bool_param", int: "int64_param", float: "double_param"}.get(type(item), "string_param")
         setattr(request.parameters[key], kind, item)
     data: bytes = request.SerializeToString()
     return data
+
+
+def _refused(path: str, reason: str, id: str) -> CallFailed:
+    return CallFailed(f"{path}: {reason}", "INVALID_ARGUMENT", "INVALID_FIELD", [(path, reason)], id)
 
 
 def _grpc_answer(data: bytes) -> Answer:
