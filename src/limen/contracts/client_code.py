@@ -16,7 +16,8 @@ from typing import Final
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 
-from limen.contracts.client_template import BODY, HEAD
+from limen.contracts.client_template import HEAD, REST
+from limen.contracts.client_template_grpc import GRPC
 from limen.contracts.contract import Contract, Field
 from limen.contracts.proto import comment_lines
 from limen.contracts.proto_descriptor import file_descriptor
@@ -54,7 +55,7 @@ def client_code(contract: Contract, endpoint: str = "") -> str:
     blocks = [
         "\n".join(head),
         *records,
-        BODY + _table("_INPUTS", contract.inputs) + _table("_OUTPUTS", contract.outputs),
+        REST + GRPC + _table("_INPUTS", contract.inputs) + _table("_OUTPUTS", contract.outputs),
         _bytes("_FILE", "The model's proto file, as protobuf describes it to itself.", file_descriptor(contract, name))
         + _bytes("_ERRORS", "What a gRPC error carries, as far as it is shown here.", _errors()),
     ]
