@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from limen import __version__
-from tests.services.packages import write_code, write_countdown, write_iris, write_score
+from tests.services.packages import write_code, write_countdown, write_iris, write_score, write_sum_graph
 from tests.services.process import LIMEN, limen, refused
 
 
@@ -229,6 +229,39 @@ def test_init_of_an_estimator_takes_names_and_types_from_a_sample(tmp_path):
     assert re.search(r"^    height +float", shown, re.MULTILINE)
     assert re.search(r"^    width +float", shown, re.MULTILINE)
     assert "sizes is fit to serve." in said("check", "sizes", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_init_takes_true_and_false_of_a_sample_as_booleans(tmp_path):
+    import pandas as pd
+    from sklearn.linear_model import LinearRegression
+    from skops import io
+
+    rows = pd.DataFrame({"rooms": [1, 2, 3, 4], "garden": [True, False, True, False]})
+    io.dump(LinearRegression().fit(rows, [1.0, 2.0, 3.5, 4.0]), tmp_path / "rent.skops")
+    rows.to_csv(tmp_path / "rent.csv", index=False)
+    said("init", "rent", "--from", "rent.skops", "--sample", "rent.csv", cwd=tmp_path)
+    assert "- {name: garden, type: bool}\n" in (tmp_path / "rent" / "model.yaml").read_text()
+    assert "rent is fit to serve." in said("check", "rent", cwd=tmp_path)
+
+
+def test_init_says_which_columns_a_sample_lacks(tmp_path):
+    graph = write_sum_graph(tmp_path / "sum.onnx")
+    (tmp_path / "sample.csv").write_text("a\n1\n")
+    text = said("init", "sum", "--from", graph, "--sample", "sample.csv", cwd=tmp_path)
+    assert "\nNote: sample.csv lacks columns that the model takes: b\n" in text
+    (tmp_path / "sample.csv").write_bytes(b"a,b\n1,\xe9\n")
+    told = refused("init", "other", "--from", graph, "--sample", "sample.csv", cwd=tmp_path)
+    assert told.startswith("error: sample.csv is not UTF-8 text")
+
+
+def test_inspect_keeps_long_names_apart_from_their_types(tmp_path):
+    names = ["n" * 28, "m" * 40]
+    fields = ", ".join(f"{{name: {name}, type: float32, shape: [-1, 128, 128], unit: km}}" for name in names)
+    package = write_code(tmp_path / "long", f"inputs: [{fields}]\noutputs: [{{name: a, type: int32}}]\n", "")
+    shown = said("inspect", package)
+    for name in names:
+        assert re.search(rf"^    {name} +float32\[-1, 128, 128\] +km$", shown, re.MULTILINE)
 
 
 def test_init_of_a_class_says_that_it_needs_trust(tmp_path):

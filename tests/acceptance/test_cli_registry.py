@@ -229,6 +229,15 @@ def test_what_is_wrong_is_said_with_what_to_do_next(desk: Desk):
         assert hint in lines[-1]
 
 
+def test_reading_makes_no_registry(desk: Desk):
+    for arguments in (("model", "list"), ("model", "show", "score"), ("alias", "list", "score"), ("endpoint", "list")):
+        assert desk.refuses(*arguments) == [
+            "error: there is no registry in home yet",
+            "hint: `limen publish PACKAGE` makes one.",
+        ]
+    assert not (desk.folder / "home").exists()
+
+
 def test_every_mistake_of_a_description_is_shown(desk: Desk):
     desk.says("publish", "score", "--alias", "champion")
     lines = desk.refuses("endpoint", "apply", desk.write("name: score\ntraffic: {champion: 99}\ncolour: red\n"))
@@ -236,6 +245,8 @@ def test_every_mistake_of_a_description_is_shown(desk: Desk):
     assert [line.partition(":")[0].strip(" -") for line in lines[1:]] == ["colour", "traffic"]
     [line] = desk.refuses("endpoint", "apply", desk.write("name: score\ntraffic: nobody\n"))
     assert "traffic.nobody: the model score has no version or alias of that name" in line
+    [line] = desk.refuses("endpoint", "apply", desk.write("name: other\ntraffic: champion\n"))
+    assert "there is no model other; `model:` says which one it is when the endpoint has another name" in line
 
 
 def test_a_breaking_version_is_refused_with_each_finding(desk: Desk):

@@ -1,5 +1,7 @@
 """The commands that sign, verify and show the settings, run as people run them."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -70,6 +72,15 @@ def test_certificates_are_verified_by_their_authority(tmp_path, package):
     assert "signer" in said("verify", "score", "--key", holder.authority, cwd=tmp_path)
 
 
+def test_a_key_that_is_none_is_named_with_its_option(tmp_path, package):
+    write_key(tmp_path)
+    said("sign", "score", "--key", "key.pem", cwd=tmp_path)
+    assert "--key: nokey.pem cannot be read" in refused("verify", "score", "--key", "nokey.pem", cwd=tmp_path)
+    assert "--key: nokey.pem cannot be read" in refused("sign", "score", "--key", "nokey.pem", cwd=tmp_path)
+    text = refused("verify", "score", "--key", "key.pem", cwd=tmp_path)
+    assert "--key: key.pem must be a public key or certificates in PEM, and holds a private key" in text
+
+
 def test_verify_needs_to_know_whom_to_believe(tmp_path, package):
     assert "Give --key FILE or --trust" in refused("verify", "score", cwd=tmp_path)
 
@@ -94,7 +105,9 @@ def test_config_check_finds_every_mistake(tmp_path):
     assert "trust.key: is not a setting; did you mean trust.keys? (limen.toml)" in text
     assert "admin.port: must be a whole number from 0 to 65535 (limen.toml)" in text
     file.write_text('[trust]\nkeys = ["absent.pem"]\n')
-    assert "trust.keys[0]: the file cannot be read" in refused("config", "check", cwd=tmp_path)
+    assert f"trust.keys[0]: absent.pem cannot be read: {os.strerror(errno.ENOENT)}" in refused(
+        "config", "check", cwd=tmp_path
+    )
 
 
 def test_config_show_prints_toml_and_where_each_setting_comes_from(tmp_path):

@@ -1,5 +1,6 @@
 """A registry and its server as their users have them: publish, name, apply, call, go back, and refuse what would break callers."""
 
+import json
 import os
 import random
 import signal
@@ -286,6 +287,26 @@ def test_the_commands_work_with_and_without_a_server(tmp_path):
         assert "version 1" in limen("endpoint", "show", "score", "--home", home).stdout
         text = refused("alias", "set", "score", "champion", "7", "--home", home)
         assert "no such version" in text
+        other = write_score(tmp_path / "other")
+        manifest = other / "model.yaml"
+        manifest.write_text(manifest.read_text().replace("title: Score", "title: Better"))
+        assert limen("publish", other, "--home", home).returncode == 0
+        done = limen("alias", "set", "score", "champion", "2", "--home", home)
+        assert done.stdout.splitlines() == [
+            "score@champion is version 2, instead of version 1",
+            "score is ready with version 2",
+        ]
+        addresses = json.loads((tmp_path / "ready.json").read_text())
+        rest, admin = f"http://{addresses['http']}", f"http://{addresses['admin']}"
+        text = refused("model", "list", "--server", rest, "--home", home)
+        assert f"{rest} is the REST port and not the management API\nhint: The management API is at {admin}." in text
+        text = refused("model", "list", "--server", rest, "--home", tmp_path / "elsewhere")
+        assert f"{rest} is the REST port of a server and not its management API" in text
+        text = refused("client", "score", "--server", admin)
+        assert f"{admin} is the management API and not the REST port\nhint: The REST port is at {rest}." in text
+        assert limen("proto", "score", "--server", rest, cwd=tmp_path).returncode == 0
+        (tmp_path / "nobody").mkdir()
+        assert "has no such document of nobody" in refused("proto", "nobody", "--server", rest, cwd=tmp_path)
         assert limen("endpoint", "delete", "score", "--yes", "--home", home).returncode == 0
 
 

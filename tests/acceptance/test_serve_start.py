@@ -115,8 +115,8 @@ def test_a_port_in_use_is_named_with_a_way_out(tmp_path, option):
         port = taken.getsockname()[1]
         told = refused("serve", package, *ANY_PORTS, option, port)
     assert told == (
-        f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-        "hint: Another program listens there; choose another port, or 0 for a free one.\n"
+        f"error: cannot listen on 127.0.0.1:{port} ({option}): Address already in use\n"
+        f"hint: Another program listens there; choose another port with {option}, or 0 for a free one.\n"
     )
 
 

@@ -205,6 +205,18 @@ def _write_matmul(path: Path, weights: np.ndarray, *, softmax: bool) -> None:
     save(model, str(path))
 
 
+def write_sum_graph(path: Path) -> Path:
+    """Write an ONNX graph alone, with two inputs by name: `total` is `a + b`."""
+    from onnx import TensorProto, checker, helper, save
+
+    a, b, total = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in ("a", "b", "total"))
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["total"])], "sum", [a, b], [total])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    save(model, path)
+    return path
+
+
 def write_trouble(folder: Path, factor: float = 1.0, *, serving: str = "", more: str = "", slow_s: float = 0.0) -> Path:
     """Write a Python model that answers `factor * x`, unless `x` asks for trouble.
 

@@ -47,6 +47,8 @@ class Ready(msgspec.Struct, frozen=True):
     """host:port"""
     admin: str = ""
     """host:port of the management API; empty for a server of packages."""
+    waiting: tuple[str, ...] = ()
+    """Endpoints that nothing answers for yet."""
 
 
 def serve(
@@ -71,14 +73,21 @@ def serve(
 
     check_exposure(settings.host)
     forget_announcement(settings.announce)
-    ports = (settings.http_port, settings.grpc_port, settings.metrics_port)
+    ports = {
+        "--http-port": settings.http_port,
+        "--grpc-port": settings.grpc_port,
+        "--metrics-port": settings.metrics_port,
+    }
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(reserve(settings.host, port)).getsockname()[1] for port in ports]
+        held = [
+            stack.enter_context(reserve(settings.host, port, option)).getsockname()[1] for option, port in ports.items()
+        ]
         http, grpc, metrics = (shown_address(settings.host, port) for port in held)
         admin = ""
         if managed is not None:
             check_exposure(managed.admin.host)
-            port = stack.enter_context(reserve(managed.admin.host, managed.admin.port)).getsockname()[1]
+            holder = reserve(managed.admin.host, managed.admin.port, "--admin-port")
+            port = stack.enter_context(holder).getsockname()[1]
             admin = shown_address(managed.admin.host, port)
             managed = msgspec.structs.replace(managed, admin=msgspec.structs.replace(managed.admin, port=port))
         folder, own = run_folder.create(Path(settings.home), http, grpc, metrics, admin)
@@ -104,7 +113,7 @@ def serve(
             if settings.announce:
                 announce(Path(settings.announce), Announcement(http, grpc, metrics, os.getpid(), admin))
             engine, workers = message.grpc_engine, settings.workers
-            report(Ready(http, grpc, os.getpid(), message.models, workers, engine, metrics, admin))
+            report(Ready(http, grpc, os.getpid(), message.models, workers, engine, metrics, admin, message.waiting))
 
         run_loop(_supervise(start, started, note))
 

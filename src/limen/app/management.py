@@ -33,16 +33,21 @@ GRACE_S = 5
 """How long requests may take that are in hand when the server stops."""
 
 
-def management_here(settings: Settings) -> tuple[Any, Callable[[], None]]:
+def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Callable[[], None]]:
     """Return the application over the registry of this home, for a command; no server runs.
+
+    Args:
+        settings: where the registry is.
+        create: make one when there is none.
 
     Returns:
         The ASGI application, and what closes the registry.
 
     Raises:
+        NotFound: there is none, and none is to be made.
         LimenError: the registry cannot be opened.
     """
-    stores = open_registry(settings.registry)
+    stores = open_registry(settings.registry, create=create)
 
     async def nothing() -> None:
         return

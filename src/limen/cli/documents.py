@@ -1,6 +1,7 @@
 """`limen proto`, `openapi` and `client`: what callers of a model need, as files.
 
-What is named is a package that is there, or else a model of a running server, which is asked for its own documents.
+What is named is a model of the server that is given, which is asked for its own documents. Without one it is a package that is
+there, or else a model of the server on this machine.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ What = Annotated[str, typer.Argument(metavar="NAME|PACKAGE", help="A model of a 
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; standard output when not given.")
 ]
-ServerUrl = Annotated[str, typer.Option("--server", metavar="URL", help="Where the server is.")]
 DEFAULT_SERVER = "http://127.0.0.1:8000"
+ServerUrl = Annotated[
+    str,
+    typer.Option(
+        "--server", metavar="URL", help="Where the server is, whatever folders are here.", show_default=DEFAULT_SERVER
+    ),
+]
 _TIMEOUT_S = 10.0
 
 
@@ -34,15 +40,15 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__, short_help=summary)(command)
 
 
-def proto(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVER) -> None:
+def proto(what: What, output: Output = None, server: ServerUrl = "") -> None:
     """Write the .proto file of a model: its own gRPC service with the contract's named fields."""
     from limen.contracts.proto import proto_text
 
-    package = _package(what)
+    package = _package(what, server)
     _write(_ask(server, what, ".proto") if package is None else proto_text(package), output)
 
 
-def openapi(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVER) -> None:
+def openapi(what: What, output: Output = None, server: ServerUrl = "") -> None:
     """Write the OpenAPI document of a model: its records and tensors over REST."""
     import msgspec
 
@@ -50,7 +56,7 @@ def openapi(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVE
     from limen.contracts.openapi import openapi as openapi_document
     from limen.contracts.openapi_model import ServedContract
 
-    package = _package(what)
+    package = _package(what, server)
     if package is None:
         found = _ask(server, what, "/openapi.json")
     else:
@@ -60,14 +66,14 @@ def openapi(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVE
     _write(msgspec.json.format(found, indent=2) + "\n", output)
 
 
-def client(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVER) -> None:
+def client(what: What, output: Output = None, server: ServerUrl = "") -> None:
     """Write a typed Python client of a model: one file for REST and gRPC, sync and async, that needs no Limen."""
     import msgspec
 
     from limen.contracts.client_code import client_code
     from limen.contracts.contract import Contract
 
-    package = _package(what)
+    package = _package(what, server)
     if package is None:
         found = msgspec.json.decode(_ask(server, what, "/contract"), type=Contract)
         _write(client_code(found, what.partition("@")[0]), output)
@@ -75,35 +81,64 @@ def client(what: What, output: Output = None, server: ServerUrl = DEFAULT_SERVER
         _write(client_code(package), output)
 
 
-def _package(what: str) -> Contract | None:
-    """Return the contract of a package, or None when what is named is no path."""
+def _package(what: str, server: str) -> Contract | None:
+    """Return the contract of a package, or None when a server is named or what is named is no path."""
     from limen.cli.words import existing_package
     from limen.packaging.archive import inspect
 
     path = Path(what)
+    if server:
+        return None
     if not path.exists() and len(path.parts) == 1 and path.suffix != ".limen":
         return None
     return inspect(existing_package(path)).manifest.contract
 
 
-def _ask(server: str, name: str, document: str) -> str:
+def _ask(given: str, name: str, document: str) -> str:
     """Return a document of a model of a running server."""
+    from urllib.parse import quote
+
     import httpx
 
+    from limen.cli.connection import addressed
     from limen.cli.words import CommandError
 
+    server = addressed(given or DEFAULT_SERVER, "http://127.0.0.1:8000").rstrip("/")
     try:
-        answer = httpx.get(f"{server.rstrip('/')}/v1/models/{name}{document}", timeout=_TIMEOUT_S)
+        answer = httpx.get(f"{server}/v1/models/{quote(name, safe='@')}{document}", timeout=_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        if given:
+            raise CommandError(
+                f"no server answers at {server}", "--server takes the REST address; `limen serve` prints it."
+            ) from exc
         raise CommandError(
             f"there is no package {name}, and no server answers at {server}",
             "Give the folder of a package, start `limen serve`, or say where it is with --server URL.",
         ) from exc
     if answer.status_code == httpx.codes.OK:
         return answer.text
+    _ensure_rest(server)
     raise CommandError(
         f"the server at {server} has no such document of {name}: {_said(answer)}", f"{server}/docs lists its models."
     )
+
+
+def _ensure_rest(server: str) -> None:
+    """Say so when a server's management API was asked in place of its REST port."""
+    import httpx
+
+    from limen.cli.words import CommandError
+
+    try:
+        answer = httpx.get(f"{server}/api/v1/status", timeout=_TIMEOUT_S)
+        found = answer.json()["server"] if answer.status_code == httpx.codes.OK else None
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return
+    if answer.status_code != httpx.codes.OK:
+        return
+    http = found.get("http", "") if isinstance(found, dict) else ""
+    hint = f"The REST port is at http://{http}." if http else "--server takes the REST port, 8000 if none was chosen."
+    raise CommandError(f"{server} is the management API and not the REST port", hint)
 
 
 def _said(answer: httpx.Response) -> str:

@@ -12,12 +12,13 @@ from limen.cli.connection import AsJson, Home, Server, managing, pages, print_js
 
 if TYPE_CHECKING:
     from limen.client import Management
+    from limen.contracts.catalogue import Alias
     from limen.contracts.endpoint import Endpoint
     from limen.contracts.management import EndpointPreview
 
 Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The public name.")]
 READY_S = 330.0
-"""How long `apply` waits for a server to follow; as long as a model may take to load."""
+"""How long `apply` and `alias set` wait for a server to follow; as long as a model may take to load."""
 app = typer.Typer(help="Public names that callers use, and the versions behind them.", no_args_is_help=True)
 
 
@@ -172,6 +173,40 @@ def _wait(management: Management, applied: Endpoint) -> str:
             return f"{name} is {_state(endpoint)}, revision {endpoint.revision}"
         time.sleep(0.1)
     raise CommandError(f"{name} is not ready after {READY_S:.0f} s", "`limen endpoint show` says how far it is.")
+
+
+def wait_for_followers(management: Management, alias: Alias) -> list[str]:
+    """Wait until the endpoints that follow an alias are what it says now, and return what to tell; or say which cannot be."""
+    from limen.cli.words import CommandError
+    from limen.contracts.errors import Unavailable
+
+    model, until = alias.model, time.monotonic() + READY_S
+    name = f"{model}@{alias.alias}"
+    if management.status().server is None:
+        return []
+    try:
+        management.reload()  # what is read below is newer than the alias
+    except Unavailable as exc:
+        what = f"{name} is version {alias.version}, and nobody knows whether its endpoints follow: {exc.message}"
+        raise CommandError(what, "`limen endpoint list` says it later.") from exc
+    while time.monotonic() < until:
+        found = [e for page in pages(management.endpoints) for e in page.items if _follows(e, alias)]
+        if all(e.status.is_ready or e.status.problem for e in found):
+            if bad := [e for e in found if e.status.problem]:
+                whys = "; ".join(f"{e.spec.name}: {e.status.problem}" for e in bad)
+                what = f"{name} is version {alias.version}, but not every endpoint can follow: {whys}"
+                raise CommandError(what, f"`limen endpoint show {bad[0].spec.name}` says what answers meanwhile.")
+            return [f"{e.spec.name} is ready with version {alias.version}" for e in found]
+        time.sleep(0.1)
+    what = f"{name} is version {alias.version}, but its endpoints are not ready after {READY_S:.0f} s"
+    raise CommandError(what, "`limen endpoint list` says how far they are.")
+
+
+def _follows(endpoint: Endpoint, alias: Alias) -> bool:
+    spec = endpoint.spec
+    return (
+        spec.model == alias.model and not spec.is_paused and (alias.alias in spec.traffic or alias.alias in spec.ready)
+    )
 
 
 def _state(endpoint: Endpoint) -> str:

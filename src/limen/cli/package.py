@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
+    from limen.contracts.contract import Field
     from limen.serving.check import Step
 
+NAME_WIDTH: Final = 28
+FACT_WIDTH: Final = 14
 Home = Annotated[Path, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")]
 Folder = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
 
@@ -57,6 +60,8 @@ def init(
     typer.echo(f"{made.folder}/")
     typer.echo(f"  {made.artifact:<{width}}  {made.format}, loaded by the {made.backend} backend")
     typer.echo(f"  {MANIFEST_NAME:<{width}}  {fields}")
+    for note in made.notes:
+        typer.echo(f"\nNote: {note}")
     typer.echo(f"\nNext: complete the descriptions, limits and examples in {made.folder / MANIFEST_NAME}, then")
     typer.echo(f"  limen check {made.folder}{trust}\n  limen serve {made.folder}{trust}")
 
@@ -136,20 +141,13 @@ def inspect(
         if value:
             typer.echo(f"  {key:<12}{value}")
     for title, fields in (("inputs", contract.inputs), ("outputs", contract.outputs)):
-        typer.echo(f"  {title}")
-        for field in fields:
-            shape = "[" + ", ".join(str(d) for d in field.shape) + "]" if field.shape else ""
-            typer.echo(f"    {field.name:<28}{field.type + shape:<14}{field.unit}".rstrip())
+        _print_rows(title, [(field.name, field.type + _shape(field), field.unit) for field in fields])
     plain = found.plain()["manifest"]
     run = {"batching": plain["contract"]["batching"], "serving": plain["serving"], "fallback": plain["fallback"] or {}}
     for title, settings in run.items():
         if settings:
-            typer.echo(f"  {title}")
-        for key, value in _leaves(settings):
-            typer.echo(f"    {key:<28}{value}")
-    typer.echo("  files")
-    for file in found.files:
-        typer.echo(f"    {file.path:<28}{size(file.size)}")
+            _print_rows(title, [(key, value, "") for key, value in _leaves(settings)])
+    _print_rows("files", [(file.path, size(file.size), "") for file in found.files])
 
 
 def schema() -> None:
@@ -159,6 +157,19 @@ def schema() -> None:
     from limen.packaging.schema import manifest_schema
 
     typer.echo(msgspec.json.format(msgspec.json.encode(manifest_schema()), indent=2))
+
+
+def _shape(field: Field) -> str:
+    return "[" + ", ".join(map(str, field.shape)) + "]" if field.shape else ""
+
+
+def _print_rows(title: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print a name and two facts a row; a long name makes its column wider instead of running into the next."""
+    name_width = max([NAME_WIDTH, *(len(name) + 2 for name, _, _ in rows)])
+    fact_width = max([FACT_WIDTH, *(len(fact) + 2 for _, fact, other in rows if other)])
+    typer.echo(f"  {title}")
+    for name, fact, other in rows:
+        typer.echo(f"    {name:<{name_width}}{fact:<{fact_width}}{other}".rstrip())
 
 
 def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limen.cli.connection import AsJson, Config, Home, Server, managing, pages, print_json, table, when
+from limen.cli.endpoint import wait_for_followers
 
 if TYPE_CHECKING:
     from limen.client.management import PublishOptions
@@ -68,7 +69,7 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="limen-publish-") as folder:
         archive = build(path, Path(folder)).path if path.is_dir() else path
         name = inspect(archive).manifest.contract.name
-        with managing(home, server, config) as management:
+        with managing(home, server, config, create=True) as management:
             done = management.publish(name, archive, **options)
     print_json(done) if as_json else _print_published(done, alias)
 
@@ -196,6 +197,9 @@ def set_alias(
     name: Name,
     alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as champion.")],
     version: Number,
+    wait: Annotated[
+        bool, typer.Option(help="Wait until the endpoints that follow the alias are ready with it.")
+    ] = True,
     home: Home = Path(".limen"),
     server: Server = "",
     as_json: AsJson = False,
@@ -204,8 +208,14 @@ def set_alias(
     with managing(home, server) as management:
         before = management.model(name).aliases.get(alias)
         done = management.set_alias(name, alias, version)
-    moved = f", instead of version {before}" if before not in {None, version} else ""
-    print_json(done) if as_json else typer.echo(f"{name}@{alias} is version {version}{moved}")
+        if not as_json:
+            moved = f", instead of version {before}" if before not in {None, version} else ""
+            typer.echo(f"{name}@{alias} is version {version}{moved}")
+        told = wait_for_followers(management, done) if wait else []
+    if as_json:
+        print_json(done)
+    elif told:
+        typer.echo("\n".join(told))
 
 
 @alias_app.command("list")

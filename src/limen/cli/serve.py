@@ -134,9 +134,9 @@ def _show(ready: Ready) -> None:
 
     http = f"http://{ready.http}"
     lines = ["", f"  {paint('Limen', '1')} {__version__} is ready, {counted(ready.workers, 'worker')}", ""]
-    lines += [f"    {line}" for line in _models(ready.models)]
+    if ready.models:
+        lines += [*(f"    {line}" for line in _models(ready.models)), ""]
     lines += [
-        "",
         f"  docs   {http}/docs",
         f"  REST   {http}",
         f"  gRPC   {ready.grpc}",
@@ -145,14 +145,16 @@ def _show(ready: Ready) -> None:
     if ready.admin:
         lines[-1:-1] = [f"  admin  http://{ready.admin}"]
     first = ready.models[0] if ready.models else None
-    if first is None:
+    if ready.waiting:
+        lines += [f"  Not ready: {', '.join(ready.waiting)}; `limen endpoint list` says why.", ""]
+    if first is None and not ready.waiting:
         lines += [
             "  Nothing to serve yet:",
             "    limen publish PACKAGE --alias champion",
             "    limen endpoint apply endpoint.yaml",
             "",
         ]
-    elif first.example:
+    elif first is not None and first.name not in ready.waiting and first.example:
         lines += [
             "  Try it:",
             f"    curl {http}/v1/models/{first.name}:predict -H 'content-type: application/json' \\",

@@ -35,7 +35,7 @@ def sign(
     The signature of a folder is `model.sig` in it, which `limen build` puts beside the archive; that of an archive is the file of
     the same name with `.sig`.
     """
-    from limen.cli.words import existing_package
+    from limen.cli.words import CommandError, existing_package
     from limen.packaging.archive import appearing
     from limen.packaging.keys import private_key, public_half
     from limen.packaging.paths import signature_path
@@ -45,7 +45,13 @@ def sign(
 
     content = content_of(existing_package(package))
     opener = read_secret(passphrase, "--passphrase").encode() if passphrase else None
-    opened = private_key(key.read_bytes(), opener)
+    try:
+        pem = key.read_bytes()
+    except OSError as exc:
+        raise CommandError(
+            f"--key: {key} cannot be read: {exc.strerror}", "It takes the file of a private key."
+        ) from exc
+    opened = private_key(pem, opener)
     signature = sign_content(content, opened, [path.read_bytes() for path in certificates or ()])
     target = signature_path(package)
     with appearing(target) as out:
@@ -82,6 +88,5 @@ def _trust(keys: list[Path], config: Path | None, *, from_settings: bool) -> Tru
     from limen.settings import load_settings
 
     said = load_settings(config).trust if from_settings else TrustConfig()
-    return Trust.of(
-        TrustConfig(signatures="required", keys=(*said.keys, *map(str, keys)), revoked=said.revoked, code=said.code)
-    )
+    required = TrustConfig(signatures="required", keys=said.keys, revoked=said.revoked, code=said.code)
+    return Trust.of(required, [str(key) for key in keys])

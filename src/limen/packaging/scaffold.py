@@ -72,6 +72,35 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     """The file that holds the examples, instead of one in the text."""
 
 
+class Unseen(msgspec.Struct, frozen=True):
+    """What a sample does not show of a model's inputs."""
+
+    names: tuple[str, ...]
+    """Columns it lacks, and tensors that columns cannot give."""
+    seen: int
+    """Columns of the model that it has."""
+
+
+def unseen_columns(signature: Tensors, sample: Mapping[str, Array]) -> Unseen:
+    """Return which of a model's columns a sample lacks; nothing when the model does not say what it takes."""
+    wanted: list[str] = []
+    for tensor in signature.inputs:
+        shape = tensor.shape[1:]
+        is_alone = len(signature.inputs) == 1 and len(shape) == 1
+        if tensor.columns:
+            wanted += tensor.columns
+        elif is_alone and shape[0] == len(sample):
+            # Without names of its own it takes the sample's.
+            wanted += sample
+        elif shape in ((), (1,)):
+            wanted.append(tensor.name)
+        else:
+            size = f"{shape[0]} columns without names" if is_alone and shape[0] > 0 else f"an array of {list(shape)}"
+            wanted.append(f"{tensor.name} ({size})")
+    names = tuple(name for name in wanted if name not in sample)
+    return Unseen(names, len(wanted) - len(names))
+
+
 class _Line(msgspec.Struct):
     """One field as it is written down."""
 

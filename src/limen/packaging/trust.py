@@ -7,13 +7,14 @@ package's code may run (`runtime.placement.trust`).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from limen.contracts.catalogue import Verdict
-from limen.contracts.errors import InvalidArgument
+from limen.contracts.errors import InvalidArgument, Violation
 from limen.packaging.config import TrustConfig
 from limen.packaging.keys import Authority, PublicKey, public_keys
 from limen.packaging.signing import Content, verify
@@ -46,14 +47,22 @@ class Trust(msgspec.Struct, frozen=True):
     """Whether packages may bring Python code."""
 
     @classmethod
-    def of(cls, config: TrustConfig) -> Trust:
+    def of(cls, config: TrustConfig, more: Sequence[str] = ()) -> Trust:
         """Read the keys that a configuration names.
+
+        Args:
+            config: the configuration.
+            more: further key files, which `--key` of the command line names.
 
         Raises:
             InvalidArgument: a key cannot be read or used.
             Unsupported: MISSING_DEPENDENCY, when keys are named and the extra `signing` is not installed.
         """
-        found = [key for i, name in enumerate(config.keys) for key in _read(name, f"trust.keys[{i}]")]
+        named = [
+            *((name, f"trust.keys[{i}]") for i, name in enumerate(config.keys)),
+            *((name, "--key") for name in more),
+        ]
+        found = [key for name, path in named for key in _read(name, path)]
         revoked = {print_ for i, name in enumerate(config.revoked) for print_ in _prints(name, f"trust.revoked[{i}]")}
         return cls(
             config.signatures == "required",
@@ -110,8 +119,13 @@ def _read(name: str, path: str) -> list[PublicKey | Authority]:
         with Path(name).open("rb") as file:
             pem = file.read(MAX_KEY_BYTES)
     except OSError as exc:
-        raise InvalidArgument.at(path, "the file cannot be read") from exc
-    return public_keys(pem, path)
+        raise InvalidArgument.at(path, f"{name} cannot be read: {exc.strerror}") from exc
+    if b"PRIVATE KEY-----" in pem:
+        raise InvalidArgument.at(path, f"{name} must be a public key or certificates in PEM, and holds a private key")
+    try:
+        return public_keys(pem, path)
+    except InvalidArgument as exc:
+        raise InvalidArgument.of([Violation(v.path, f"{name} {v.reason}") for v in exc.violations]) from exc
 
 
 def _prints(name: str, path: str) -> list[str]:

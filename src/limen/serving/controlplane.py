@@ -268,9 +268,11 @@ class ControlPlane:
         """Tell whoever started the server that it has started, or why it cannot."""
         failures = self.fleet.failures() if self.source.is_required and self.fleet.is_settled() else []
         if self.fleet.is_started and not failures:
-            models = tuple(e.newest.opened.summary for e in self.fleet.endpoints.values() if e.versions)
+            endpoints = self.fleet.endpoints.values()
+            models = tuple(e.newest.opened.summary for e in endpoints if e.versions)
+            waiting = tuple(e.name for e in endpoints if not e.is_paused and not (e.good and e.good.routes))
             words = [s.word.ready for s in self._states.values() if s.kind == "gateway" and s.word and s.word.ready]
-            self._tell(Started(models, str(words[0].get("grpc_engine", "")) if words else ""))
+            self._tell(Started(models, str(words[0].get("grpc_engine", "")) if words else "", waiting))
         elif failures:
             self._tell(Refused(failure_of(InvalidPackage("; ".join(failures)))))
         elif self._refusal is not None:

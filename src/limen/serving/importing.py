@@ -92,7 +92,7 @@ def import_model(source: str, options: ImportOptions) -> Imported:
         given = msgspec.structs.replace(draft, sample=sample)
         if given.is_pickle:
             return _convert(given, name, folder, options)
-        return _take(given, name, folder, is_small=options.sample is None)
+        return _take(given, name, folder, options.sample)
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _with_source(draft: Draft, source: str) -> Draft:
     return msgspec.structs.replace(draft, origin={"source": source, **draft.origin})
 
 
-def _take(draft: Draft, name: str, folder: Path, *, is_small: bool) -> Imported:
+def _take(draft: Draft, name: str, folder: Path, sample_file: Path | None) -> Imported:
     """Make a package around the source's own file."""
     with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
         artifact = draft.artifact
@@ -130,11 +130,12 @@ def _take(draft: Draft, name: str, folder: Path, *, is_small: bool) -> Imported:
         elif draft.is_early_stopped:
             artifact = Path(place) / "model.ubj"
             write_best_part(draft.artifact, artifact)
-        created = _fill(draft, name, artifact, inside, draft.sample, is_class=draft.classifier, is_small=is_small)
+        created = _fill(draft, name, artifact, inside, draft.sample, is_class=draft.classifier, sample_file=sample_file)
         origin = {**draft.origin, "format": created.format, "versions": dict(draft.versions)}
         _write(inside, ORIGIN_NAME, origin)
     created = msgspec.structs.replace(created, folder=folder)
-    return Imported(created=created, name=name, kind=draft.kind, origin=origin, parity=None, notes=draft.notes)
+    notes = (*draft.notes, *created.notes)
+    return Imported(created=created, name=name, kind=draft.kind, origin=origin, parity=None, notes=notes)
 
 
 def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions) -> Imported:
@@ -231,7 +232,7 @@ def _fill(
     rows: Mapping[str, Array],
     *,
     is_class: bool,
-    is_small: bool = True,
+    sample_file: Path | None = None,
 ) -> Created:
     columns = {key: array for key, array in rows.items() if key != WHOLE}
     hints = Hints(
@@ -242,10 +243,11 @@ def _fill(
         has_named_classes=bool(draft.label_of),
         max_rows=draft.max_rows,
         max_wait_ms=draft.max_wait_ms,
-        is_small=is_small,
+        is_small=sample_file is None,
         examples_file=EXAMPLES_NAME if draft.is_pickle else "",
     )
-    return fill_package(name, artifact, folder, columns, hints=hints, amend=amended(draft, tuple(columns)))
+    amend = amended(draft, tuple(columns))
+    return fill_package(name, artifact, folder, columns, sample_file=sample_file, hints=hints, amend=amend)
 
 
 def _write(folder: Path, name: str, value: Any) -> None:

@@ -147,6 +147,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     models: tuple[ModelSummary, ...]
     grpc_engine: str = ""
     """What carries gRPC."""
+    waiting: tuple[str, ...] = ()
+    """Endpoints that nothing answers for yet."""
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):

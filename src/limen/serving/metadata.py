@@ -16,7 +16,7 @@ EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_
 _PLATFORMS = {
     "onnx": "onnx_onnxv1",
     "sklearn": "sklearn_skops",
-    "xgboost": "xgboost_ubj",
+    "xgboost": "xgboost_booster",  # JSON or UBJ: one model, two spellings
     "lightgbm": "lightgbm_text",
     "rules": "gorules_jdm",
     "torch": "pytorch_export",

@@ -40,7 +40,7 @@ def resolve(registry: Registry, spec: EndpointSpec, moves: Moves | None = None) 
     """Return what a spec names now, or would name once aliases have moved.
 
     Raises:
-        NotFound: a version or an alias that does not exist, with its path.
+        NotFound: a model, a version or an alias that does not exist, with its path.
         NotAllowedNow: RETIRED; a version that was taken out of use.
         Incompatible: a version of another major.
     """
@@ -80,10 +80,21 @@ def ensure_compatible(before: Resolved, after: Resolved) -> None:
             raise Incompatible(text, violations=[Violation(f.path, f.reason) for f in broken])
 
 
+def _ensure_model(registry: Registry, spec: EndpointSpec) -> None:
+    try:
+        registry.model(spec.model)
+    except NotFound as exc:
+        text = f"there is no model {spec.model}"
+        if spec.model == spec.name:
+            text += "; `model:` says which one it is when the endpoint has another name"
+        raise NotFound(f"model: {text}", violations=[Violation("model", text)]) from exc
+
+
 def _version(registry: Registry, spec: EndpointSpec, reference: str, path: str, moves: Moves) -> ModelVersion:
     try:
         version = moves.get(reference) or registry.resolve(spec.model, reference)
     except NotFound as exc:
+        _ensure_model(registry, spec)
         text = f"the model {spec.model} has no version or alias of that name"
         raise NotFound(f"{path}: {text}", violations=[Violation(path, text)]) from exc
     if version.is_retired:

@@ -54,8 +54,13 @@ def check_exposure(host: str) -> None:
         )
 
 
-def reserve(host: str, port: int) -> socket.socket:
+def reserve(host: str, port: int, option: str) -> socket.socket:
     """Return a bound socket that holds a port for other processes without accepting anything.
+
+    Args:
+        host: address to listen on.
+        port: the port; 0 for a free one.
+        option: what of the command line says which port.
 
     Raises:
         ServeError: the address cannot be used or somebody listens there.
@@ -71,8 +76,9 @@ def reserve(host: str, port: int) -> socket.socket:
         held = shared_socket(family)
         held.bind(address)
     except OSError as exc:
-        hint = "Another program listens there; choose another port, or 0 for a free one." if port else ""
-        raise ServeError(f"cannot listen on {host}:{port}: {exc.strerror or exc}", hint) from exc
+        why = "Another program listens there; choose" if exc.errno == errno.EADDRINUSE else "Choose"
+        hint = f"{why} another port with {option}, or 0 for a free one." if port else ""
+        raise ServeError(f"cannot listen on {host}:{port} ({option}): {exc.strerror or exc}", hint) from exc
     return held
 
 

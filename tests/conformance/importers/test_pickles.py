@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from limen.contracts.errors import InvalidPackage, Reason
+from limen.packaging.decoder import read_manifest
 from limen.runtime.conversion import convert
 from limen.serving.check import check_package
 from limen.serving.importing import ImportOptions, import_model
@@ -194,6 +195,15 @@ def test_a_model_that_takes_texts_is_kept_by_skops_and_nothing_is_printed(tmp_pa
     found = answers(tmp_path / "package", [{"text": "good day"}, {"text": "bad thing"}])
     np.testing.assert_allclose(found["probabilities"], model.predict_proba(["good day", "bad thing"]))
     assert capfd.readouterr().err == ""
+
+
+def test_the_original_gets_booleans_from_a_sample(tmp_path):
+    rows = pd.DataFrame({"rooms": [1.0, 2.0, 3.0, 4.0], "garden": [True, False, True, False]})
+    rows.to_csv(tmp_path / "sample.csv", index=False)
+    model = make_pipeline(FunctionTransformer(), LogisticRegression()).fit(rows, [0, 1, 1, 0])
+    made = import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv", targets=("skops",))
+    types = {f.name: f.type for f in read_manifest(made.created.folder).contract.inputs}
+    assert types == {"rooms": "float64", "garden": "bool"}
 
 
 def test_a_sample_that_does_not_fit_is_refused(originals, tmp_path):

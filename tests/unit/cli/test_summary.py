@@ -48,5 +48,15 @@ def test_the_example_call_is_left_out_when_it_would_show_a_secret_or_not_paste(c
     assert "curl http://127.0.0.1:80/v1/models/m:predict" in shown(capsys, package(Field(name="x", type="bool")))
 
 
+def test_endpoints_that_are_not_ready_are_told_from_none(capsys):
+    none = shown(capsys)
+    assert "Nothing to serve yet" in none
+    bad = shown(capsys, waiting=("a", "b"))
+    assert "  Not ready: a, b; `limen endpoint list` says why.\n" in bad
+    assert "Nothing to serve yet" not in bad
+    assert "\n\n\n" not in none
+    assert "\n\n\n" not in bad
+
+
 def test_the_command_line_knows_the_name_of_the_manifest():
     assert words.MANIFEST_NAME == manifest.MANIFEST_NAME
