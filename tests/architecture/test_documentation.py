@@ -39,7 +39,7 @@ def options(command: str) -> dict[str, TyperOption]:
     """Return the options of a `limen` command by each of their spellings."""
     inner = getattr(COMMANDS[command], "commands", {}).values()  # of a group, such as `limen config`
     declared = [p for c in (COMMANDS[command], *inner) for p in c.params if isinstance(p, TyperOption)]
-    return {spelling: option for option in declared for spelling in option.opts}
+    return {spelling: option for option in declared for spelling in (*option.opts, *option.secondary_opts)}
 
 
 def commands(page: Path) -> Iterator[list[str]]:

@@ -47,7 +47,12 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
     command = [WEED, "server", "-ip", "127.0.0.1", f"-dir={folder}/data", "-filer", "-s3"]
-    command += [f"-s3.config={folder}/s3.json", "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=200"]
+    command += [
+        f"-s3.config={folder}/s3.json",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=200",
+    ]
     for i, role in enumerate(ROLES):
         command += [f"-{role}.port={ports[2 * i]}", f"-{role}.port.grpc={ports[2 * i + 1]}"]
     with (folder / "log").open("wb") as log:

@@ -82,7 +82,9 @@ def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> t
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
         folder.chmod(0o755)
     (folder / "metrics").mkdir()
-    own = ServerFile(os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin, _identity(folder))
+    own = ServerFile(
+        os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin, _identity(folder)
+    )
     write(folder / "server.json", msgspec.json.encode(own))
     return folder, own
 
