@@ -79,15 +79,12 @@ def serve(
         "--metrics-port": settings.metrics_port,
     }
     with contextlib.ExitStack() as stack:
-        held = [
-            stack.enter_context(reserve(settings.host, port, option)).getsockname()[1] for option, port in ports.items()
-        ]
+        held = [_hold(stack, settings.host, port, option) for option, port in ports.items()]
         http, grpc, metrics = (shown_address(settings.host, port) for port in held)
         admin = ""
         if managed is not None:
             check_exposure(managed.admin.host)
-            holder = reserve(managed.admin.host, managed.admin.port, "--admin-port")
-            port = stack.enter_context(holder).getsockname()[1]
+            port = _hold(stack, managed.admin.host, managed.admin.port, "--admin-port")
             admin = shown_address(managed.admin.host, port)
             managed = msgspec.structs.replace(managed, admin=msgspec.structs.replace(managed.admin, port=port))
         folder, own = run_folder.create(Path(settings.home), http, grpc, metrics, admin)
@@ -116,6 +113,12 @@ def serve(
             report(Ready(http, grpc, os.getpid(), message.models, workers, engine, metrics, admin, message.waiting))
 
         run_loop(_supervise(start, started, note))
+
+
+def _hold(stack: contextlib.ExitStack, host: str, port: int, option: str) -> int:
+    """Hold a port for as long as the server runs, and return the real one."""
+    number: int = stack.enter_context(reserve(host, port, option)).getsockname()[1]
+    return number
 
 
 async def _supervise(start: ControlStart, started: Callable[[Started], None], note: Callable[[str], None]) -> None:
