@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,16 +26,6 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A folder or `s3://bucket/prefix`; `blobs` in the home folder when empty."""
     s3_endpoint: str = ""
     """Address of the S3 service; the one of the environment (AWS_ENDPOINT_URL) or of AWS when empty."""
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str], *, home: Path | None = None) -> StorageConfig:
-        """Return what LIMEN_HOME, LIMEN_DATABASE_URL, LIMEN_BLOBS and LIMEN_S3_ENDPOINT say; `home` goes before LIMEN_HOME."""
-        return cls(
-            home=home or Path(environment.get("LIMEN_HOME") or HOME),
-            database_url=environment.get("LIMEN_DATABASE_URL", ""),
-            blobs=environment.get("LIMEN_BLOBS", ""),
-            s3_endpoint=environment.get("LIMEN_S3_ENDPOINT", ""),
-        )
 
     @property
     def database_address(self) -> str:

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+from limen.settings import load_settings
 from limen.storage.config import StorageConfig
+
+
+def registry_of(environment: dict[str, str], overrides: dict[str, str] | None = None) -> StorageConfig:
+    return load_settings(overrides=overrides, environment=environment).registry
 
 
 def test_everything_is_in_the_home_folder_unless_it_is_said_otherwise(tmp_path: Path):
@@ -19,13 +24,13 @@ def test_the_environment_says_where_it_lives():
         "LIMEN_BLOBS": "s3://bucket/prefix",
         "LIMEN_S3_ENDPOINT": "http://store:8333",
     }
-    config = StorageConfig.from_environment(environment)
+    config = registry_of(environment)
     assert config.home == Path("/var/lib/limen")
     assert config.database_address == environment["LIMEN_DATABASE_URL"]
     assert config.blobs_address == "s3://bucket/prefix"
     assert config.s3_endpoint == "http://store:8333"
-    assert StorageConfig.from_environment(environment, home=Path("/here")).home == Path("/here")
-    assert StorageConfig.from_environment({"LIMEN_HOME": "", "LIMEN_BLOBS": ""}) == StorageConfig()
+    assert registry_of(environment, {"registry.home": "/here"}).home == Path("/here")
+    assert registry_of({"LIMEN_BLOBS": ""}) == StorageConfig()
 
 
 def test_a_password_is_not_shown():
