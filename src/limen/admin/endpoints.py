@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
 from limen.admin.requests import page_of, window_of
-from limen.admin.services import ANYBODY, NOTHING, Done, Given, shown
+from limen.admin.services import NOTHING, Done, Given, shown
 from limen.admin.strictness import declares
 from limen.contracts.endpoint import Endpoint, EndpointSpec, EndpointStatus
 from limen.contracts.errors import InvalidArgument, Reason, Violation
 from limen.contracts.management import EndpointPreview, EndpointRevision, Page
 from limen.contracts.names import parse_model_name
-from limen.serving.catalogue import Catalogue
+from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.traffic.endpoint_store import StoredEndpoint
 from limen.traffic.endpoints import parse_spec, plain_spec
 
@@ -105,8 +104,7 @@ async def history(
     """Return a page of an endpoint's changes, newest first."""
     name, window = parse_model_name(e, "endpoint"), window_of(request, limit, cursor, of_numbers=True)
     found = await services.read(lambda s: s.endpoints.history(name, before=window.before, limit=window.limit + 1))
-    changes = [msgspec.convert(c, EndpointRevision, from_attributes=True) for c in found]
-    return shown(page_of(request, window, changes, [str(change.revision) for change in changes]))
+    return shown(page_of(request, window, found, [str(change.revision) for change in found]))
 
 
 @post(

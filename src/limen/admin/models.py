@@ -9,13 +9,13 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from sqlalchemy import Connection
 
 from limen.admin.requests import page_of, tags_of, window_of
-from limen.admin.services import ANYBODY, NOTHING, Done, Given, shown
+from limen.admin.services import NOTHING, Done, Given, shown
 from limen.admin.strictness import declares
 from limen.contracts.catalogue import Alias, Model
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.management import AliasTarget, Page, TagChanges, VersionDiff
 from limen.contracts.names import is_reference, parse_alias, parse_model_name
-from limen.serving.catalogue import Catalogue
+from limen.serving.catalogue import ANYBODY, Catalogue
 
 Caller = Request[Any, Any, Any]
 

@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
 from limen.admin.requests import deadline_of
-from limen.admin.services import ANYBODY, Given, Key, Services, answered
+from limen.admin.services import Given, Key, Services, answered
 from limen.admin.strictness import check_text, convert, declares
 from limen.contracts import strict_json
 from limen.contracts.errors import InvalidArgument, Reason
@@ -24,6 +24,7 @@ from limen.contracts.inference import Deadline
 from limen.contracts.management import HEAD_LENGTH, MAX_HEAD_BYTES, PACKAGE_TYPE, Published, PublishHead
 from limen.contracts.names import parse_alias, parse_model_name
 from limen.registry.tags import check_tags
+from limen.serving.catalogue import ANYBODY
 from limen.serving.staging import staging_folder
 from limen.serving.verification import Step, Submission
 from limen.storage.faults import file_faults

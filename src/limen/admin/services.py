@@ -20,14 +20,12 @@ from limen.contracts.catalogue import Alias, Model, ModelVersion
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import Endpoint, EndpointStatus
 from limen.contracts.errors import InvalidArgument, LimenError, Reason
-from limen.serving.catalogue import Catalogue
+from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.publishing import Publisher
 from limen.serving.stores import Stores
 from limen.storage.idempotency import StoredAnswer, ensure_key
 
 T = TypeVar("T")
-ANYBODY: Final = "anonymous"
-"""Who calls, as long as nobody has to say who they are."""
 KEY: Final = "idempotency-key"
 
 

@@ -9,7 +9,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from limen import __version__
 from limen.admin.requests import page_of, tags_of, window_of
-from limen.admin.services import ANYBODY, Done, Given, Services, shown
+from limen.admin.services import Done, Given, Services, shown
 from limen.admin.strictness import check_text, declares
 from limen.contracts.catalogue import Evidence, EvidenceKind, ModelVersion
 from limen.contracts.contract import Contract
@@ -19,6 +19,7 @@ from limen.contracts.names import is_reference, parse_model_name, parse_version
 from limen.contracts.openapi import openapi
 from limen.contracts.openapi_model import ServedContract
 from limen.contracts.proto import proto_text
+from limen.serving.catalogue import ANYBODY
 from limen.serving.metadata import platform_of
 
 Caller = Request[Any, Any, Any]

@@ -113,7 +113,7 @@ class VersionDiff(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-class SettingChange(msgspec.Struct, frozen=True, kw_only=True):
+class SettingChange(msgspec.Struct, frozen=True):
     """One setting of an endpoint in which two specs differ."""
 
     path: str

@@ -9,6 +9,7 @@ Blocking: callers that are asynchronous use a thread. Called by the management A
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
@@ -17,11 +18,14 @@ from limen.contracts.catalogue import Alias, ModelVersion
 from limen.contracts.compatibility import compare
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError, NotAllowedNow, NotFound
-from limen.contracts.management import EndpointPreview, SettingChange, VersionDiff
+from limen.contracts.management import EndpointPreview, VersionDiff
 from limen.serving.resolution import Resolved, ensure_compatible, resolve
 from limen.serving.stores import Stores
 from limen.traffic.endpoint_store import StoredEndpoint
 from limen.traffic.endpoints import difference
+
+ANYBODY: Final = "anonymous"
+"""Who changes something, as long as nobody has to say who they are."""
 
 
 class Catalogue:
@@ -122,7 +126,7 @@ class Catalogue:
             name=spec.name,
             is_new=seen is None,
             revision=seen.revision if seen is not None else 0,
-            changes=tuple(SettingChange(path=c.path, before=c.before, after=c.after) for c in changes),
+            changes=changes,
         )
 
     def apply(self, connection: Connection, spec: EndpointSpec, *, expected: int | None, by: str) -> StoredEndpoint:

@@ -21,7 +21,7 @@ from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailab
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving import opening, planning
-from limen.serving.catalogue import Catalogue
+from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Aim, Endpoint, Opened
 from limen.serving.messages import Failure, ProcessPhase, Refused, Reloaded
@@ -32,7 +32,6 @@ from limen.serving.stores import Stores
 LOG = logging.getLogger("limen.control")
 POLL_S = 1.0
 """How often the registry's revision is looked at; what changes through this server is seen at once."""
-ANYBODY = "anonymous"
 """Who pauses an endpoint through the protocol, as long as nobody has to say who they are."""
 REOPEN_S = 2.0
 """How often a registry that cannot be reached is tried again."""

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import NotFound, Stale
+from limen.contracts.management import EndpointRevision
 from limen.storage.database import Database
 from limen.storage.schema import endpoint_revisions, endpoints
 
@@ -28,16 +29,6 @@ class StoredEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     updated_by: str
-
-
-class EndpointRevision(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of an endpoint."""
-
-    revision: int
-    spec: EndpointSpec | None
-    """None where the endpoint was removed."""
-    changed_at: datetime
-    changed_by: str
 
 
 class EndpointStore:

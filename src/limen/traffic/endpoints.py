@@ -22,6 +22,7 @@ import yaml
 from limen.contracts.contract import Json, Slo
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import InvalidArgument
+from limen.contracts.management import SettingChange
 from limen.contracts.names import ALIAS, ALIAS_RULE, MODEL_NAME, MODEL_NAME_RULE, is_number, is_reference
 from limen.packaging.rules import INVALID, Flag, Key, Keys, ListOf, Number, OneOf, Report, Text, at, shown
 from limen.packaging.serving import SERVING, build_serving, check_serving
@@ -34,16 +35,6 @@ MAX_READY: Final = 32
 MAX_MAJOR: Final = 1_000_000
 _MAJOR_SUFFIX = re.compile(r"(.+)\.v([1-9][0-9]{0,5})", re.ASCII)
 _REFERENCE_RULE: Final = f"the number of a version or an alias, {ALIAS_RULE}"
-
-
-class Change(msgspec.Struct, frozen=True):
-    """One setting in which two specs differ."""
-
-    path: str
-    before: Json
-    """None where it was not said."""
-    after: Json
-    """None where it is no longer said."""
 
 
 class _Reference(msgspec.Struct, frozen=True):
@@ -177,12 +168,12 @@ def spec_text(spec: EndpointSpec) -> str:
     return text
 
 
-def difference(old: EndpointSpec | None, new: EndpointSpec | None) -> tuple[Change, ...]:
+def difference(old: EndpointSpec | None, new: EndpointSpec | None) -> tuple[SettingChange, ...]:
     """Return the settings in which two specs differ, in the order of the reference; None is an endpoint that is not there."""
     before = dict(_leaves(plain_spec(old), "")) if old else {}
     after = dict(_leaves(plain_spec(new), "")) if new else {}
     return tuple(
-        Change(path, before.get(path), after.get(path))
+        SettingChange(path, before.get(path), after.get(path))
         for path in [*after, *(path for path in before if path not in after)]
         if before.get(path) != after.get(path)
     )

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from limen.contracts.contract import Slo
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import InvalidArgument
+from limen.contracts.management import SettingChange as Change
 from limen.contracts.serving import Queue, Replicas, Resources, Serving
-from limen.traffic.endpoints import Change, difference, endpoint_schema, parse_spec, plain_spec, spec_text
+from limen.traffic.endpoints import difference, endpoint_schema, parse_spec, plain_spec, spec_text
 
 TEXT = """
 name: credit
