@@ -14,7 +14,7 @@ import pytest
 
 from limen.cli import main
 from limen.packaging.archive import inspect
-from tests.services.packages import write_score
+from tests.services.packages import write_score, write_weights
 from tests.services.process import LIMEN, WAIT_S
 
 NOBODY = "http://127.0.0.1:9"
@@ -91,6 +91,14 @@ def test_publishing_says_what_was_found_out(desk: Desk):
     [compatibility] = [line for line in lines if line.startswith("PASS compatibility")]
     assert compatibility.endswith("breaks nobody who calls version 1: title (and 1 more)")
     assert desk.says("publish", "score").startswith("score is version 2 already")
+
+
+def test_other_answers_than_before_are_refused_where_they_must_be_the_same(desk: Desk):
+    desk.says("publish", "score")
+    write_weights(desk.package, [[1.0], [0.5]])
+    desk.edit("outputs: {score: 2.0}", "outputs: {score: 4.0}")
+    assert "the answers are not those of version 1" in " ".join(desk.refuses("publish", "score", "--same-answers"))
+    assert "FAIL" in desk.says("publish", "score")
 
 
 def test_models_versions_and_aliases_are_shown(desk: Desk):
