@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 INTEROP_VENV := .venv-interop
 STAMP := $(VENV)/.limen-setup
 DOCS_STAMP := $(VENV)/.limen-docs
+ZOO_STAMP := $(VENV)/.limen-zoo
 INTEROP_STAMP := $(INTEROP_VENV)/.limen-setup
 GENERATED := src/limen/gateway/grpc/_generated/__init__.py src/limen/client/_generated/__init__.py
 PROTOS := $(wildcard src/limen/gateway/grpc/proto/*.proto)
@@ -18,10 +19,12 @@ SETUP_INPUTS := pyproject.toml uv.lock hatch_build.py scripts/bootstrap.py $(PRO
 
 FAST := not slow and not interop
 PYTEST := $(BIN)/python -m pytest
+# What `make docs` and `make zoo` added stays when another target brings .venv up to date.
+ADDED = $(if $(wildcard $(DOCS_STAMP)),--group docs) $(if $(wildcard $(ZOO_STAMP)),--group zoo)
 # Arguments for the command behind a target: make demo ARGS=--once, make test ARGS="-k contract -x"
 ARGS ?=
 
-.PHONY: help setup demo test check bench docs docs-serve test-all fmt lint types imports spelling proto interop lock wheel clean
+.PHONY: help setup demo test check bench docs docs-serve test-all fmt lint types imports spelling proto interop lock wheel clean zoo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -39,17 +42,23 @@ endif
 endif
 
 $(STAMP): $(SETUP_INPUTS)
-	@bash scripts/setup.sh $(VENV) --extra all $(if $(wildcard $(DOCS_STAMP)),--group docs)
+	@bash scripts/setup.sh $(VENV) --extra all $(ADDED)
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)
-	@bash scripts/setup.sh $(VENV) --extra all --group docs
+	@bash scripts/setup.sh $(VENV) --extra all $(ADDED) --group docs
+	@touch $@
+
+$(ZOO_STAMP): $(STAMP)
+	@bash scripts/setup.sh $(VENV) --extra all $(ADDED) --group zoo
 	@touch $@
 
 $(INTEROP_STAMP): pyproject.toml uv.lock scripts/bootstrap.py scripts/perf_analyzer.sh
 	@bash scripts/setup.sh $(INTEROP_VENV) --only-group interop
 	@bash scripts/perf_analyzer.sh $(INTEROP_VENV) || echo "Its tests are skipped."
 	@touch $@
+
+zoo: $(ZOO_STAMP) ## add the packages to .venv whose models the bulk suite tries (CatBoost, MLflow, converters)
 
 interop: $(INTEROP_STAMP) ## create .venv-interop: clients we did not write (tritonclient, KServe, grpcurl, schemathesis, perf_analyzer)
 
@@ -81,7 +90,7 @@ bench: $(STAMP) ## measure Limen against a bare handler on the same stack
 test: $(STAMP) ## the fast tests
 	@$(PYTEST) -m "$(FAST)" $(ARGS)
 
-test-all: $(STAMP) $(INTEROP_STAMP) ## every test, the slow ones and those with foreign clients included
+test-all: $(STAMP) $(INTEROP_STAMP) $(ZOO_STAMP) ## every test: the slow ones, the bulk suite and those with foreign clients included
 	@$(PYTEST) $(ARGS)
 
 check: lint types imports spelling docs ## what CI runs besides the tests
