@@ -86,6 +86,10 @@ class TensorSpec(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
     """Names along the last axis (features or classes), when the file knows them."""
+    categories: tuple[bool | int | float | str, ...] = ()
+    """The only values an input takes, when the file knows them."""
+    nullable: bool = False
+    """An input takes missing values: NaN among numbers, None among texts."""
 
 
 def element_type_of(dtype: np.dtype[Any]) -> ElementType | None:

@@ -181,17 +181,17 @@ class _Writer:
         for tensor in tensors:
             columns = self._columns_of(tensor)
             if columns:
-                fields = [self._add_input(column, tensor.type, (), column) for column in columns]
+                fields = [self._add_input(tensor, column, ()) for column in columns]
                 self.bound_inputs[tensor.name] = [field.name for field in fields]
                 continue
             shape = tensor.shape[1:]
-            field = self._add_input(tensor.name, tensor.type, () if shape == (1,) else shape, tensor.name)
+            field = self._add_input(tensor, tensor.name, () if shape == (1,) else shape)
             if field.name != tensor.name:
                 self.bound_inputs[tensor.name] = field.name
         if not tensors:
             for column, values in self.sample.items():
                 element = element_type_of(values.dtype)
-                self._add_input(column, element.name if element else "string", (), column)
+                self._add_input(TensorSpec(column, element.name if element else "string", (-1,)), column, ())
         if not self.inputs:
             self.inputs.append(_Line("features", "float32", (-1,), comment="what the model takes: complete this list"))
 
@@ -248,10 +248,13 @@ class _Writer:
         is_alone = len(self.signature.inputs) == 1
         return tuple(self.sample) if is_alone and len(self.sample) == tensor.shape[1] else ()
 
-    def _add_input(self, name: str, type_name: str, shape: tuple[int, ...], column: str) -> _Line:
-        line = _Line(_field_name(name, {f.name for f in self.inputs}), type_name, shape)
-        if column in self.hints.optional and BY_NAME[type_name].kind in (Kind.FLOAT, Kind.TEXT):
+    def _add_input(self, tensor: TensorSpec, column: str, shape: tuple[int, ...]) -> _Line:
+        line = _Line(_field_name(column, {f.name for f in self.inputs}), tensor.type, shape)
+        can_miss = tensor.nullable or column in self.hints.optional
+        if can_miss and BY_NAME[tensor.type].kind in (Kind.FLOAT, Kind.TEXT):
             line.extra = {"nullable": True}
+        if tensor.categories and BY_NAME[tensor.type].kind is not Kind.BOOL:
+            line.extra = line.extra | {"enum": list(tensor.categories)}
         values = self.sample.get(column)
         if not shape and values is not None and values.ndim == 1:
             _observe(line, values, is_small=self.hints.is_small)
@@ -264,10 +267,10 @@ def _observe(line: _Line, values: Array, *, is_small: bool) -> None:
     kind = BY_NAME[line.type].kind
     present = [v for v in values.tolist() if not _is_missing(v)]
     if len(present) < len(values) and kind in (Kind.FLOAT, Kind.TEXT):
-        line.extra = {"nullable": True}
+        line.extra = line.extra | {"nullable": True}
     if not present:
         return
-    if not is_small:
+    if not is_small and "enum" not in line.extra:
         _observe_range(line, kind, values, present)
     first = values[0].item() if isinstance(values[0], np.generic) else values[0]
     if _is_missing(first):
@@ -278,6 +281,8 @@ def _observe(line: _Line, values: Array, *, is_small: bool) -> None:
         line.example = float(first)
     elif isinstance(first, (bool, int)) and kind in (Kind.INT, Kind.BOOL):
         line.example = bool(first) if kind is Kind.BOOL else int(first)
+    if line.example is not None and line.example not in line.extra.get("enum", [line.example]):
+        line.example = msgspec.UNSET
 
 
 def _observe_range(line: _Line, kind: Kind, values: Array, present: list[Any]) -> None:

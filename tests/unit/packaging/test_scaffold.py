@@ -174,3 +174,19 @@ def test_a_tensor_of_one_column_is_one_value_a_row():
     signature = Signature((TensorSpec("age", "int64", (-1, 1)), TensorSpec("home", "string", (-1, 1))), ())
     text = scaffold("credit", "onnx", "model.onnx", signature)
     assert [f.shape for f in decode_manifest(text).contract.inputs] == [(), ()]
+
+
+def test_what_the_artifact_says_of_a_column_goes_before_what_a_sample_shows():
+    """Its categories are the only values it takes, whichever of them the sample has; and it may take missing ones."""
+    home = TensorSpec("home", "string", (-1,), categories=("own", "rent", "other"))
+    signature = Signature((home, TensorSpec("age", "float64", (-1,), nullable=True)), TABLE.outputs)
+    sample = {"home": np.array(["own", "rent"] * 4, object), "age": np.arange(8.0)}
+    _, manifest = written(signature, sample)
+    assert [(f.enum, f.nullable) for f in manifest.contract.inputs] == [(("own", "rent", "other"), False), (None, True)]
+    assert manifest.contract.examples[0].inputs == {"home": "own", "age": 0.0}
+
+
+def test_a_sample_value_that_the_artifact_does_not_take_is_no_example():
+    signature = Signature((TensorSpec("home", "string", (-1,), categories=("own", "rent")),), TABLE.outputs)
+    _, manifest = written(signature, {"home": np.array(["flat", "own"], object)})
+    assert manifest.contract.examples == ()
