@@ -29,6 +29,7 @@ ONLY = {
     "prometheus_client": ("limen.telemetry.exposition",),
     "pygrpc_native": ("limen.gateway.grpc",),
     "ray": ("limen.runtime.placement.ray",),
+    "re2": ("limen.contracts.patterns",),
     "rich": ("limen.cli",),
     "litestar": ("limen.admin",),
     "s3fs": ("limen.storage.s3",),
@@ -60,7 +61,7 @@ PURE = (
 )
 """Decide, describe, compute; touch neither the outside nor a framework."""
 
-PURE_MAY_IMPORT = {"limen", "google", "ml_dtypes", "msgspec", "numpy", "orjson", "simdjson", "yaml"}
+PURE_MAY_IMPORT = {"limen", "google", "ml_dtypes", "msgspec", "numpy", "orjson", "re2", "simdjson", "yaml"}
 """Values, arrays and text formats. Everything else that is pure comes from the standard library."""
 
 IO = {

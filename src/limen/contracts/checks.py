@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, InvalidOutput, Reason, Violation
 from limen.contracts.names import shown
+from limen.contracts.patterns import Pattern, compile_pattern
 from limen.contracts.plain import PlainFloats, all_finite, has_range, is_plain
 from limen.contracts.tensors import BY_NAME, Array, Kind
 
@@ -52,7 +52,7 @@ class TensorCheck:
         self._allowed = None if field.enum is None else frozenset(field.enum)
         # In the field's own precision, like the bounds.
         self._choices = np.array(field.enum, self.dtype) if field.enum is not None and field.element.size else None
-        self._pattern = re.compile(field.pattern) if field.pattern is not None else None
+        self._pattern = compile_pattern(field.pattern) if field.pattern is not None else None
         self.is_float = field.element.kind is Kind.FLOAT
         self._is_wide = self.is_float and self.dtype.itemsize >= 4
         self.is_plain_float = is_plain(field) and not has_range(field)
@@ -137,9 +137,23 @@ class TensorCheck:
         field = self.field
         if self._allowed is None and self._pattern is None and field.min_length is None and field.max_length is None:
             return
+        values = [value for value in array.ravel().tolist() if value is not None]
+        if self._are_allowed(values):
+            return
         for i, value in enumerate(array.flat):
             if value is not None and (text := text_problem(field, value, self._allowed, self._pattern)):
                 raise InvalidArgument.at(_element(array, i, path), text, Reason.VALUE)
+
+    def _are_allowed(self, values: list[Any]) -> bool:
+        """Return whether all values keep the limits, without saying which does not."""
+        field = self.field
+        if self._allowed is not None and not self._allowed.issuperset(values):
+            return False
+        if field.min_length is not None and values and min(map(len, values)) < field.min_length:
+            return False
+        if field.max_length is not None and values and max(map(len, values)) > field.max_length:
+            return False
+        return self._pattern is None or self._pattern.match_all(values)
 
     def _violation(self, array: Array, bad: Array, path: str, text: str, reason: Reason) -> InvalidArgument:
         return InvalidArgument.at(_element(array, int(np.flatnonzero(bad)[0]), path), text, reason)
@@ -275,9 +289,7 @@ def _unpacked(value: Any) -> Any:
     return base64.b64decode(value) if isinstance(value, str) else value
 
 
-def text_problem(
-    field: Field, value: Any, allowed: frozenset[Any] | None, pattern: re.Pattern[str] | None
-) -> str | None:
+def text_problem(field: Field, value: Any, allowed: frozenset[Any] | None, pattern: Pattern | None) -> str | None:
     """Return what is wrong with one string or bytes value, or None."""
     if allowed is not None and value not in allowed:
         return "must be one of " + ", ".join(str(v) for v in field.enum or ())
@@ -285,8 +297,9 @@ def text_problem(
         return f"must have at least {field.min_length} characters"
     if field.max_length is not None and len(value) > field.max_length:
         return f"must have at most {field.max_length} characters"
-    if pattern is not None and isinstance(value, str) and pattern.search(value) is None:
-        return f"must match {field.pattern}"
+    if pattern is not None and isinstance(value, str) and not pattern.matches(value):
+        too_long = len(value) * 4 > pattern.longest and len(value.encode(errors="surrogatepass")) > pattern.longest
+        return f"must match {field.pattern}" + (f" within {pattern.longest} bytes" if too_long else "")
     return None
 
 

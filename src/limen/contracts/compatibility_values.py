@@ -8,11 +8,11 @@ be something they were told of). Where a question has no cheap answer, as for tw
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sized
 from typing import Any, Final
 
 from limen.contracts.contract import Field
+from limen.contracts.patterns import PatternError, compile_pattern
 from limen.contracts.tensors import Kind
 
 _NUMERIC: Final = (Kind.INT, Kind.FLOAT)
@@ -103,7 +103,12 @@ def _lengths(field: Field, without_enum: float) -> list[float]:
 def _pattern_covers(wide: Field, narrow: Field) -> bool:
     if wide.pattern is None or wide.pattern == narrow.pattern:
         return True
-    return narrow.enum is not None and all(re.search(wide.pattern, str(value)) for value in narrow.enum)
+    if narrow.enum is None:
+        return False
+    try:
+        return compile_pattern(wide.pattern).match_all([str(value) for value in narrow.enum])
+    except PatternError:
+        return False  # published before patterns were held to what can be matched in linear time
 
 
 LIMITS: Final[dict[str, Callable[[Field, Field], bool]]] = {

@@ -10,8 +10,10 @@ import re
 import string
 from typing import Final
 
+from limen.contracts.patterns import PatternError, compile_pattern
+
 _ALPHABET: Final = string.ascii_uppercase + string.ascii_lowercase + "123456789 -_.,:/@" + string.printable + "é€"
-_ANCHORS: Final = frozenset("bBAZ")
+_ANCHORS: Final = frozenset("bBAz")
 _SHORT_REPEATS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _REPEAT: Final = re.compile(r"\{(\d*)(,?)(\d*)\}")
 _GROUP: Final = re.compile(r"\(\?(?:P<\w+>|:)|\((?!\?)")
@@ -20,17 +22,20 @@ _LONGEST: Final = 256
 
 def matching_text(pattern: str, *, min_length: int | None = None, max_length: int | None = None) -> str | None:
     """Return a text that matches `pattern` within the lengths, or None when none was found."""
-    compiled = re.compile(pattern)
+    try:
+        compiled = compile_pattern(pattern)
+    except PatternError:
+        return None
     low, high = min_length or 0, _LONGEST if max_length is None else max_length
     for extra in range(min(high, _LONGEST) + 1):
         try:
             text = _Reader(pattern, extra).read()
         except _UnreadableError:
             return None
-        if low <= len(text) <= high and compiled.search(text):
+        if low <= len(text) <= high and compiled.matches(text):
             return text
         padded = text + "a" * (low - len(text))
-        if low <= len(padded) <= high and compiled.search(padded):
+        if low <= len(padded) <= high and compiled.matches(padded):
             return padded
     return None
 
@@ -114,17 +119,20 @@ class _Reader:
             low, high = _SHORT_REPEATS[char]
         else:
             return atom
-        if self._peek() in {"?", "+"}:
+        if self._peek() == "?":
             self._at += 1
         wanted = low + self._extra
-        return atom * (wanted if high is None else min(wanted, high))
+        times = wanted if high is None else min(wanted, high)
+        if len(atom) * times > _LONGEST:
+            raise _UnreadableError
+        return atom * times
 
     def _one_of(self, token: str) -> str:
         try:
-            member = re.compile(token, re.ASCII)
-        except re.error:
+            member = compile_pattern(f"^{token}$")
+        except PatternError:
             raise _UnreadableError from None
-        found = next((c for c in _ALPHABET if member.fullmatch(c)), None)
+        found = next((c for c in _ALPHABET if member.matches(c)), None)
         if found is None:
             raise _UnreadableError
         return found

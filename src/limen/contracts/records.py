@@ -1,6 +1,6 @@
 """The contract compiled for records: JSON rows of named fields in, JSON rows of named fields out.
 
-The good path is one typed decode in C: the contract becomes a msgspec Struct with its types, bounds, enums and patterns. Only
+The good path is one typed decode in C: the contract becomes a msgspec Struct with its types, bounds and enums; patterns follow. Only
 when that refuses a body does the exact walk run, which lists every mistake as `instances[3].amount: must be ≥ 0`.
 The body is the dialect of TensorFlow Serving, KServe V1 and Vertex AI: `{"instances": [...]}` → `{"predictions": [...]}`.
 """
@@ -24,6 +24,7 @@ from limen.contracts.checks import default_value, filled
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Violation
 from limen.contracts.inference import Parameter
+from limen.contracts.patterns import compile_pattern
 from limen.contracts.rows import RowCheck
 from limen.contracts.tensors import Array, ElementType, Kind
 
@@ -64,6 +65,9 @@ class RecordCodec:
         self._decode = msgspec.json.Decoder(body).decode
         self._columns = [_Column(f, attrgetter(f"f{i}")) for i, f in enumerate(contract.inputs)]
         self._optional = any(not f.is_required for f in contract.inputs)
+        self._patterns = [
+            (f.name, compile_pattern(f.pattern)) for f in contract.inputs if f.pattern is not None and f.enum is None
+        ]
         # The typed decoder cannot express an enumeration of floats.
         self._only_exact = any(f.enum is not None and f.is_float for f in contract.inputs)
 
@@ -84,7 +88,8 @@ class RecordCodec:
             if 0 < count <= self._limit and not self._may_repeat_keys(body, request, count):
                 with np.errstate(over="raise"):
                     inputs = {c.name: c.read(rows, count) for c in self._columns}
-                return Records(inputs, count, request.id, request.parameters)
+                if all(pattern.match_all(_texts(inputs[name])) for name, pattern in self._patterns):
+                    return Records(inputs, count, request.id, request.parameters)
         except (msgspec.MsgspecError, ValueError, ArithmeticError, TypeError, RecursionError):
             pass
         return self._decode_exactly(body)
@@ -194,6 +199,10 @@ def _objects(values: list[Any], count: int, field: Field) -> Array:
     return array.reshape(shape)
 
 
+def _texts(array: Array) -> list[str]:
+    return [value for value in array.ravel().tolist() if value is not None]
+
+
 def _row_type(fields: Sequence[Field]) -> type[msgspec.Struct]:
     """Build the Struct that decodes one row; attributes are f0, f1, … because a field may be named like a keyword."""
     required = [(f"f{i}", _value_type(f)) for i, f in enumerate(fields) if f.is_required]
@@ -224,8 +233,8 @@ def _scalar_type(field: Field, element: ElementType) -> Any:
     if field.enum is not None and kind is not Kind.FLOAT:
         return Literal[field.enum]
     if kind is Kind.TEXT:
-        meta = msgspec.Meta(min_length=field.min_length, max_length=field.max_length, pattern=field.pattern)
-        return Annotated[str, meta]
+        # Patterns are matched afterwards: msgspec would run them on an engine that backtracks.
+        return Annotated[str, msgspec.Meta(min_length=field.min_length, max_length=field.max_length)]
     if kind is Kind.FLOAT:
         return Annotated[float, msgspec.Meta(ge=field.minimum, le=field.maximum)]
     low = element.low if field.minimum is None else max(element.low, math.ceil(field.minimum))

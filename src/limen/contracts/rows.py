@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import re
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from limen.contracts import names
 from limen.contracts.checks import default_value, text_problem
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import InvalidArgument, Violation
+from limen.contracts.patterns import Pattern, compile_pattern
 from limen.contracts.tensors import Kind, is_whole
 
 ENVELOPE: Final = ("instances", "parameters", "id", "signature_name")
@@ -30,7 +30,7 @@ class RowCheck:
         """Prepare the patterns and enums of the fields."""
         self._fields = contract.inputs
         self._names = {f.name for f in contract.inputs}
-        self._patterns = {f.name: re.compile(f.pattern) for f in contract.inputs if f.pattern is not None}
+        self._patterns = {f.name: compile_pattern(f.pattern) for f in contract.inputs if f.pattern is not None}
 
     def envelope(self, value: Json, found: list[Violation]) -> list[Json]:
         """Check what surrounds the rows and return them; an empty list when they are not there."""
@@ -123,7 +123,7 @@ class RowCheck:
                 found.append(Violation(f"parameters.{names.shown(key)}", "must be text, a number, true or false"))
 
 
-def element_problem(field: Field, value: Json, pattern: re.Pattern[str] | None = None) -> tuple[str | None, Any]:
+def element_problem(field: Field, value: Json, pattern: Pattern | None = None) -> tuple[str | None, Any]:
     """Return what is wrong with one JSON value of a field (None when nothing is) and the value to keep."""
     kind = field.element.kind
     if kind is Kind.BINARY:

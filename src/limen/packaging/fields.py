@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ import numpy as np
 from limen.contracts.contract import Contract, Field, Json, Sensitivity
 from limen.contracts.errors import Violation
 from limen.contracts.names import FIELD_NAME, FIELD_NAME_RULE
+from limen.contracts.patterns import PatternError, compile_pattern
 from limen.contracts.rows import RowCheck
 from limen.contracts.tensors import BY_NAME, ElementType, Kind
 from limen.packaging.rules import (
@@ -217,12 +217,9 @@ class _FieldCheck:
         if pattern is None:
             return
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                re.compile(pattern)
-        except (re.error, OverflowError, RecursionError, FutureWarning, DeprecationWarning) as exc:
-            place = f" at character {exc.pos + 1}" if isinstance(exc, re.error) and exc.pos is not None else ""
-            self._refuse("pattern", f"is not a regular expression{place}: {shown(pattern)}")
+            compile_pattern(pattern)
+        except PatternError as exc:
+            self._refuse("pattern", f"{shown(pattern)} cannot be used: {exc}")
 
     def _check_enum(self) -> None:
         enum = self._values.get("enum", [])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import re
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 
 from limen.contracts.contract import Batching, Contract, Field
+from limen.contracts.patterns import compile_pattern
 from limen.contracts.rows import element_problem
 from limen.contracts.tensors import Kind
 
@@ -88,7 +88,7 @@ def shaped(value: Any, field: Field) -> Any:
 
 def is_good(field: Field, value: Any) -> bool:
     """Return whether the record API takes a value for one element."""
-    pattern = re.compile(field.pattern) if field.pattern is not None else None
+    pattern = compile_pattern(field.pattern) if field.pattern is not None else None
     return element_problem(field, value, pattern)[0] is None
 
 
