@@ -1,8 +1,8 @@
 """The package root is small, pinned and light; optional libraries stay optional."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -110,12 +110,17 @@ def test_the_client_loads_its_libraries_when_they_are_needed():
 
 @needs_cli
 def test_help_answers_at_once():
-    """The best of several runs counts: the promise is about Limen, not about a busy machine."""
-    elapsed = []
+    """The CPU time of the best of several runs counts: the promise is about Limen, not about a busy machine."""
+    spent = []
     for _ in range(8):
-        started = time.perf_counter()
+        before = cpu_s_of_children()
         subprocess.run([sys.executable, "-m", "limen", "--help"], capture_output=True, timeout=30, check=True)
-        elapsed.append(time.perf_counter() - started)
-        if elapsed[-1] < HELP_BUDGET_S:
+        spent.append(cpu_s_of_children() - before)
+        if spent[-1] < HELP_BUDGET_S:
             return
-    assert min(elapsed) < HELP_BUDGET_S
+    assert min(spent) < HELP_BUDGET_S
+
+
+def cpu_s_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
