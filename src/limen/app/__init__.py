@@ -102,6 +102,7 @@ def serve(
             managed=managed,
             run=str(folder),
             sockets=own.sockets,
+            server=own,
             started_at=time.time(),
             server_pid=os.getpid(),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -66,7 +67,9 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     settings = start.settings
     source = _source(start)
-    fleet = Fleet(gateways, _replica_launcher(settings), start.sockets, is_all_or_nothing=source.is_required)
+    # A name of its own for every life: nothing that still listens from an earlier one is met under a new name.
+    sockets = f"{start.sockets}/{os.urandom(4).hex()}"
+    fleet = Fleet(gateways, _replica_launcher(settings), sockets, is_all_or_nothing=source.is_required)
     fleet.log = LogLevels(info=settings.access_log)
     control = ControlPlane(_config(start), fleet, source, say)
     async with ControlSocket(control).open(control_socket(start.sockets)):
@@ -107,6 +110,7 @@ def _config(start: ControlStart) -> ControlConfig:
         grpc=grpc,
         metrics=metrics,
         server_pid=start.server_pid,
+        server=start.server,
         started_at=start.started_at,
     )
 
@@ -170,6 +174,7 @@ def _replica_launcher(settings: ServeSettings) -> Launch:
         hello = ReplicaStart(
             root=opened.root,
             version=number,
+            digest=opened.digest,
             trust_code=settings.trust_code,
             socket=path,
             memory_mb=resources.memory_mb,

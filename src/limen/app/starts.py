@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from limen.serving.run_folder import ServerFile
 from limen.settings import ServeSettings, Settings
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -22,6 +23,8 @@ class ControlStart(msgspec.Struct, frozen=True, kw_only=True):
     """The server's folder."""
     sockets: str
     """Folder of its sockets."""
+    server: ServerFile
+    """What its folder says of it, to make that again if it is lost."""
     started_at: float
     """Seconds since the epoch."""
     server_pid: int

@@ -166,6 +166,8 @@ class LimenError(Exception):
         self.retry_after_s = retry_after_s
         self.request_id = ""
         """The request it is about, as a client was told; empty inside a server."""
+        self.incident = ""
+        """What the log of the process where it happened calls it; never told to callers."""
         self.is_counted = False
         """Whether the metrics know of it."""
 

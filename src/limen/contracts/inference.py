@@ -87,8 +87,15 @@ class InferenceRequest(msgspec.Struct, gc=False):
     """Whether the caller says that it has asked before."""
     is_fallback: bool = False
     """Whether the declared fallback is answering already."""
+    log_id: str = ""
+    """What the log calls it when the caller gave no id."""
     is_finite: bool = False
     """Whether the decoder has already made sure that no number is NaN or infinite."""
+
+    @property
+    def label(self) -> str:
+        """What the log calls it."""
+        return self.id or self.log_id or "without an id"
 
 
 class InferenceResponse(msgspec.Struct, gc=False):

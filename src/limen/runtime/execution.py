@@ -58,7 +58,7 @@ def run_batch(
         return split(outputs, [part.rows for part in parts])
     except MemoryError:
         raise
-    except Exception as exc:  # whatever a model raises is the model's failure, and its text is not for callers
+    except Exception as exc:  # noqa: BLE001 - whatever a model raises is the model's failure, and its text is not for callers
         if len(parts) > 1:
             half = len(parts) // 2
             return [
@@ -67,10 +67,16 @@ def run_batch(
             ]
         if isinstance(exc, LimenError):
             return [exc]
-        LOG.warning("the model failed on a request", exc_info=exc)
         failed = ModelFailed()
         failed.__cause__ = exc
         return [failed]
+
+
+def log_failure(label: str, request: str, exc: Exception) -> None:
+    """Log what a model raised, with the names of the version and of the request; what Limen itself found wrong is no news."""
+    if isinstance(exc, LimenError) and exc.__cause__ is None:
+        return
+    LOG.warning("%s failed on %s", label, request, exc_info=exc.__cause__ or exc)
 
 
 def split(outputs: dict[str, Array], rows: Sequence[int]) -> list[dict[str, Array] | LimenError]:

@@ -13,6 +13,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -113,6 +114,8 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     grpc: str
     metrics: str
     server_pid: int
+    server: run_folder.ServerFile | None = None
+    """What the folder says of the server; None for one that nobody has to find."""
     started_at: float
 
 
@@ -238,6 +241,7 @@ class ControlPlane:
         return status_of(self.config, self.fleet, tuple(self._states.values()), self._totals, time.time())
 
     def _look(self, now: float) -> None:
+        self._restore()
         if any(v.opened.serving.replicas.min == 0 for v in self.fleet.versions()):
             with contextlib.suppress(OSError):
                 self.fleet.count(requests_of(read_folder(run_folder.metrics(self.config.run))), now)
@@ -246,6 +250,14 @@ class ControlPlane:
         for root in self._roots - needed:
             opening.forget_copy(root, self._copies)
         self._roots = needed
+
+    def _restore(self) -> None:
+        """Make the server's folder again if somebody has removed it: commands and new gateways look there."""
+        run, server = self.config.run, self.config.server
+        with contextlib.suppress(OSError):
+            if server is not None and run_folder.restore(Path(run), server):
+                LOG.error("the server's folder %s was lost and has been made again", run)
+                self._published = 0
 
     def _want(self, specs: tuple[ProcessSpec, ...]) -> None:
         if specs != self._wanted:

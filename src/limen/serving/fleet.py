@@ -47,7 +47,7 @@ class Fleet:
         Args:
             gateways: the gateway processes.
             launch: makes the spec of a replica.
-            sockets: folder of the replicas' sockets.
+            sockets: what the paths of the replicas' sockets begin with; no earlier control process has used it.
             is_all_or_nothing: whether nothing is served before everything has been loaded once.
         """
         self.gateway_specs = gateways
@@ -144,8 +144,7 @@ class Fleet:
 
     def link(self, name: str, pid: int) -> None:
         """Learn that a gateway has connected."""
-        gateway = self.gateways.setdefault(pid, Gateway(name, pid))
-        gateway.is_linked = True
+        self.gateways.setdefault(pid, Gateway(name, pid)).is_linked = True
 
     def unlink(self, pid: int) -> None:
         """Learn that a gateway's connection has ended; what it reported last may still be so."""
@@ -224,7 +223,7 @@ class Fleet:
         stem = f"{version.opened.endpoint}-v{version.number}"
         self._named[stem] = self._named.get(stem, 0) + 1
         name = f"{stem}-{self._named[stem]}"
-        path = f"{self._sockets}/r{self._serial}"
+        path = f"{self._sockets}r{self._serial}"
         spec = self._launch(version.opened, version.number, name, path)
         labels = {"version": version.number, "path": path, "replaces": replaces}
         spec = msgspec.structs.replace(spec, labels=labels | {"opened": msgspec.json.encode(version.opened).decode()})
@@ -336,8 +335,10 @@ class Fleet:
             return
         endpoints = tuple(e.served() for e in self.endpoints.values() if not e.is_removed)
         made = Snapshot(self.snapshot.revision, endpoints, self._quarantined, self._is_all_or_nothing, self.log)
-        if is_first or made != self.snapshot:
-            self.snapshot = msgspec.structs.replace(made, revision=made.revision + 1)
+        # An earlier control process whose last word is lost may have told gateways more: they follow only what is newer.
+        told = max((g.report.revision for g in self.gateways.values() if g.report is not None), default=0)
+        if is_first or made != self.snapshot or told > made.revision:
+            self.snapshot = msgspec.structs.replace(made, revision=max(told, made.revision) + 1)
 
     def _let_go(self, endpoint: Endpoint, version: Version, now: float) -> None:
         """Stop wanting replicas that no gateway uses any more."""
@@ -395,5 +396,5 @@ class Fleet:
         self.log = snapshot.log
         self.endpoints = dict(endpoints)
         for replica in [r for v in self.versions() for r in v.replicas.values()]:
-            self._serial = max(self._serial, int(replica.path.rpartition("/r")[2]))
+            self._serial = max(self._serial, int(replica.path.rpartition("r")[2]))
             self._note_name(replica.name)

@@ -89,6 +89,22 @@ def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> t
     return folder, own
 
 
+def restore(folder: Path, server: ServerFile) -> bool:
+    """Make a running server's folder again if somebody has removed it, and return whether that was so.
+
+    Copies of packages and what was counted are not brought back.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if (folder / "server.json").exists():
+        return False
+    (folder / "metrics").mkdir(parents=True, exist_ok=True)
+    own = msgspec.structs.replace(server, folder=_identity(folder))
+    write(folder / "server.json", msgspec.json.encode(own))
+    return True
+
+
 def remove(folder: Path, sockets: str) -> None:
     """Remove everything that a server kept."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -34,6 +34,17 @@ async def test_only_the_request_that_breaks_a_run_fails(pool):
     assert pool.crashes == 0
 
 
+async def test_the_log_ties_a_request_that_failed_to_its_traceback(tmp_path, caplog, capfd):
+    pool = await OwnReplicas(trust_code=True).start(faults(tmp_path), "1")
+    request = row(FAIL)
+    request.id = "broken-one"
+    await ask(pool, request)
+    await pool.close()
+    (text,) = [r.message for r in caplog.records if "broken-one" in r.message]
+    assert text.startswith("faults version 1 failed on request broken-one (incident ")
+    assert text.removeprefix("faults version 1 failed on request broken-one ") in capfd.readouterr().err
+
+
 async def test_f01_what_a_killed_replica_had_in_hand_is_answered_by_another(pool, tmp_path):
     with closed_gate(tmp_path) as gate:
         batch = send(pool, [row(n, gate=gate.path) for n in range(4)])
@@ -114,7 +125,7 @@ async def test_f03_whoever_is_answered_when_tried_again_is_no_suspect_any_more(p
 
 
 async def test_f03_what_one_gateway_found_holds_for_the_others(pool):
-    other = ReplicaPool("faults", "1")
+    other = ReplicaPool("faults", "1", digest=pool.digest)
     other.set_replicas(tuple(pool._paths.values()))
     await other.wait_ready(5)
     other.set_quarantined([fingerprint(row(DIE))])
@@ -125,7 +136,7 @@ async def test_f03_what_one_gateway_found_holds_for_the_others(pool):
 
 async def test_f03_who_waited_behind_a_poison_of_another_gateway_is_no_suspect(tmp_path):
     pool = await OwnReplicas(trust_code=True).start(faults(tmp_path), "1")
-    other = ReplicaPool("faults", "1")
+    other = ReplicaPool("faults", "1", digest=pool.digest)
     other.set_replicas(tuple(pool._paths.values()))
     await other.wait_ready(5)
     with closed_gate(tmp_path) as gate:
@@ -149,6 +160,20 @@ async def test_f04_a_replica_that_hangs_is_killed_and_the_request_quarantined(po
     assert outcomes[0].outputs["x"].tolist() == [1]
     assert outcomes[1].reason is Reason.MODEL_CRASH
     assert pool.hangs == 2
+    # Who reads it knows what to change, now and when the same request comes again.
+    for refused in (outcomes[1], await ask(pool, row(HANG))):
+        assert "serving.hang_after_s (0.4 s)" in refused.message
+
+
+async def test_f04_the_log_names_setting_model_version_and_request_of_a_hang(pool, caplog):
+    request = row(HANG)
+    request.id = "slow-one"
+    await ask(pool, request)
+    (first, second) = [r.message for r in caplog.records if "hang_after_s" in r.message]
+    for text in (first, second):
+        assert text.startswith("faults version 1: ")
+        assert "serving.hang_after_s (0.4 s)" in text
+        assert "slow-one" in text
 
 
 async def test_f04_a_stopped_replica_is_killed_and_its_work_done_elsewhere(pool):

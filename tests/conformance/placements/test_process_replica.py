@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from limen.contracts.errors import InvalidPackage, ModelFailed
+from limen.contracts.errors import InvalidPackage, ModelFailed, Unavailable
 from limen.contracts.inference import InferenceResponse
 from limen.runtime.placement.process import (
     OwnReplicas,
@@ -35,10 +35,15 @@ class Alone:
         self.process, self.ready = launched
         self.path = str(path)
         self.package = package
-        self.pool = ReplicaPool("faults", "1")
+        self.pool = ReplicaPool("faults", "1", digest=package.digest)
 
     async def exit_status(self):
         return await asyncio.wait_for(self.process.wait(), 5)
+
+
+def start_of(package, path):
+    """Return what a replica of a package is told."""
+    return ReplicaStart(root=str(package.root), version="1", digest=package.digest, trust_code=True, socket=str(path))
 
 
 @pytest.fixture
@@ -46,13 +51,28 @@ async def alone(tmp_path):
     """A replica that is launched by hand."""
     package = faults(tmp_path)
     path = tmp_path / "s"
-    start = ReplicaStart(root=str(package.root), version="1", trust_code=True, socket=str(path))
+    start = start_of(package, path)
     found = Alone(await launch(start), path, package)
     found.pool.set_replicas([found.path])
     await found.pool.wait_ready(5)
     yield found
     await found.pool.close()
     await end(found.process, grace_s=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "digest"), [("faults", "2", ""), ("other", "1", ""), ("faults", "1", "ab" * 32)]
+)
+async def test_a_gateway_that_expects_another_version_does_not_use_it(alone, caplog, name, version, digest):
+    pool = ReplicaPool(name, version, digest=digest or alone.package.digest)
+    pool.set_replicas([alone.path])
+    with pytest.raises(Unavailable):
+        await pool.wait_ready(0.3)
+    # Told once, however often it looks again.
+    (text,) = [r.message for r in caplog.records if "is not used" in r.message]
+    assert f"process {alone.process.pid} has loaded faults/1" in text
+    assert pool.free == 0
+    await pool.close()
 
 
 def test_only_its_owner_may_connect(alone):
@@ -114,7 +134,7 @@ async def test_a_broken_frame_ends_its_connection_and_no_other(alone):
 
 
 async def test_two_gateways_take_turns(alone):
-    other = ReplicaPool("faults", "1")
+    other = ReplicaPool("faults", "1", digest=alone.package.digest)
     other.set_replicas([alone.path])
     await other.wait_ready(5)
     both = await asyncio.gather(*(ask_all(pool, [row(n), row(n)]) for n in range(20) for pool in (alone.pool, other)))
@@ -134,7 +154,7 @@ async def test_replicas_that_are_not_wanted_any_more_finish_their_work(alone, tm
 
 async def test_a_replica_is_in_use_until_the_one_that_replaces_it_answers(alone, tmp_path):
     pool, (old,) = alone.pool, alone.pool.pids
-    start = ReplicaStart(root=str(alone.package.root), version="1", trust_code=True, socket=str(tmp_path / "t"))
+    start = start_of(alone.package, tmp_path / "t")
     pool.set_replicas([start.socket])
     assert (pool.free, pool.pids) == (1, (old,))
     assert (await ask(pool, row(1))).outputs["pid"].tolist() == [old]
@@ -203,7 +223,7 @@ async def test_a_model_reaches_no_network_where_the_replica_says_so(alone):
 async def test_a_package_that_cannot_be_loaded_is_a_reason_and_not_a_process(tmp_path):
     package = faults(tmp_path)
     (package.root / "model.py").write_text("raise RuntimeError('marker-7f3a')")
-    start = ReplicaStart(root=str(package.root), version="1", trust_code=True, socket=str(tmp_path / "s"))
+    start = start_of(package, tmp_path / "s")
     with pytest.raises(InvalidPackage, match="raised RuntimeError") as caught:
         await launch(start)
     assert "marker-7f3a" not in str(caught.value)

@@ -1,9 +1,11 @@
 """What waits for a control plane, without processes: decisions come from a fleet that a test steers."""
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from limen.contracts.endpoint import Route
@@ -68,3 +70,17 @@ async def test_whoever_waits_is_told_when_the_endpoint_is_removed(control: Contr
     control.tick(control.now())
     assert control.fleet.endpoints == {}
     await asyncio.wait_for(task, 5)
+
+
+async def test_a_folder_that_somebody_has_removed_is_made_again_with_the_snapshot(
+    control: ControlPlane, tmp_path: Path
+):
+    folder, own = run_folder.create(tmp_path / "home", "h:1", "h:2", "h:3")
+    control.config = msgspec.structs.replace(control.config, run=str(folder), server=own)
+    shutil.rmtree(folder)
+    control.tick(control.now())
+    later = control.now() + 1.5
+    control.tick(later)
+    assert run_folder.find(tmp_path / "home") == [msgspec.structs.replace(own, folder=run_folder._identity(folder))]
+    assert run_folder.read_snapshot(folder) == control.fleet.snapshot
+    run_folder.remove(folder, own.sockets)

@@ -34,7 +34,7 @@ class World:
     def __init__(self, *, gateways: int = 2, fleet: Fleet | None = None, is_all_or_nothing: bool = True) -> None:
         self.now = 100.0
         specs = tuple(ProcessSpec(f"g{i}", "gateway", ("gateway",)) for i in range(1, gateways + 1))
-        self.fleet = fleet or Fleet(specs, launch, "/sockets", is_all_or_nothing=is_all_or_nothing)
+        self.fleet = fleet or Fleet(specs, launch, "/sockets/", is_all_or_nothing=is_all_or_nothing)
         self.gateways = {f"g{i}": 1000 + i for i in range(1, gateways + 1)}
         self.pids: dict[str, int] = {}
         self.holds: dict[int, dict[tuple[str, str], State]] = {pid: {} for pid in self.gateways.values()}
@@ -813,7 +813,7 @@ def test_what_gateways_log_is_in_the_next_snapshot():
 def taken_over(world: World) -> World:
     """Return the world of the next control process, which knows only the snapshot and the supervisor's set."""
     snapshot = msgspec.json.decode(msgspec.json.encode(world.fleet.snapshot), type=Snapshot)
-    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets")
+    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets/")
     opened = world.fleet.endpoints["m"].versions["1"].opened
     endpoints = endpoints_of(snapshot, world.fleet.specs(), lambda endpoint, served: opened, world.now)
     fleet.resume(snapshot, endpoints)
@@ -921,7 +921,7 @@ def test_going_back_in_a_registry_is_not_undone_by_a_take_over():
     world.report()
     world.tick()
     assert world.version("8").phase is Phase.RETIRING
-    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets")
+    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets/")
     snapshot = world.fleet.snapshot
     fleet.resume(
         snapshot,
@@ -932,3 +932,15 @@ def test_going_back_in_a_registry_is_not_undone_by_a_take_over():
     settled(after)
     assert (endpoint(after).routes, endpoint(after).aliases) == (shares(v7=100), {"champion": "7"})
     assert after.replicas() == ["m-v7-1"]
+
+
+def test_gateways_that_were_told_more_than_this_control_process_knows_are_told_something_newer():
+    """Its last snapshot was lost, and what gateways have is not taken for what it says."""
+    world = live()
+    world.fleet.snapshot = msgspec.structs.replace(world.fleet.snapshot, revision=1)
+    (pid, *_) = world.gateways.values()
+    world.fleet.take_report(pid, Report(41))
+    world.tick()
+    assert world.fleet.snapshot.revision == 42
+    world.tick()
+    assert world.fleet.snapshot.revision == 42

@@ -18,7 +18,7 @@ def opened(name: str) -> Opened:
 
 async def test_a_package_that_is_unloaded_is_watched_no_more(tmp_path, monkeypatch):
     """Else an edit would bring it back."""
-    fleet = Fleet((), cast("Any", None), "/sockets")
+    fleet = Fleet((), cast("Any", None), "/sockets/")
     for name in ("kept", "gone"):
         fleet.add(opened(name), 0.0)
     woken: list[bool] = []

@@ -30,7 +30,7 @@ class Control:
     """What the reconciler needs of a control plane: a fleet and a clock."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet((), launch, "/sockets", is_all_or_nothing=False)
+        self.fleet = Fleet((), launch, "/sockets/", is_all_or_nothing=False)
         self.woken = 0
 
     def now(self) -> float:

@@ -58,7 +58,7 @@ class World:
     """A fleet with one endpoint `m`, and a gateway that follows or does not."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet((), cast("Any", None), "/sockets", is_all_or_nothing=False)
+        self.fleet = Fleet((), cast("Any", None), "/sockets/", is_all_or_nothing=False)
         self.fleet.endpoints["m"] = Endpoint("m")
         self.source = Source()
         self.now = 100.0

@@ -118,7 +118,7 @@ class OipApi:
         if options is not PLAIN:
             inference.priority, deadline = options.priority, options.tighten(deadline)
         inference.protocol = PROTOCOL
-        inference.started_at = started
+        inference.started_at, inference.log_id = started, request.id
         if head.is_retry:
             inference.is_retry = True
         result = self._plane.start(inference, deadline)

@@ -114,6 +114,7 @@ class RecordApi:
             inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
             if records.id:
                 request.id = records.id
+            inference.log_id = request.id
             if records.parameters:
                 inference.parameters, options = read_parameters(records.parameters)
                 inference.priority, deadline = options.priority, options.tighten(deadline)

@@ -62,9 +62,11 @@ def loading(library: str) -> Iterator[None]:
 
 
 def failed(library: str, cause: BaseException) -> ModelFailed:
-    """Log what a model raised and return the error that callers may see; raise it `from cause`."""
-    LOG.warning("%s failed on a request", library, exc_info=cause)
-    return ModelFailed()
+    """Return the error that callers may see; raise it `from cause`, which whoever knows the request logs."""
+    error = ModelFailed()
+    error.__cause__ = cause
+    error.add_note(f"{library} failed on a request")
+    return error
 
 
 class OneAnswer:

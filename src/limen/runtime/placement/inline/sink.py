@@ -22,7 +22,7 @@ from limen.contracts.errors import Cancelled, DeadlineExceeded, LimenError, Mode
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.contracts.tensors import Array
 from limen.runtime.binding import Binding
-from limen.runtime.execution import Part, run, run_batch
+from limen.runtime.execution import Part, log_failure, run, run_batch
 from limen.runtime.placement.inline.thread import ModelThread
 from limen.runtime.predictor import Cancel, LoadedModel
 
@@ -142,12 +142,13 @@ class InlineSink:
         deadline.check()
         feeds = self._pack(request.inputs)
         parts: Iterator[dict[str, Array]] | None = None
+        tell = partial(self._tell, request)
         try:
             parts = await self._run_in_thread(
-                lambda: _guarded(lambda: self._model.stream(feeds, request.parameters)), deadline
+                lambda: _guarded(lambda: self._model.stream(feeds, request.parameters), tell), deadline
             )
             while True:
-                part = await self._run_in_thread(lambda: _guarded(lambda: next(parts, None)), deadline)
+                part = await self._run_in_thread(lambda: _guarded(lambda: next(parts, None), tell), deadline)
                 if part is None:
                     return
                 outputs = self._unpack(part, request.rows)
@@ -183,10 +184,10 @@ class InlineSink:
                 outputs = self._unpack(self._predict(self._pack(request.inputs), request.parameters), rows)
             else:
                 outputs = run(self._model, self._binding, request.inputs, request.parameters, rows, self._max_rows)
-        except LimenError:
-            raise
         except Exception as exc:  # whatever a model raises is the model's failure, and its text is not for callers
-            LOG.warning("%s version %s failed on a request", self._name, self._version, exc_info=exc)
+            self._tell(request, exc)
+            if isinstance(exc, LimenError):
+                raise
             raise ModelFailed from exc
         seconds = perf_counter() - started
         self._until_measured -= 1
@@ -207,12 +208,18 @@ class InlineSink:
             LOG.warning("%s version %s has not enough memory for a request", self._name, self._version, exc_info=exc)
             return [ModelFailed()] * len(batch)
         self._cost.add((perf_counter() - started) / sum(part.rows for part in parts), on_loop=False)
+        for request, result in zip(batch, results, strict=True):
+            if isinstance(result, LimenError):
+                self._tell(request, result)
         return [
             result
             if isinstance(result, LimenError)
             else InferenceResponse(self._name, self._version, result, request.id)
             for request, result in zip(batch, results, strict=True)
         ]
+
+    def _tell(self, request: InferenceRequest, exc: Exception) -> None:
+        log_failure(f"{self._name} version {self._version}", f"request {request.label}", exc)
 
     async def _run_in_thread(self, work: Callable[[], T], deadline: Deadline) -> T:
         future = asyncio.wrap_future(self._thread.submit(work))
@@ -229,14 +236,14 @@ class InlineSink:
         return future.result()
 
 
-def _guarded(work: Callable[[], T]) -> T:
-    """Turn whatever a model raises into `ModelFailed`."""
+def _guarded(work: Callable[[], T], tell: Callable[[Exception], None]) -> T:
+    """Turn whatever a model raises into `ModelFailed`, and tell of it."""
     try:
         return work()
-    except LimenError:
-        raise
     except Exception as exc:
-        LOG.warning("a stream broke off", exc_info=exc)
+        tell(exc)
+        if isinstance(exc, LimenError):
+            raise
         raise ModelFailed from exc
 
 

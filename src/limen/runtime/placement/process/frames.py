@@ -40,9 +40,9 @@ SIZE: Final = HEADER.size
 MAX_FRAME: Final = 1 << 31
 HELLO: Final = struct.Struct("<8sQQ")
 """magic, bytes of the arena for inputs, bytes of the arena for outputs; 0 without them."""
-WELCOME: Final = struct.Struct("<8sIII4x")
-"""magic, connection number, process id, whether it can stream."""
-MAGIC: Final = b"limen\0\0\1"
+WELCOME: Final = struct.Struct("<8sIII164s")
+"""magic, connection number, process id, whether it can stream, what it has loaded (`identity`)."""
+MAGIC: Final = b"limen\0\0\2"
 
 LAYOUT: Final = 1
 BATCH: Final = 2
@@ -63,6 +63,11 @@ LAST_WORDS: Final = 2
 _LENGTH: Final = struct.Struct("<I")
 _CHUNK: Final = 1 << 16
 _LARGE_CHUNK: Final = 1 << 20
+
+
+def identity(name: str, version: str, digest: str) -> bytes:
+    """Return what tells one loaded version from every other, as the welcome carries it."""
+    return f"{name}/{version} {digest}".encode()[:164].ljust(164, b"\0")
 
 
 class BrokenFrame(Exception):
@@ -179,6 +184,7 @@ class _Error(msgspec.Struct, array_like=True):
     message: str
     retry_after_s: float | None
     violations: list[tuple[str, str]]
+    incident: str = ""
 
 
 _KINDS: Final = {
@@ -192,7 +198,9 @@ def encode_error(exc: LimenError) -> bytes:
     """Return an error as it travels: its class, its reason and its catalogue text."""
     violations = [(v.path, v.reason) for v in exc.violations]
     try:
-        return _encode_error(_Error(type(exc).__name__, exc.reason.value, exc.message, exc.retry_after_s, violations))
+        return _encode_error(
+            _Error(type(exc).__name__, exc.reason.value, exc.message, exc.retry_after_s, violations, exc.incident)
+        )
     except UnicodeEncodeError:
         return encode_error(ModelFailed())
 
@@ -211,4 +219,5 @@ def decode_error(text: bytes | memoryview) -> LimenError:
     kind: Any = _KINDS.get(found.kind, ModelFailed)
     violations = [Violation(path, why) for path, why in found.violations]
     error: LimenError = kind(found.message, reason=reason, violations=violations, retry_after_s=found.retry_after_s)
+    error.incident = found.incident
     return error

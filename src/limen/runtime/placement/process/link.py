@@ -20,7 +20,7 @@ from limen.contracts.tensors import Array
 from limen.runtime.placement.process import frames
 from limen.runtime.placement.process.arena import Arena, Region, StatusPage
 from limen.runtime.placement.process.frames import HEADER, SIZE, BrokenFrame, Cutter, Outbox
-from limen.runtime.placement.process.handshake import dial, say_hello, take_welcome
+from limen.runtime.placement.process.handshake import Welcome, dial, say_hello, take_welcome
 from limen.runtime.placement.process.layout import Layout, decode_layout
 from limen.runtime.placement.process.packer import Packer
 from limen.runtime.placement.process.work import WINDOW_PARTS, Stream, Work
@@ -59,8 +59,10 @@ class Owner(Protocol):
 class Link:
     """One replica, as long as its path is wanted."""
 
-    def __init__(self, path: str, owner: Owner, loop: asyncio.AbstractEventLoop, name: str, version: str) -> None:
-        """Prepare to connect to the socket at `path`; names go into the answers."""
+    def __init__(
+        self, path: str, owner: Owner, loop: asyncio.AbstractEventLoop, name: str, version: str, digest: str
+    ) -> None:
+        """Prepare to connect to the socket at `path`; names go into the answers, and only a replica that has loaded just this is used."""
         self.path = path
         self.works: dict[int, Work] = {}
         self.streams: dict[int, Stream] = {}
@@ -69,6 +71,8 @@ class Link:
         """Gets no new work and closes when it has none."""
         self.can_stream = False
         self.pid = 0
+        self.is_hung = False
+        """Whether it was killed because it did not go on."""
         self.times: deque[float] = deque(maxlen=RECENT)
         """Seconds of the latest batches, from here and back."""
         self.status: StatusPage | None = None
@@ -77,6 +81,9 @@ class Link:
         self._loop = loop
         self._name = name
         self._version = version
+        self._identity = frames.identity(name, version, digest)
+        self._stranger = 0
+        """The process that listens here and has loaded something else; it is told of once."""
         self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pause = MIN_RETRY_S
@@ -130,11 +137,23 @@ class Link:
             LOG.debug("a replica did not welcome this gateway", exc_info=exc)
             self._lose()
             return
-        self.number, self.pid, self.can_stream, self.status = found
+        if found.identity != self._identity:
+            self._refuse(found)
+            return
+        self.number, self.pid, self.can_stream, _, self.status = found
         self._pause = MIN_RETRY_S
         self._loop.add_reader(connection.fileno(), self._receive)
         self.is_ready = True
         self._owner.on_ready(self)
+
+    def _refuse(self, found: Welcome) -> None:
+        """Leave a replica that has loaded something else: its answers would be given as those of this version."""
+        if found.pid != self._stranger:
+            self._stranger = found.pid
+            loaded = found.identity.rstrip(b"\0").decode(errors="replace")
+            told = self._name, self._version, found.pid, loaded
+            LOG.error("%s version %s: process %d has loaded %s and is not used", *told)
+        self._lose()
 
     def _again(self) -> None:
         if not self._is_closed and not self.is_retiring:
@@ -157,6 +176,7 @@ class Link:
         self.works.clear()
         self.streams.clear()
         self.status = None
+        self.is_hung = False
         self._reset()
         self._again()
 
@@ -331,24 +351,26 @@ class Link:
             self._close_if_done()
 
     def _fail(self, call: int, first: int, error: LimenError, flags: int) -> None:
-        work = self.works.get(call)
-        if work is not None:
-            if first >= len(work.batch):
-                raise BrokenFrame("a failure of nothing")
-            if flags & frames.LAST_WORDS:
-                self._owner.on_last_words(work.batch[first])
+        work, stream = self.works.get(call), self.streams.get(call)
+        if work is not None and first < len(work.batch):
+            request = work.batch[first]
+        elif work is None and stream is not None:
+            request = stream.request
+        else:
+            raise BrokenFrame("a failure of nothing")
+        if error.incident:
+            told = self._name, self._version, request.label, error.incident
+            LOG.warning("%s version %s failed on request %s (incident %s)", *told)
+        if flags & frames.LAST_WORDS:
+            self._owner.on_last_words(request)
+        if work is None:
+            self.streams.pop(call).end(error)
+        else:
             work.settle(first, [error])
             if work.missing == 0:
                 self._end(work)
                 self._owner.on_freed(self)
                 self._owner.on_answered(work)
-        elif call in self.streams:
-            stream = self.streams.pop(call)
-            if flags & frames.LAST_WORDS:
-                self._owner.on_last_words(stream.request)
-            stream.end(error)
-        else:
-            raise BrokenFrame("a failure of nothing")
         self._close_if_done()
 
     def _end(self, work: Work) -> None:

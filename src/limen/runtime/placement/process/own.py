@@ -130,7 +130,7 @@ class OwnPool(ReplicaPool):
             replicas: how many.
             hang_after_s: the shortest time after which a replica that does not go on is killed.
         """
-        super().__init__(name, start.version, hang_after_s=hang_after_s)
+        super().__init__(name, start.version, digest=start.digest, hang_after_s=hang_after_s)
         self._wanted = start
         self._folder = tempfile.mkdtemp(prefix="limen-")
         self._paths: dict[int, str] = {}
@@ -264,6 +264,7 @@ class OwnReplicas:
         start = ReplicaStart(
             root=str(package.root),
             version=version,
+            digest=package.digest,
             trust_code=self._trust_code,
             socket="",
             memory_mb=resources.memory_mb,

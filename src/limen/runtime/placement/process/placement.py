@@ -66,7 +66,9 @@ class ProcessPlacement:
                 del self._pools[key]
 
         hang_after_s = package.manifest.serving.hang_after_s
-        pool = ReplicaPool(*key, hang_after_s=hang_after_s, on_poison=self._on_poison, on_close=forget)
+        pool = ReplicaPool(
+            *key, digest=package.digest, hang_after_s=hang_after_s, on_poison=self._on_poison, on_close=forget
+        )
         self._pools[key] = pool
         pool.set_quarantined(self._quarantined)
         paths = self._paths.get(key, ())

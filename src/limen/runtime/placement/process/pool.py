@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Final
@@ -23,8 +21,8 @@ from limen.contracts.inference import Deadline, InferenceRequest, InferenceRespo
 from limen.contracts.serving import Serving
 from limen.runtime.placement.process.link import Link
 from limen.runtime.placement.process.recovery import WAIT_S, Recovery
-from limen.runtime.placement.process.suspects import Suspects, poisoned
-from limen.runtime.placement.process.watchdog import Watchdog
+from limen.runtime.placement.process.suspects import Suspects
+from limen.runtime.placement.process.watchdog import Watchdog, end_hung
 from limen.runtime.placement.process.work import WINDOW_PARTS, Stream, Work
 from limen.runtime.predictor import Cancel
 
@@ -42,6 +40,7 @@ class ReplicaPool:
         name: str,
         version: str,
         *,
+        digest: str = "",
         hang_after_s: float = Serving().hang_after_s,
         on_poison: Callable[[str], None] | None = None,
         on_close: Callable[[], None] | None = None,
@@ -51,12 +50,14 @@ class ReplicaPool:
         Args:
             name: the model, for its answers.
             version: the version, for its answers.
+            digest: of the package; a replica that has loaded another one is not used.
             hang_after_s: the shortest time after which a replica that does not go on is killed.
             on_poison: is told the fingerprint of each request that is quarantined here.
             on_close: is called once, when the pool closes.
         """
         self.name = name
         self.version = version
+        self.digest = digest
         self.can_stream = False
         self.free = 0
         self.on_free: Callable[[], None] = _nothing
@@ -77,6 +78,7 @@ class ReplicaPool:
         self._streams: set[Stream] = set()
         self._arrivals: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
+        self._hang_after_s = hang_after_s
         self._watchdog = Watchdog(hang_after_s)
         self.allow = self._watchdog.allow
         self._timer = self._loop.call_later(self._watchdog.interval_s, self._watch)
@@ -100,7 +102,7 @@ class ReplicaPool:
                 link.retire()
         for path in paths:
             if path not in self._links:
-                link = self._links[path] = Link(path, self, self._loop, self.name, self.version)
+                link = self._links[path] = Link(path, self, self._loop, self.name, self.version, self.digest)
                 link.connect()
         self._let_go(at_once=not paths)
 
@@ -177,7 +179,7 @@ class ReplicaPool:
         self, batch: Sequence[InferenceRequest], deadline: Deadline, done: Callable[[Sequence[Outcome]], None]
     ) -> Cancel:
         """Give a batch to the least busy replica; see `Sink.send`. After it was cancelled `done` is not called."""
-        if self._suspects.quarantined and any(map(self._suspects.is_quarantined, batch)):
+        if self._suspects.quarantined and any(map(self._suspects.judge, batch)):
             work = self._without_poison(batch, deadline, done)
         else:
             work = Work(batch, deadline, done)
@@ -189,7 +191,7 @@ class ReplicaPool:
     ) -> Work:
         """Start what may be run, and answer the rest."""
         work = Work(batch, deadline, done)
-        work.results = [poisoned() if self._suspects.is_quarantined(request) else None for request in batch]
+        work.results = [self._suspects.judge(request) for request in batch]
         good = [index for index, outcome in enumerate(work.results) if outcome is None]
         work.missing = len(good)
         if not good:
@@ -238,8 +240,8 @@ class ReplicaPool:
     async def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:
         """Yield the parts as the replica gives them; leaving early tells it to stop."""
         deadline.check()
-        if self._suspects.is_quarantined(request):
-            raise poisoned()
+        if (poison := self._suspects.judge(request)) is not None:
+            raise poison
         if not self._ready and not await self._arrival(min(deadline.remaining_s(), WAIT_S)):
             deadline.check()
             raise Unavailable("no replica of the model answers", retry_after_s=1.0)
@@ -358,7 +360,8 @@ class ReplicaPool:
             self._leaving.remove(link)
             link.is_retiring = True
         self.on_retired(link)
-        self._recovery.lost(link.works.values(), link.streams.values(), link.running)
+        slow_s = self._hang_after_s if link.is_hung else 0.0
+        self._recovery.lost(link.works.values(), link.streams.values(), link.running, slow_s)
         if not self._recovery.is_idle:
             self._loop.call_soon(self._resume)
 
@@ -381,14 +384,9 @@ class ReplicaPool:
         now = time.monotonic()
         for link in [*self._ready, *self._retiring]:
             if self._watchdog.is_hanging(link, now):
-                LOG.error(
-                    "%s version %s: the replica %d does not go on and is killed", self.name, self.version, link.pid
-                )
+                link.is_hung = True
                 self.hangs += 1
-                try:
-                    os.kill(link.pid, signal.SIGKILL)
-                except OSError as exc:
-                    LOG.warning("the replica %d cannot be killed", link.pid, exc_info=exc)
+                end_hung(link, f"{self.name} version {self.version}", self._hang_after_s)
         self._recovery.expire(now)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from limen.contracts.errors import DeadlineExceeded, LimenError, ModelFailed, Unavailable
 from limen.contracts.inference import InferenceRequest, InferenceResponse, Outcome
-from limen.runtime.placement.process.suspects import Suspects, poisoned
+from limen.runtime.placement.process.suspects import Suspects
 from limen.runtime.placement.process.work import Stream, Work
 
 LOG = logging.getLogger("limen.runtime")
@@ -53,12 +53,19 @@ class Recovery:
         """Whether nothing waits."""
         return not self._waiting
 
-    def lost(self, works: Iterable[Work], streams: Iterable[Stream], running: int) -> None:
-        """Take what a replica had when it ended; `running` is the call it was at (0: none; -1: unknown, so every one)."""
+    def lost(self, works: Iterable[Work], streams: Iterable[Stream], running: int, hang_after_s: float = 0.0) -> None:
+        """Take what a replica had when it ended.
+
+        Args:
+            works: the batches.
+            streams: the streams.
+            running: the call it was at (0: none; -1: unknown, so every one).
+            hang_after_s: what it took longer than, if it was killed for that.
+        """
         for work in works:
             work.link = None
             if running in (work.call, -1):
-                self._crashed(work)
+                self._crashed(work, hang_after_s)
                 continue
             work.losses += 1
             if work.losses > MAX_LOSSES:
@@ -70,7 +77,7 @@ class Recovery:
             stream.link = None
             if running in (stream.call, -1):
                 self.crashes += 1
-                self._suspects.crashed((stream.request,), was_alone=True)
+                self._suspects.crashed((stream.request,), was_alone=True, hang_after_s=hang_after_s)
             stream.end(ModelFailed(ENDED))
 
     def last_words(self, request: InferenceRequest) -> None:
@@ -78,14 +85,15 @@ class Recovery:
         self.crashes += 1
         self._suspects.crashed((request,), was_alone=True)
 
-    def _crashed(self, work: Work) -> None:
+    def _crashed(self, work: Work, hang_after_s: float) -> None:
         """Try the members of a batch one by one. One that was alone gets a second try, and is quarantined after that."""
         self.crashes += 1
         batch = work.batch
+        poison = self._suspects.crashed(batch, was_alone=len(batch) == 1, hang_after_s=hang_after_s)
         if work.is_unwanted:
-            self._suspects.crashed(batch, was_alone=len(batch) == 1)
-        elif self._suspects.crashed(batch, was_alone=len(batch) == 1):
-            self.give_up(work, poisoned())
+            return
+        if poison is not None:
+            self.give_up(work, poison)
         elif len(batch) == 1:
             work.is_suspect = True
             self.wait(work)

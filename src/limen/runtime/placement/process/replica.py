@@ -25,6 +25,7 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.decoder import read_manifest
 from limen.runtime.execution import load
 from limen.runtime.placement.process import isolation
+from limen.runtime.placement.process.frames import identity
 from limen.runtime.placement.process.parent import die_with, read_line, take_streams
 from limen.runtime.placement.process.server import Loaded, Server
 from limen.runtime.placement.process.start import Failed, Ready, ReplicaStart, Said
@@ -94,7 +95,10 @@ def _prepare(start: ReplicaStart) -> Server:
         held += isolation.become_nobody(needed) + isolation.drop_capabilities()
     listener.listen(BACKLOG)
     ready = Ready(time.perf_counter() - began, model.can_stream, tuple(held))
-    return Server(Loaded(model, binding, manifest.contract.batching.max_rows), listener, ready)
+    contract = manifest.contract
+    known_as = identity(contract.name, start.version, start.digest)
+    label = f"{contract.name} version {start.version}"
+    return Server(Loaded(model, binding, contract.batching.max_rows, known_as, label), listener, ready)
 
 
 def _bind(path: str) -> socket.socket:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from limen.contracts.errors import Cancelled, DeadlineExceeded, InvalidOutput, LimenError, ModelFailed
 from limen.contracts.tensors import Array
 from limen.runtime.binding import Binding
-from limen.runtime.execution import run
+from limen.runtime.execution import log_failure, run
 from limen.runtime.placement.process import frames
 from limen.runtime.placement.process.arena import StatusPage, create_memory, seal
 from limen.runtime.placement.process.channel import Call, Channel
@@ -38,6 +38,10 @@ class Loaded(NamedTuple):
     model: LoadedModel
     binding: Binding
     max_rows: int
+    identity: bytes
+    """Which version it is, see `frames.identity`."""
+    label: str
+    """What the log calls it."""
 
 
 class Server:
@@ -46,7 +50,8 @@ class Server:
     def __init__(self, loaded: Loaded, listener: socket.socket, ready: Ready) -> None:
         """Take over a loaded model and a listening socket that does not block."""
         self.ready = ready
-        self._model, self._binding, self._max_rows = loaded
+        self._model, self._binding, self._max_rows, self._identity, self._label = loaded
+        self._incidents = 0
         self._listener = listener
         self._poll = select.poll()
         self._channels: dict[int, Channel] = {}
@@ -98,7 +103,7 @@ class Server:
             if event & ~select.POLLOUT:
                 if channel.number < 0:
                     channel.number = -channel.number
-                    channel.greet(self._status_file, can_stream=self._model.can_stream)
+                    channel.greet(self._status_file, can_stream=self._model.can_stream, identity=self._identity)
                 elif not channel.receive():
                     self._drop(channel)
                     return
@@ -202,13 +207,17 @@ class Server:
         if _is_out_of_memory(exc):
             self._reserve = None
             self._is_out_of_memory = True
-            LOG.error("the model ran out of memory; the replica ends")
+            LOG.error("%s ran out of memory; the replica ends", self._label)
             channel.fail(call, index, ModelFailed(), is_last=True)
-        elif isinstance(exc, LimenError):
+        elif isinstance(exc, LimenError) and exc.__cause__ is None:
             channel.fail(call, index, exc)
         else:
-            LOG.warning("the model failed on a request", exc_info=exc)
-            channel.fail(call, index, ModelFailed())
+            failed = exc if isinstance(exc, LimenError) else ModelFailed()
+            self._incidents += 1
+            # The gateway knows which request it is, and says so under the same name.
+            failed.incident = f"{os.getpid()}-{self._incidents}"
+            log_failure(self._label, f"a request (incident {failed.incident})", exc)
+            channel.fail(call, index, failed)
 
     def _fail_all(self, channel: Channel, call: Call, exc: LimenError) -> None:
         for index in range(call.count):

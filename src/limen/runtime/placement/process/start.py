@@ -24,6 +24,8 @@ class ReplicaStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     root: str
     """Folder of the package."""
     version: str
+    digest: str = ""
+    """Of the package; gateways use the replica only when they expect the same one."""
     trust_code: bool
     """Whether code that the package brings may run."""
     socket: str

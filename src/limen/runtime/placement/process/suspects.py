@@ -34,11 +34,17 @@ def fingerprint(request: InferenceRequest) -> str:
     return digest.hexdigest()
 
 
-def poisoned() -> ModelFailed:
-    """Return what a quarantined request is answered with."""
-    return ModelFailed(
-        "this request has ended the model's process twice and is not run again", reason=Reason.MODEL_CRASH
-    )
+def poisoned(hang_after_s: float = 0.0) -> ModelFailed:
+    """Return what a quarantined request is answered with; `hang_after_s` is set when the model was too slow for it."""
+    if hang_after_s:
+        text = (
+            f"the model took longer than serving.hang_after_s ({hang_after_s:g} s) for this request twice, and its process"
+            " was ended each time; the request is not run again. A model that needs longer sets a larger"
+            " serving.hang_after_s in its model.yaml"
+        )
+    else:
+        text = "this request has ended the model's process twice and is not run again"
+    return ModelFailed(text, reason=Reason.MODEL_CRASH)
 
 
 class Suspects:
@@ -48,28 +54,36 @@ class Suspects:
         """Tell `on_poison` about every fingerprint that is quarantined here."""
         self.quarantined: set[str] = set()
         self._crashes: dict[str, int] = {}
+        self._slow: dict[str, float] = {}
+        """The `hang_after_s` that quarantined requests took longer than."""
         self._on_poison = on_poison
 
-    def crashed(self, requests: Iterable[InferenceRequest], *, was_alone: bool) -> bool:
-        """Count a crash for everyone who was in hand; return whether the one that was alone is quarantined now."""
-        is_poison = False
+    def crashed(
+        self, requests: Iterable[InferenceRequest], *, was_alone: bool, hang_after_s: float = 0.0
+    ) -> ModelFailed | None:
+        """Count a crash, or a hang, for everyone who was in hand; return the answer to the one that was alone if it is quarantined now."""
+        poison = None
         for request in requests:
             mark = fingerprint(request)
             count = self._crashes.pop(mark, 0) + 1
             if was_alone and count > 1:
-                is_poison = True
+                poison = poisoned(hang_after_s)
+                if hang_after_s:
+                    self._slow[mark] = hang_after_s
                 self.quarantined.add(mark)
                 self._on_poison(mark)
             else:
                 self._crashes[mark] = count
         while len(self._crashes) > MAX_SUSPECTS:
             del self._crashes[next(iter(self._crashes))]
-        return is_poison
+        return poison
 
     def cleared(self, request: InferenceRequest) -> None:
         """Forget a suspect that was answered when it was tried again."""
         self._crashes.pop(fingerprint(request), None)
 
-    def is_quarantined(self, request: InferenceRequest) -> bool:
-        """Return whether a request may not be run."""
-        return bool(self.quarantined) and fingerprint(request) in self.quarantined
+    def judge(self, request: InferenceRequest) -> ModelFailed | None:
+        """Return the answer to a request that may not be run; None for every other."""
+        if not self.quarantined or (mark := fingerprint(request)) not in self.quarantined:
+            return None
+        return poisoned(self._slow.get(mark, 0.0))

@@ -1,15 +1,21 @@
-"""When a replica hangs. Called by `pool` every now and then; kills nothing itself."""
+"""When a replica hangs. Called by `pool` every now and then."""
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from limen.runtime.placement.process.link import Link
 
+LOG = logging.getLogger("limen.runtime")
 TIMES: Final = 3
 """How many times the slowest of its recent batches a replica may take; as many times longer when it works for somebody else."""
+MAX_NAMED: Final = 8
+"""Requests of a hung batch that the log names."""
 _MAX_INTERVAL_S: Final = 0.5
 
 
@@ -66,3 +72,22 @@ class Watchdog:
         if is_over:
             self._killed.add(link.pid)
         return is_over
+
+
+def end_hung(link: Link, label: str, hang_after_s: float) -> None:
+    """Kill a replica that hangs, and say what it had in hand."""
+    running = link.running
+    works = [work for call, work in link.works.items() if running in (call, -1)]
+    requests = [request.label for work in works for request in work.batch]
+    requests += [stream.request.label for call, stream in link.streams.items() if running in (call, -1)]
+    LOG.error(
+        "%s: the replica %d has not gone on for longer than serving.hang_after_s (%g s) and is killed; it had request %s",
+        label,
+        link.pid,
+        hang_after_s,
+        ", ".join(requests[:MAX_NAMED]) or "of another gateway",
+    )
+    try:
+        os.kill(link.pid, signal.SIGKILL)
+    except OSError as exc:
+        LOG.warning("the replica %d cannot be killed", link.pid, exc_info=exc)

@@ -16,10 +16,14 @@ from limen.runtime.placement.process.packer import Packer
 Y = {"y": np.array([7.0], np.float32)}
 
 
+EXPECTED = frames.identity("m", "1", "")
+
+
 class FakeReplica:
     """Welcomes gateways and answers each batch with the next of the bytes it was given; then as it should."""
 
-    def __init__(self, path, answers):
+    def __init__(self, path, answers, identity=EXPECTED):
+        self.identity = identity
         self.path = str(path)
         self.answers = list(answers)
         self.batches = 0
@@ -36,7 +40,7 @@ class FakeReplica:
                 connection, _ = await loop.sock_accept(self._listener)
                 with connection:
                     await loop.sock_recv(connection, frames.HELLO.size)
-                    await loop.sock_sendall(connection, frames.WELCOME.pack(frames.MAGIC, 1, 0, 0))
+                    await loop.sock_sendall(connection, frames.WELCOME.pack(frames.MAGIC, 1, 0, 0, self.identity))
                     await self._talk(loop, connection)
 
     async def _talk(self, loop, connection):

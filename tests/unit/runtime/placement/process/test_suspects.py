@@ -33,7 +33,7 @@ def test_a_request_is_quarantined_when_it_was_alone_at_its_second_crash():
     assert suspects.quarantined == set()
     assert suspects.crashed(batch[:1], was_alone=True)
     assert told == [fingerprint(batch[0])]
-    assert [suspects.is_quarantined(r) for r in batch] == [True, False, False, False]
+    assert [suspects.judge(r) is not None for r in batch] == [True, False, False, False]
 
 
 def test_a_suspect_that_was_answered_starts_again():
