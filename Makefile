@@ -13,6 +13,9 @@ STAMP := $(VENV)/.limen-setup
 DOCS_STAMP := $(VENV)/.limen-docs
 ZOO_STAMP := $(VENV)/.limen-zoo
 INTEROP_STAMP := $(INTEROP_VENV)/.limen-setup
+# A test starts hundreds of interpreters: each would compile everything anew if none might keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 GENERATED := src/limen/gateway/grpc/_generated/__init__.py src/limen/client/_generated/__init__.py
 PROTOS := $(wildcard src/limen/gateway/grpc/proto/*.proto)
 SETUP_INPUTS := pyproject.toml uv.lock hatch_build.py scripts/bootstrap.py $(PROTOS)
