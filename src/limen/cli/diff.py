@@ -5,21 +5,17 @@ Exit status: 0 when callers can go on as they are, or the new one has a major of
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limen.cli.connection import Home, Server, managing
+from limen.cli.connection import Home, Server, reading, registered
 
 if TYPE_CHECKING:
     from limen.contracts.contract import Contract
     from limen.contracts.findings import Compatibility, Finding
 
-_REGISTERED = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9._-]*)(?:/(?P<number>[1-9][0-9]*)|@(?P<alias>[a-z][a-z0-9_-]*))", re.ASCII
-)
 _WIDTH = 12
 """Columns of the word that says what a finding means."""
 
@@ -67,11 +63,11 @@ def contract_of(text: str, home: Path, server: str) -> Contract:
     from limen.cli.words import existing_package
     from limen.packaging.archive import inspect
 
-    registered = _REGISTERED.fullmatch(text)
-    if registered is None or Path(text).exists():
+    named = registered(text)
+    if named is None:
         return inspect(existing_package(Path(text))).manifest.contract
-    with managing(home, server) as management:
-        return management.version(registered["name"], registered["number"] or registered["alias"]).contract
+    with reading(home, server) as management:
+        return management.version(*named).contract
 
 
 def _print_findings(found: Compatibility) -> None:

@@ -1,7 +1,7 @@
 """`limen proto`, `openapi` and `client`: what callers of a model need, as files.
 
-What is named is a model of the server that is given, which is asked for its own documents. Without one it is a package that is
-there, or else a model of the server on this machine.
+With `--server`, what is named is a model of that server, which is asked for its own documents. Without it, it is a package that
+exists, or else a model of the server that runs with the home.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from limen.cli.connection import Home
 
 if TYPE_CHECKING:
     import httpx
@@ -24,7 +26,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8000"
 ServerUrl = Annotated[
     str,
     typer.Option(
-        "--server", metavar="URL", help="Where the server is, whatever folders are here.", show_default=DEFAULT_SERVER
+        "--server", metavar="URL", help="REST address of a server; that of the home's server if none is given."
     ),
 ]
 _TIMEOUT_S = 10.0
@@ -40,15 +42,15 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__, short_help=summary)(command)
 
 
-def proto(what: What, output: Output = None, server: ServerUrl = "") -> None:
+def proto(what: What, output: Output = None, server: ServerUrl = "", home: Home = Path(".limen")) -> None:
     """Write the .proto file of a model: its own gRPC service with the contract's named fields."""
     from limen.contracts.proto import proto_text
 
     package = _package(what, server)
-    _write(_ask(server, what, ".proto") if package is None else proto_text(package), output)
+    _write(_ask(server, home, what, ".proto") if package is None else proto_text(package), output)
 
 
-def openapi(what: What, output: Output = None, server: ServerUrl = "") -> None:
+def openapi(what: What, output: Output = None, server: ServerUrl = "", home: Home = Path(".limen")) -> None:
     """Write the OpenAPI document of a model: its records and tensors over REST."""
     import msgspec
 
@@ -58,7 +60,7 @@ def openapi(what: What, output: Output = None, server: ServerUrl = "") -> None:
 
     package = _package(what, server)
     if package is None:
-        found = _ask(server, what, "/openapi.json")
+        found = _ask(server, home, what, "/openapi.json")
     else:
         served = ServedContract(contract=package, version="1", platform="")
         document = openapi_document([served], server_version=__version__, title=package.title or package.name)
@@ -66,7 +68,7 @@ def openapi(what: What, output: Output = None, server: ServerUrl = "") -> None:
     _write(msgspec.json.format(found, indent=2) + "\n", output)
 
 
-def client(what: What, output: Output = None, server: ServerUrl = "") -> None:
+def client(what: What, output: Output = None, server: ServerUrl = "", home: Home = Path(".limen")) -> None:
     """Write a typed Python client of a model: one file for REST and gRPC, sync and async, that needs no Limen."""
     import msgspec
 
@@ -75,7 +77,7 @@ def client(what: What, output: Output = None, server: ServerUrl = "") -> None:
 
     package = _package(what, server)
     if package is None:
-        found = msgspec.json.decode(_ask(server, what, "/contract"), type=Contract)
+        found = msgspec.json.decode(_ask(server, home, what, "/contract"), type=Contract)
         _write(client_code(found, what.partition("@")[0]), output)
     else:
         _write(client_code(package), output)
@@ -94,7 +96,7 @@ def _package(what: str, server: str) -> Contract | None:
     return inspect(existing_package(path)).manifest.contract
 
 
-def _ask(given: str, name: str, document: str) -> str:
+def _ask(given: str, home: Path, name: str, document: str) -> str:
     """Return a document of a model of a running server."""
     from urllib.parse import quote
 
@@ -103,7 +105,7 @@ def _ask(given: str, name: str, document: str) -> str:
     from limen.cli.connection import addressed
     from limen.cli.words import CommandError
 
-    server = addressed(given or DEFAULT_SERVER, "http://127.0.0.1:8000").rstrip("/")
+    server = addressed(given or _server_of(home), DEFAULT_SERVER).rstrip("/")
     try:
         answer = httpx.get(f"{server}/v1/models/{quote(name, safe='@')}{document}", timeout=_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
@@ -121,6 +123,14 @@ def _ask(given: str, name: str, document: str) -> str:
     raise CommandError(
         f"the server at {server} has no such document of {name}: {_said(answer)}", f"{server}/docs lists its models."
     )
+
+
+def _server_of(home: Path) -> str:
+    """Return where the newest server of a home answers; the default address if none runs."""
+    from limen.serving import run_folder
+
+    running = run_folder.find(home)
+    return f"http://{running[-1].http}" if running else DEFAULT_SERVER
 
 
 def _ensure_rest(server: str) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limen.cli.connection import AsJson, Home, Server, managing, pages, print_json, table, when
+from limen.cli.connection import AsJson, Home, Server, managing, pages, print_json, reading, table, when
 
 if TYPE_CHECKING:
     from limen.client import Management
-    from limen.contracts.catalogue import Alias
+    from limen.contracts.catalogue import Alias, ModelVersion
     from limen.contracts.endpoint import Endpoint
     from limen.contracts.management import EndpointPreview
 
@@ -61,7 +61,7 @@ def apply(
 @app.command("list")
 def list_endpoints(home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
     """List the endpoints and whether they are ready."""
-    with managing(home, server) as management:
+    with reading(home, server) as management:
         found = [endpoint for page in pages(management.endpoints) for endpoint in page.items]
     if as_json:
         print_json(found)
@@ -80,7 +80,7 @@ def show(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: 
     """Show an endpoint: what is wanted, what is so, and what became of it."""
     from limen.traffic.endpoints import spec_text
 
-    with managing(home, server) as management:
+    with reading(home, server) as management:
         endpoint = management.endpoint(name)
         history = management.endpoint_history(name, limit=5).items
     if as_json:
@@ -173,6 +173,37 @@ def _wait(management: Management, applied: Endpoint) -> str:
             return f"{name} is {_state(endpoint)}, revision {endpoint.revision}"
         time.sleep(0.1)
     raise CommandError(f"{name} is not ready after {READY_S:.0f} s", "`limen endpoint show` says how far it is.")
+
+
+def open_endpoint(management: Management, version: ModelVersion, alias: str) -> str:
+    """Open the endpoint of a model's own name unless an endpoint serves it, and return what to tell once it answers.
+
+    Args:
+        management: of the registry.
+        version: the version to serve.
+        alias: what the endpoint follows; the version itself when empty.
+    """
+    from limen.contracts.endpoint import EndpointSpec
+
+    if served := _endpoints_of(management, version.model, version.major):
+        names = ", ".join(endpoint.spec.name for endpoint in served)
+        return f"{version.model} already has an endpoint: {names}"
+    name = version.model if version.major == 1 else f"{version.model}.v{version.major}"
+    traffic = {alias or str(version.number): 100}
+    spec = EndpointSpec(name=name, model=version.model, major=version.major, traffic=traffic)
+    return _wait(management, management.apply_endpoint(spec, expected=0))
+
+
+def without_endpoint(management: Management, model: str) -> str:
+    """Return a hint if no endpoint serves a model; nothing if one does."""
+    if _endpoints_of(management, model):
+        return ""
+    return f"No endpoint serves {model} yet: `limen publish … --endpoint` or `limen endpoint apply` opens one."
+
+
+def _endpoints_of(management: Management, model: str, major: int | None = None) -> list[Endpoint]:
+    found = [endpoint for page in pages(management.endpoints) for endpoint in page.items]
+    return [e for e in found if e.spec.model == model and major in {None, e.spec.major}]
 
 
 def wait_for_followers(management: Management, alias: Alias) -> list[str]:

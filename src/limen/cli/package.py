@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from limen.cli.connection import Home, Server
+
 if TYPE_CHECKING:
     from limen.contracts.contract import Field
+    from limen.packaging.archive import Inspection
     from limen.serving.check import Step
 
 NAME_WIDTH: Final = 28
 FACT_WIDTH: Final = 14
-Home = Annotated[Path, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")]
 Folder = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
 
 
@@ -110,16 +112,22 @@ def build(
 
 
 def inspect(
-    package: Folder,
+    package: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE", help="Package folder or archive, or NAME/VERSION or NAME@ALIAS of the registry."
+        ),
+    ],
+    home: Home = Path(".limen"),
+    server: Server = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
 ) -> None:
     """Show what a package holds, without loading the model."""
     import msgspec
 
-    from limen.cli.words import existing_package, paint, size
-    from limen.packaging.archive import inspect as inspect_package
+    from limen.cli.words import paint, size
 
-    found = inspect_package(existing_package(package))
+    found = _inspected(package, home, server)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found.plain()), indent=2))
         return
@@ -148,6 +156,22 @@ def inspect(
         if settings:
             _print_rows(title, [(key, value, "") for key, value in _leaves(settings)])
     _print_rows("files", [(file.path, size(file.size), "") for file in found.files])
+
+
+def _inspected(text: str, home: Path, server: str) -> Inspection:
+    """Return what the package holds that a word of the command line names."""
+    from tempfile import TemporaryDirectory
+
+    from limen.cli.connection import managing, registered
+    from limen.cli.words import existing_package
+    from limen.packaging.archive import inspect as inspect_package
+
+    named = registered(text)
+    if named is None:
+        return inspect_package(existing_package(Path(text)))
+    with managing(home, server) as management, TemporaryDirectory(prefix="limen-inspect-") as place:
+        version = management.version(*named)
+        return inspect_package(management.archive(version.model, version.number, Path(place) / "package.limen"))
 
 
 def schema() -> None:

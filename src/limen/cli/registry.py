@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limen.cli.connection import AsJson, Config, Home, Server, managing, pages, print_json, table, when
-from limen.cli.endpoint import wait_for_followers
+from limen.cli.connection import AsJson, Config, Home, Server, managing, pages, print_json, reading, table, when
+from limen.cli.endpoint import open_endpoint, wait_for_followers, without_endpoint
 
 if TYPE_CHECKING:
     from limen.client.management import PublishOptions
@@ -33,6 +33,9 @@ def register(app: typer.Typer) -> None:
 def publish(
     package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")],
     alias: Annotated[str, typer.Option(metavar="NAME", help="Alias that is to name the version.")] = "",
+    endpoint: Annotated[
+        bool, typer.Option("--endpoint", help="Open an endpoint for the model, if none serves it yet.")
+    ] = False,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the version; repeatable.")] = None,
     number: Annotated[int, typer.Option(metavar="N", min=0, help="Number it must get; the next one if 0.")] = 0,
     same_answers: Annotated[
@@ -71,13 +74,16 @@ def publish(
         name = inspect(archive).manifest.contract.name
         with managing(home, server, config, create=True) as management:
             done = management.publish(name, archive, **options)
-    print_json(done) if as_json else _print_published(done, alias)
+            print_json(done) if as_json else _print_published(done, alias)
+            told = open_endpoint(management, done.version, alias) if endpoint else without_endpoint(management, name)
+    if told and not as_json:
+        typer.echo(told)
 
 
 @model_app.command("list")
 def list_models(home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
     """List the models, with their newest version and aliases."""
-    with managing(home, server) as management:
+    with reading(home, server) as management:
         models = [model for page in pages(management.models) for model in page.items]
     if as_json:
         print_json(models)
@@ -102,7 +108,7 @@ def show_model(
     as_json: AsJson = False,
 ) -> None:
     """Show a model's versions, or one version with its evidence."""
-    with managing(home, server) as management:
+    with reading(home, server) as management:
         if version:
             found = management.version(name, version)
             evidence = management.evidence(name, found.number, limit=500).items
@@ -136,6 +142,17 @@ def retire(
     with managing(home, server) as management:
         done = management.retire(name, version, reason)
     print_json(done) if as_json else typer.echo(f"version {version} of {name} is retired")
+
+
+@model_app.command("delete", hidden=True, context_settings={"ignore_unknown_options": True})
+def delete(_: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
+    """Say what to use instead."""
+    from limen.cli.words import CommandError
+
+    raise CommandError(
+        "versions are never deleted, so that every answer can be explained later",
+        "`limen model retire MODEL VERSION` takes one out of use.",
+    )
 
 
 @model_app.command("restore")
@@ -221,7 +238,7 @@ def set_alias(
 @alias_app.command("list")
 def list_aliases(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
     """List the aliases of a model."""
-    with managing(home, server) as management:
+    with reading(home, server) as management:
         found = [a for page in pages(lambda **options: management.aliases(name, **options)) for a in page.items]
     if as_json:
         print_json(found)

@@ -24,6 +24,12 @@ def find_alias(connection: sa.Connection, model: str, alias: str) -> Alias | Non
     return None if row is None else alias_of(row)
 
 
+def no_alias(connection: sa.Connection, model: str) -> NotFound:
+    """Return an error that says which aliases a model has."""
+    there = connection.scalars(sa.select(aliases.c.alias).where(aliases.c.model == model).order_by(aliases.c.alias))
+    return NotFound(f"{model} has no such alias; its aliases: {', '.join(there) or 'none'}")
+
+
 def read_moves(connection: sa.Connection, model: str, alias: str, *, before: int, limit: int) -> list[AliasMove]:
     """Return what became of an alias, newest first, from before a revision (0: the newest)."""
     query = sa.select(alias_moves).where(alias_moves.c.model == model, alias_moves.c.alias == alias)
@@ -71,7 +77,7 @@ def drop_alias(
     """
     seen = find_alias(connection, model, alias)
     if seen is None:
-        raise NotFound("the model has no such alias")
+        raise no_alias(connection, model)
     ensure_fresh(seen.revision, expected)
     revision = _next_revision(connection, model, alias)
     connection.execute(aliases.delete().where(*_is(model, alias)))

@@ -8,9 +8,9 @@ Not here: files (`storage.blobs`), whether a package is good (`serving.publishin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import overload
+from typing import Final, overload
 
 import msgspec
 import sqlalchemy as sa
@@ -18,7 +18,15 @@ import sqlalchemy as sa
 from limen.contracts.catalogue import Alias, Evidence, EvidenceKind, Model, ModelVersion
 from limen.contracts.errors import AlreadyExists, NotAllowedNow, NotFound, Reason
 from limen.contracts.names import is_number, parse_alias
-from limen.registry.aliases import drop_alias, ensure_fresh, ensure_unnamed, find_alias, point_alias, read_moves
+from limen.registry.aliases import (
+    drop_alias,
+    ensure_fresh,
+    ensure_unnamed,
+    find_alias,
+    no_alias,
+    point_alias,
+    read_moves,
+)
 from limen.registry.registering import is_taken, number_of, register
 from limen.registry.rows import (
     MODEL_ITSELF,
@@ -34,6 +42,8 @@ from limen.registry.tags import check_tags, write_tags
 from limen.registry.values import AliasMove, KeptNumbers, NewVersion, StoredArchive
 from limen.storage.database import Database
 from limen.storage.schema import aliases, evidence, models, revisions, version_states, versions
+
+MAX_SPANS: Final = 10
 
 
 class Registry:
@@ -111,7 +121,7 @@ class Registry:
             alias = find_alias(connection, model, reference)
             if alias is None:
                 _model(connection, model)
-                raise NotFound("the model has no such alias")
+                raise no_alias(connection, model)
             return _version(connection, model, alias.version)
 
     def incumbent(self, model: str, major: int) -> ModelVersion | None:
@@ -132,7 +142,7 @@ class Registry:
         with self._database.reading() as connection:
             row = connection.execute(query.where(versions.c.model == model, versions.c.number == number)).one_or_none()
             if row is None:
-                raise _no_version()
+                raise _no_version(connection, model)
             return StoredArchive(digest=row.digest, archive=row.archive, signature=row.signature, size=row.size)
 
     def evidence(self, model: str, number: int, kind: EvidenceKind | None = None) -> list[Evidence]:
@@ -193,7 +203,7 @@ class Registry:
             NotFound: there is no such version.
         """
         if not is_taken(connection, new.model, new.version):
-            raise _no_version()
+            raise _no_version(connection, new.model)
         values = {
             "model": new.model,
             "version": new.version,
@@ -333,9 +343,24 @@ def _model(connection: sa.Connection, name: str) -> Model:
 def _version(connection: sa.Connection, model: str, number: int) -> ModelVersion:
     found = read_versions(connection, version_rows(model).where(versions.c.number == number))
     if not found:
-        raise _no_version()
+        raise _no_version(connection, model)
     return found[0]
 
 
-def _no_version() -> NotFound:
-    return NotFound("there is no such version of a model by that name")
+def _no_version(connection: sa.Connection, model: str) -> NotFound:
+    """Return an error that says which versions there are."""
+    _model(connection, model)
+    query = sa.select(versions.c.number).where(versions.c.model == model).order_by(versions.c.number)
+    return NotFound(f"{model} has no such version; it has {spans(list(connection.scalars(query)))}")
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Return ascending numbers for people, with runs as spans: `1 to 4, 6`; of many spans the last ones."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    parts = [str(first) if first == last else f"{first} to {last}" for first, last in found]
+    return ", ".join(["…"] * (len(parts) > MAX_SPANS) + parts[-MAX_SPANS:]) or "none"
