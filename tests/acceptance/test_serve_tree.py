@@ -89,6 +89,22 @@ def test_control_can_be_killed_and_nobody_who_calls_notices(server):
     assert len([line for line in err.splitlines() if "control ended with status -9" in line]) == 1
 
 
+def test_a_gateway_that_hangs_is_replaced_and_the_status_says_so(server):
+    stopped, goes_on = server.children("gateway")
+    os.kill(stopped, signal.SIGSTOP)
+    wait_gone([stopped])
+    until(lambda: len([p for p in processes_of(server, "gateway") if p["phase"] == "running"]) == 2)
+    hung = {p["name"]: p["hangs"] for p in processes_of(server, "gateway")}
+    assert sorted(hung.values()) == [0, 1]
+    assert goes_on in server.children("gateway")
+    assert "killed 1× because it did not go on" in limen("status").stdout
+    metrics = httpx.get(f"http://{server.announced['metrics']}/metrics", timeout=WAIT_S).text
+    (name,) = [name for name, count in hung.items() if count]
+    assert f'limen_process_hangs_total{{process="{name}"}} 1' in metrics
+    for _ in range(8):
+        server.predict("score", **SCORE)
+
+
 def test_control_that_hangs_is_replaced_and_nobody_who_calls_notices(server):
     (control,) = server.children("control")
     others = set(server.children()) - {control}

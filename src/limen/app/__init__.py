@@ -32,6 +32,10 @@ from limen.settings import ServeSettings, Settings
 __all__ = ["Ready", "ServeError", "freeze_garbage", "serve", "tune_process"]
 
 
+CONTROL_SILENCE_S = 10.0
+"""How long control may say nothing before it is taken for hung. It says something every second."""
+
+
 class Ready(msgspec.Struct, frozen=True):
     """A server that has started: where it is and what it serves."""
 
@@ -142,7 +146,10 @@ async def _supervise(start: ControlStart, started: Callable[[Started], None], no
             started(message)
 
     hello = encode_start(start)
-    supervisor = Supervisor(ProcessSpec("control", "control", python("control"), hello, is_essential=True), told)
+    control = ProcessSpec(
+        "control", "control", python("control"), hello, silence_s=CONTROL_SILENCE_S, is_essential=True
+    )
+    supervisor = Supervisor(control, told)
 
     def end_now() -> None:
         supervisor.kill()

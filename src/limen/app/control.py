@@ -35,6 +35,10 @@ LAST_S = 5.0
 """How long control may take to end; it has nothing to finish."""
 BACKLOG = 128
 """Callers of the management API that may wait to be let in."""
+GATEWAY_SILENCE_S = 6.0
+"""How long a gateway may say nothing before it is taken for hung: a new one has taken its place within ten seconds."""
+INLINE_SILENCE_S = 60.0
+"""The same for one that has models inside, whose libraries may keep everything to themselves while they load."""
 REPLICA_BUDGET = 20
 """Restarts of one replica in ten minutes, above which it is given up for a while."""
 
@@ -157,12 +161,14 @@ def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
 
 
 def _gateway_specs(start: ControlStart) -> tuple[ProcessSpec, ...]:
+    is_inline = start.settings.placement == "inline"
+    silence_s = INLINE_SILENCE_S if is_inline else GATEWAY_SILENCE_S
     specs = []
     for number in range(1, start.settings.workers + 1):
         name = f"gateway-{number}"
         hello = GatewayStart(name=name, settings=start.settings, run=start.run, control=control_socket(start.sockets))
         said = encode_start(hello)
-        specs.append(ProcessSpec(name, "gateway", python("gateway"), said, is_essential=True))
+        specs.append(ProcessSpec(name, "gateway", python("gateway"), said, silence_s=silence_s, is_essential=True))
     return tuple(specs)
 
 

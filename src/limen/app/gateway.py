@@ -12,6 +12,7 @@ from typing import Any
 
 from limen.app.process import (
     allowed_hosts,
+    beat,
     end_by,
     freeze_garbage,
     run_loop,
@@ -79,7 +80,8 @@ async def run_gateway(start: GatewayStart, stop: asyncio.Event, say: Callable[[F
     gateway = _Gateway(start)
     try:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(gateway.link.run()), group.create_task(gateway.watch_itself())]
+            works = (gateway.link.run(), gateway.watch_itself(), beat())
+            background = [group.create_task(work) for work in works]
             failures = await _unless(stop, gateway.link.until_usable())
             if failures:
                 # Control knows, too, and ends the server.

@@ -12,7 +12,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from limen.serving.messages import FirstWord, line
+from limen.serving.messages import Beat, FirstWord, line
+
+BEAT_S = 1.0
+_BEAT = line(Beat())
 
 
 def python(module: str) -> tuple[str, ...]:
@@ -63,6 +66,15 @@ def say(data: bytes) -> None:
 def say_first(word: FirstWord) -> None:
     """Say the first word of a process."""
     say(line(word))
+
+
+async def beat() -> None:
+    """Tell the supervisor every second that this process's loop turns, without ever waiting for it to hear that, until cancelled."""
+    os.set_blocking(sys.stdout.fileno(), False)
+    while True:
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), _BEAT)
+        await asyncio.sleep(BEAT_S)
 
 
 def tune_process() -> None:

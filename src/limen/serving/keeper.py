@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from limen.serving.messages import MAX_LINE_BYTES, FirstWord, ProcessPhase, ProcessSpec, ProcessState
+from limen.serving.messages import MAX_LINE_BYTES, Beat, FirstWord, ProcessPhase, ProcessSpec, ProcessState, line
 
 LOG = logging.getLogger("limen.supervisor")
 MIN_PAUSE_S = 0.2
@@ -29,6 +29,7 @@ STEADY_S = 60.0
 STOP_S = 20.0
 """How long a process may take to stop before it is killed; above a gateway's own drain time."""
 BUDGET_WINDOW_S = 600.0
+_BEAT = line(Beat())
 _GONE = (ConnectionError, RuntimeError)
 """What writing to a process that has ended raises; uvloop says it with the second."""
 
@@ -55,7 +56,7 @@ class Keeper:
             spec: what to run. May be replaced; the next start follows the new one.
             on_change: called after every change of `state`.
             greet: gives what is written after the hello of each start.
-            on_line: takes every line of standard output. Without it, lines after the first word are dropped.
+            on_line: takes every other line of standard output. Without it, lines after the first word are dropped.
         """
         self.spec = spec
         self._on_change = on_change
@@ -66,6 +67,8 @@ class Keeper:
         self._heard = asyncio.Event()
         self._deaths: deque[float] = deque()
         self.state = ProcessState(spec.name, spec.kind, ProcessPhase.STARTING)
+        self.beats = 0
+        """How often the process has said in this life that it goes on."""
 
     async def run(self) -> None:
         """Start the process and replace it when it ends; return when it has been dismissed and is gone, or is given up."""
@@ -98,8 +101,9 @@ class Keeper:
         self._dismissed.set()
         self._signal(signal.SIGKILL)
 
-    def restart(self) -> None:
-        """End the process on the spot; another one starts."""
+    def restart_hung(self) -> None:
+        """End a process that does not go on, on the spot; another one starts."""
+        self.state = msgspec.structs.replace(self.state, hangs=self.state.hangs + 1)
         self._signal(signal.SIGKILL)
 
     def write(self, data: bytes) -> None:
@@ -122,6 +126,7 @@ class Keeper:
             LOG.warning("%s cannot be started: %s", self.spec.name, exc.strerror or exc)
             return None
         self._process = process
+        self.beats = 0
         if self.state.phase is not ProcessPhase.STOPPING:
             self._change(ProcessPhase.STARTING, pid=process.pid, word=None, started_at=time.time())
         async with asyncio.TaskGroup() as group:
@@ -188,6 +193,8 @@ class Keeper:
                 self._heard.set()
                 if self.state.phase is ProcessPhase.STARTING:
                     self._change(ProcessPhase.REFUSING if word.ready is None else ProcessPhase.RUNNING)
+            elif said == _BEAT:
+                self.beats += 1
             elif self._on_line is not None:
                 self._on_line(said)
 

@@ -55,6 +55,8 @@ class ProcessSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     env: dict[str, str] = {}
     """Set on top of the supervisor's own environment."""
     is_restarted: bool = True
+    silence_s: float = 0.0
+    """How long it may say nothing, once it is ready, before it is taken for hung and started again; 0 for a process that says nothing."""
     is_essential: bool = False
     """Whether it is never waited for long before it is started again."""
     budget: int = 0
@@ -93,6 +95,8 @@ class ProcessState(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int | None = None
     """How it ended the last time; negative for a signal."""
     restarts: int = 0
+    hangs: int = 0
+    """How many of these were because it did not go on."""
     started_at: float = 0.0
     """Seconds since the epoch."""
 
@@ -123,10 +127,10 @@ class Tell(msgspec.Struct, frozen=True, tag="tell"):
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
-    """Control to supervisor, about once a second: it goes on. One that says nothing for long is ended and started again."""
+    """Control and gateways to the supervisor, about once a second: they go on. One that says nothing for long is ended and started again."""
 
 
-ToSupervisor = Want | Tell | Beat
+ToSupervisor = Want | Tell
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
@@ -283,6 +287,7 @@ class ProcessView(msgspec.Struct, frozen=True):
     note: str = ""
     model: str = ""
     version: str = ""
+    hangs: int = 0
 
 
 class VersionView(msgspec.Struct, frozen=True):

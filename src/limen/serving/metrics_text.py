@@ -29,6 +29,7 @@ def readings(status: Status) -> Iterator[Reading]:
         yield Reading(table.PROCESS_STATE, (process.name, process.phase), 1.0)
         yield Reading(table.RESIDENT_BYTES, (process.name,), float(process.rss_bytes))
         yield Reading(table.RESTARTS, (process.name,), float(process.restarts))
+        yield Reading(table.HANGS, (process.name,), float(process.hangs))
         if process.model:
             key = (process.model, process.version, process.phase)
             replicas[key] += 1

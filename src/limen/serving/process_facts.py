@@ -28,6 +28,15 @@ def start_of(pid: int) -> str:
     return stat.rpartition(")")[2].split()[19]
 
 
+def effort_of(pid: int) -> tuple[str, float] | None:
+    """Return a process's state as the system calls it (`R` runs or wants to, `T` is stopped) and the seconds of CPU it has had; None when that cannot be known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def is_alive(pid: int, start: str = "") -> bool:
     """Return whether a process exists, and is the one that began at `start` where that is known."""
     try:

@@ -63,6 +63,8 @@ def status_of(
 def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float) -> ProcessView:
     is_there = state.phase not in (ProcessPhase.PAUSED, ProcessPhase.ENDED)
     note = end or (f"ended with status {state.status}" if state.status is not None else "")
+    if state.hangs:
+        note = f"killed {state.hangs}× because it did not go on"
     if state.phase is ProcessPhase.REFUSING and state.word is not None and state.word.failed is not None:
         note = state.word.failed.message
     return ProcessView(
@@ -75,6 +77,7 @@ def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float)
         max(0.0, wall - state.started_at) if is_there and state.started_at else 0.0,
         note,
         *model,
+        state.hangs,
     )
 
 

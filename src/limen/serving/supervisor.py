@@ -15,20 +15,14 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from limen.serving.keeper import Keeper
-from limen.serving.messages import Beat, Changed, ProcessPhase, ProcessSpec, Resume, Tell, ToSupervisor, Want, line
+from limen.serving.messages import Changed, ProcessPhase, ProcessSpec, Resume, Tell, ToSupervisor, Want, line
+from limen.serving.pulse import LOOK_S, Pulse
 
 LOG = logging.getLogger("limen.supervisor")
 STOP_ORDER = ("gateway", "replica", "control")
 """Who accepts work ends before who does it, and who decides ends last."""
 ROLL_S = 120.0
 """How long a replacement may take to be ready before a rolling restart is given up."""
-
-SILENCE_S = 10.0
-"""How long control may say nothing before it is taken for hung and started again. It says something every second."""
-FIRST_SILENCE_S = 60.0
-"""The same before it has said for the first time that it goes on: it may have much to import."""
-LOOKS = 5
-"""How often its silence is looked at before it is believed."""
 
 
 class ControlFailedError(Exception):
@@ -52,7 +46,6 @@ class Supervisor:
         """Dismissed and not gone yet."""
         self._tasks: dict[Keeper, asyncio.Task[None]] = {}
         self._has_told = False
-        self._beats = 0
         self._has_failed = False
         self._stopping = asyncio.Event()
         self._roll_asked = asyncio.Event()
@@ -69,7 +62,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._begin(self._control)
-                tasks = [group.create_task(work()) for work in (self._roll_when_asked, self._watch_control)]
+                tasks = [group.create_task(work()) for work in (self._roll_when_asked, self._watch)]
                 await self._stopping.wait()
                 for task in tasks:
                     task.cancel()
@@ -152,30 +145,20 @@ class Supervisor:
         except msgspec.DecodeError as exc:
             LOG.warning("control said something that is not understood: %s", exc)
             return
-        if isinstance(message, Beat):
-            self._beats += 1
-        elif isinstance(message, Want):
+        if isinstance(message, Want):
             self.want(message.specs)
         elif isinstance(message, Tell):
             self._has_told = True
             self._on_told(bytes(message.payload))
 
-    async def _watch_control(self) -> None:
-        """Have control started again when it hangs; until it is, gateways go on with what they have."""
-        step_s = SILENCE_S / LOOKS
-        pid, seen, silent_s, limit_s = 0, 0, 0.0, FIRST_SILENCE_S
+    async def _watch(self) -> None:
+        """Have a process started again that hangs; until control is, gateways go on with what they have."""
+        pulse = Pulse()
         while True:
-            # Looks are counted and not the time: after this process itself was stopped, what control said meanwhile is still unread.
-            await asyncio.sleep(step_s)
-            silent_s += step_s
-            if pid != self._control.state.pid:
-                pid, silent_s, limit_s = self._control.state.pid, 0.0, FIRST_SILENCE_S
-            if seen != self._beats:
-                seen, silent_s, limit_s = self._beats, 0.0, SILENCE_S
-            if silent_s >= limit_s:
-                LOG.error("control does not go on and is killed")
-                self._control.restart()
-                silent_s = 0.0
+            await asyncio.sleep(LOOK_S)
+            for keeper in pulse.look(self._all()):
+                LOG.error("%s does not go on and is killed", keeper.spec.name)
+                keeper.restart_hung()
 
     async def _roll_when_asked(self) -> None:
         while True:

@@ -253,6 +253,13 @@ RESTARTS: Final = Instrument(
     own_labels=("process",),
     help="How often a process was started again after it had ended unasked.",
 )
+HANGS: Final = Instrument(
+    name="limen_process_hangs_total",
+    kind=Kind.COUNTER,
+    scope=Scope.OBSERVED,
+    own_labels=("process",),
+    help="How often control or a gateway was killed because it did not go on.",
+)
 
 TABLE: Final = (
     *(REQUEST_SECONDS, REQUESTS, FAILED_SECONDS, ANSWERED_ROWS),
@@ -260,7 +267,7 @@ TABLE: Final = (
     *(RUN_REQUESTS, REQUEST_RUN_SECONDS, SIZE_SECONDS, LAST_RUN),
     *(MODEL_FAILURES, FALLBACKS, SHED, CANCELLED),
     *(CONNECTIONS, IN_FLIGHT, DROPPED_LINES, LOST_SERIES),
-    *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS),
+    *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS, HANGS),
 )
 """All of them, in the order of the text and of the cells of a series."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -40,10 +41,10 @@ async def until(is_so: Callable[[], bool]) -> None:
 class Running:
     """A supervisor whose control process says nothing by itself."""
 
-    def __init__(self, control: str = GOOD) -> None:
+    def __init__(self, control: str = GOOD, silence_s: float = 0.0) -> None:
         self.told: list[bytes] = []
         self.states: list[ProcessState] = []
-        self.supervisor = Supervisor(spec("control", control, "control"), self.told.append)
+        self.supervisor = Supervisor(spec("control", control, "control", silence_s=silence_s), self.told.append)
 
     def kept(self, name: str) -> Keeper:
         return self.supervisor._keepers[name]
@@ -63,9 +64,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(*specs: ProcessSpec, control: str = GOOD) -> AsyncIterator[Running]:
+async def running(*specs: ProcessSpec, control: str = GOOD, silence_s: float = 0.0) -> AsyncIterator[Running]:
     """Run a supervisor with these processes, and stop it in order."""
-    it = Running(control)
+    it = Running(control, silence_s)
     task = asyncio.create_task(it.supervisor.run())
     # As if control had said something already.
     it.supervisor._has_told = True
@@ -244,29 +245,44 @@ async def test_control_says_what_is_wanted_and_has_things_passed_on(caplog):
     await asyncio.wait_for(task, WAIT_S)
 
 
-async def test_control_that_goes_silent_is_started_again_and_the_others_go_on(monkeypatch, caplog):
+@pytest.fixture
+def quick_looks(monkeypatch):
+    """Silences that end within a test, each look a hundredth of a second."""
     monkeypatch.setattr(keeper, "MIN_PAUSE_S", 0.001)
-    monkeypatch.setattr(supervisor, "SILENCE_S", 0.05)
-    program = f"import sys; print({READY!r}); print({line(Beat()).decode()!r}, flush=True); sys.stdin.read()"
-    async with running(spec("a"), control=program) as it:
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.01)
+
+
+SAYS_ONE = f"import sys; print({READY!r}); print({line(Beat()).decode()!r}, end='', flush=True); sys.stdin.read()"
+"""Says that it is ready, and once that it goes on."""
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_control_that_goes_silent_is_started_again_and_the_others_go_on(caplog):
+    async with running(spec("a"), control=SAYS_ONE, silence_s=10.0) as it:
         a, control = it.pid("a"), it.supervisor._control
         await until(lambda: control.state.restarts > 1)
         assert (it.pid("a"), it.kept("a").state.restarts) == (a, 0)
+        assert control.state.hangs >= control.state.restarts
     assert "control does not go on and is killed" in caplog.text
     assert "control ended with status -9; another starts" in caplog.text
 
 
-async def test_control_that_goes_on_or_has_not_begun_is_left_alone(monkeypatch):
-    monkeypatch.setattr(keeper, "MIN_PAUSE_S", 0.001)
-    monkeypatch.setattr(supervisor, "SILENCE_S", 0.05)
-    async with running() as it:
-        control = it.supervisor._control
-        await until(lambda: control.state.phase is ProcessPhase.RUNNING)
-        await asyncio.sleep(0.2)  # four times as long as one that has begun may be silent
-        for _ in range(20):
-            it.supervisor._take(line(Beat()))
-            await asyncio.sleep(0.01)
-        assert control.state.restarts == 0
+@pytest.mark.usefixtures("quick_looks")
+async def test_a_gateway_that_is_stopped_is_replaced_and_the_others_go_on():
+    says_always = (
+        f"import sys, time; print({READY!r}, flush=True)\n"
+        f"while True: print({line(Beat()).decode()!r}, end='', flush=True); time.sleep(0.005)"
+    )
+    gateways = [spec(name, says_always, "gateway", silence_s=30.0) for name in ("g1", "g2")]
+    async with running(*gateways, spec("a")) as it:
+        await it.until_running("g1", "g2")
+        await until(lambda: it.kept("g1").beats > 0)
+        pid, others = it.pid("g1"), (it.pid("g2"), it.pid("a"))
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: it.pid("g1") != pid and it.phase("g1") is ProcessPhase.RUNNING)
+        assert not is_alive(pid)
+        assert (it.kept("g1").state.hangs, it.kept("g2").state.hangs) == (1, 0)
+        assert (it.pid("g2"), it.pid("a")) == others
 
 
 async def test_control_that_dies_before_it_has_said_anything_ends_the_server():

@@ -17,6 +17,7 @@ READINGS = [
     Reading(table.PROCESS_STATE, ("gateway-1", "running"), 1),
     Reading(table.RESIDENT_BYTES, ("gateway-1",), 123_456_789),
     Reading(table.RESTARTS, ("gateway-1",), 3),
+    Reading(table.HANGS, ("gateway-1",), 1),
 ]
 
 
