@@ -82,9 +82,9 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: object, announcement: Path) -> Iterator[Server]:
-    """Run `limen serve` on free ports until the block ends."""
-    command = [*LIMEN, "serve", *map(str, arguments), "--http-port", "0", "--grpc-port", "0"]
+def serving(*arguments: object, announcement: Path, command_name: str = "serve") -> Iterator[Server]:
+    """Run `limen serve`, or another command that serves, on free ports until the block ends."""
+    command = [*LIMEN, command_name, *map(str, arguments), "--http-port", "0", "--grpc-port", "0"]
     command += ["--metrics-port", "0", "--announce", str(announcement)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     server: Server | None = None

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from limen import __version__
-from limen.cli import config, diff, documents, endpoint, import_, package, registry, serve, sign, status
+from limen.cli import config, diff, documents, endpoint, import_, package, registry, serve, sign, status, up
 
 app = typer.Typer(
     name="limen",
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+up.register(app)
 package.register(app)
 diff.register(app)
 documents.register(app)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAME_WIDTH: Final = 28
 FACT_WIDTH: Final = 14
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")]
 Folder = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
 
 
@@ -70,9 +71,7 @@ def init(
 
 def check(
     package: Folder,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Let the package run Python code it brings.")
-    ] = False,
+    trust_code: TrustCode = False,
     home: Home = Path(".limen"),
 ) -> None:
     """Find everything that is wrong with a package before anyone calls it.

@@ -10,6 +10,7 @@ import typer
 from typer.models import OptionInfo
 
 from limen.cli.connection import Config
+from limen.cli.package import TrustCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,12 @@ Host = Annotated[
 ]
 
 
+HttpPort = Annotated[int, _port("REST port; 0 takes a free one.")]
+GrpcPort = Annotated[int, _port("gRPC port; 0 takes a free one.")]
+MetricsPort = Annotated[int, _port("Port of the metrics; 0 takes a free one.")]
+Announce = Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")]
+
+
 class ControlChoice(StrEnum):
     """Who may change what is loaded."""
 
@@ -69,9 +76,9 @@ def serve(
         typer.Argument(metavar="[PACKAGE]...", help="Package folders or archives; the registry when none is given."),
     ] = None,
     host: Host = "127.0.0.1",
-    http_port: Annotated[int, _port("REST port; 0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, _port("gRPC port; 0 takes a free one.")] = 8001,
-    metrics_port: Annotated[int, _port("Port of the metrics; 0 takes a free one.")] = 8003,
+    http_port: HttpPort = 8000,
+    grpc_port: GrpcPort = 8001,
+    metrics_port: MetricsPort = 8003,
     admin_port: Annotated[int | None, _port("Port of the management API, 8002; 0 takes a free one.")] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=256, help="Gateway processes that share the ports.")
@@ -79,14 +86,14 @@ def serve(
     placement: Annotated[
         PlacementChoice, typer.Option(help="Where models run: in processes of their own, or inside every worker.")
     ] = PlacementChoice.PROCESS,
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")] = False,
+    trust_code: TrustCode = False,
     watch: Annotated[bool, typer.Option("--watch", help="Load a package again when its files change.")] = False,
     model_control: Annotated[
         ControlChoice, typer.Option(help="Whether callers may load and unload models over the protocol.")
     ] = ControlChoice.NONE,
     grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.AUTO,
     config: Config = None,
-    announce: Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")] = "",
+    announce: Announce = "",
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
     home: Annotated[
         str, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")

@@ -1,0 +1,130 @@
+"""`limen up`: from a trained model to an answer in one command."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limen.cli import package as packages
+from limen.cli import serve as server
+from limen.cli.connection import Home
+
+if TYPE_CHECKING:
+    from limen.serving.derived import DerivedPackage, Made
+
+LOOK_S = 1.0
+"""How often the model is looked at."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("up", short_help="Package a trained model, check it and serve it, in one command.")(up)
+
+
+def up(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A trained model: a file, a folder of another tool, or a package.")
+    ],
+    sample: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Example data with a header: names, types, examples.")
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model; the file's own if left out.")] = "",
+    trust_code: packages.TrustCode = False,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a pickle once, in a sandbox, and convert it.")
+    ] = False,
+    http_port: server.HttpPort = 8000,
+    grpc_port: server.GrpcPort = 8001,
+    metrics_port: server.MetricsPort = 8003,
+    announce: server.Announce = "",
+    home: Home = Path(".limen"),
+) -> None:
+    """Package a trained model, check it and serve it; load it again whenever it is trained again.
+
+    The package is made in the home (`.limen/up/NAME`). Edit its model.yaml there while the server runs: it is loaded again, and stays
+    as you edited it when the model changes. A package is served as it is.
+    """
+    from limen.cli.words import MANIFEST_NAME, CommandError
+
+    if not model.exists():
+        raise CommandError(f"there is nothing at {model}", "Give the file that your training script saved.")
+    folder, derived = model, None
+    if model.suffix != ".limen" and not (model / MANIFEST_NAME).is_file():
+        derived = _derived(model, sample, name, home, trust_pickle=trust_pickle)
+        folder = derived.folder
+        made = _make(derived)
+        _print_made(derived, made)
+        if made.created.needs_trust and not trust_code:
+            raise _untrusted(model)
+    packages.check(folder, trust_code=trust_code, home=home)
+    if derived is not None:
+        threading.Thread(target=_follow, args=(derived,), daemon=True).start()
+    server.serve(
+        [folder],
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        trust_code=trust_code,
+        watch=True,
+        announce=announce,
+        home=str(home),
+    )
+
+
+def _derived(model: Path, sample: Path | None, name: str, home: Path, *, trust_pickle: bool) -> DerivedPackage:
+    from limen.contracts.names import parse_model_name
+    from limen.packaging.importers.draft import model_name
+    from limen.serving.derived import DerivedPackage
+    from limen.serving.importing import ImportOptions
+
+    called = parse_model_name(name, "--name") if name else model_name(model.stem if model.is_file() else model.name)
+    options = ImportOptions(name=called, sample=sample, trust_pickle=trust_pickle)
+    return DerivedPackage(model, home / "up" / called, options)
+
+
+def _make(derived: DerivedPackage) -> Made:
+    from limen.cli.words import CommandError
+    from limen.contracts.errors import InvalidPackage, Reason
+
+    try:
+        return derived.make()
+    except InvalidPackage as exc:
+        # There is no package yet that `limen check` could say more about.
+        raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
+
+
+def _print_made(derived: DerivedPackage, made: Made) -> None:
+    from limen.cli.words import counted
+
+    created = made.created
+    fields = f"{counted(created.inputs, 'input')}, {counted(created.outputs, 'output')}"
+    typer.echo(f"{derived.folder}: {created.format}, {fields}")
+    if made.is_kept:
+        typer.echo("  - model.yaml there was edited, and stays as it is")
+    for note in made.notes:
+        typer.echo(f"  - {note}")
+    typer.echo()
+
+
+def _untrusted(model: Path) -> Exception:
+    from limen.cli.words import CommandError
+
+    return CommandError(f"{model} is Python code, which runs with your rights", "Read it, then add --trust-code.")
+
+
+def _follow(derived: DerivedPackage) -> None:
+    """Make the package anew whenever the model changes. The server follows the package."""
+    from limen.contracts.errors import LimenError
+
+    while True:
+        time.sleep(LOOK_S)
+        if not derived.has_changed():
+            continue
+        try:
+            derived.make()
+        except (LimenError, OSError) as exc:
+            typer.echo(f"  {derived.source} has changed and cannot be taken: {exc}")
