@@ -138,7 +138,9 @@ def test_logged_models_are_imported_from_the_registry_and_answer_as_pyfunc_does(
     assert [row["label"] for row in found["boosted"]] == answers["boosted"]
     chances = [row["probabilities"] for row in found["credit"]]
     np.testing.assert_allclose(chances, answers["credit_chances"], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose([row["prediction"] for row in found["boosted"]], answers["boosted_chances"], rtol=1e-6)
+    np.testing.assert_allclose(
+        [row["probabilities"][1] for row in found["boosted"]], answers["boosted_chances"], rtol=1e-6
+    )
 
 
 def test_what_the_registry_does_not_have_is_said(server, answers, tmp_path):

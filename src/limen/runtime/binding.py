@@ -53,6 +53,18 @@ def wanted_tensors(manifest: Manifest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_source(manifest, field).tensor for field in manifest.contract.outputs))
 
 
+def field_types(manifest: Manifest) -> dict[str, str]:
+    """Return the type of each artifact input that one field of the contract is bound to, by the input's name."""
+    return {tensor: field.type for tensor, field in fields_by_tensor(manifest).items()}
+
+
+def fields_by_tensor(manifest: Manifest) -> dict[str, Field]:
+    """Return the field of the contract that each artifact input is bound to, for inputs of one field."""
+    fields = {field.name: field for field in manifest.contract.inputs}
+    renamed = {t: fields[name] for t, name in manifest.bind.inputs.items() if isinstance(name, str) and name in fields}
+    return fields | renamed
+
+
 def compile_binding(manifest: Manifest, signature: Signature) -> Binding:
     """Bind a contract to the tensors of a loaded artifact.
 

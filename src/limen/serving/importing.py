@@ -26,7 +26,7 @@ from limen.packaging.importers.draft import WHOLE, Draft, model_name
 from limen.packaging.importers.mlflow_registry import TrackingServer, fetch
 from limen.packaging.origin import ORIGIN_NAME
 from limen.packaging.scaffold import Hints
-from limen.runtime.backends.xgboost import write_best_part
+from limen.runtime.backends.xgboost import write_as_stopped
 from limen.runtime.conversion import Candidate, Converted, convert
 from limen.serving.parity import Parity, as_table, compare, example_rows
 from limen.serving.scaffolding import Created, ensure_free, fill_package, read_sample, staged
@@ -129,7 +129,7 @@ def _take(draft: Draft, name: str, folder: Path, sample_file: Path | None) -> Im
             draft.rewrite(draft.artifact, artifact)
         elif draft.is_early_stopped:
             artifact = Path(place) / "model.ubj"
-            write_best_part(draft.artifact, artifact)
+            write_as_stopped(draft.artifact, artifact)
         created = _fill(draft, name, artifact, inside, draft.sample, is_class=draft.classifier, sample_file=sample_file)
         origin = {**draft.origin, "format": created.format, "versions": dict(draft.versions)}
         _write(inside, ORIGIN_NAME, origin)
@@ -190,6 +190,8 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
     answers = {key: values.array() for key, values in found.answers.items()}
     hints_labels = {"probabilities": found.classes} if found.classes else {}
     draft = msgspec.structs.replace(draft, labels={**hints_labels, **draft.labels})
+    if found.has_named_classes:
+        draft = msgspec.structs.replace(draft, label_of="probabilities")
     with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
         artifact = Path(place) / f"model{_SUFFIX[candidate.format]}"
         artifact.write_bytes(candidate.data)
@@ -239,14 +241,14 @@ def _fill(
         origin=(f"Imported from {draft.origin['source']}; {ORIGIN_NAME} says more.",),
         optional=frozenset(c.name for c in draft.columns if not c.is_required),
         labels=draft.labels,
-        classes={"label": draft.label_of or "prediction"} if is_class or draft.label_of else {},
+        classes={"label": draft.label_of or "probabilities"} if is_class or draft.label_of else {},
         has_named_classes=bool(draft.label_of),
         max_rows=draft.max_rows,
         max_wait_ms=draft.max_wait_ms,
         is_small=sample_file is None,
         examples_file=EXAMPLES_NAME if draft.is_pickle else "",
     )
-    amend = amended(draft, tuple(columns))
+    amend = amended(draft, tuple(columns), is_class=is_class)
     return fill_package(name, artifact, folder, columns, sample_file=sample_file, hints=hints, amend=amend)
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.importers.draft import Draft
+from limen.runtime.backends.boosters import PROBABILITIES
 from limen.runtime.predictor import Signature
 
+_BOOSTERS: Final = ("xgboost", "lightgbm")
 
-def amended(draft: Draft, columns: Sequence[str]) -> Callable[[str, Signature], Signature]:
+
+def amended(draft: Draft, columns: Sequence[str], *, is_class: bool = False) -> Callable[[str, Signature], Signature]:
     """Return what completes an artifact's tensors with the source's names, types and shapes.
 
     Args:
         draft: what the source says.
         columns: names of the sample's columns, in the order of the artifact's.
+        is_class: the original answers with a class.
     """
 
     def amend(backend: str, found: Signature) -> Signature:
@@ -30,9 +35,19 @@ def amended(draft: Draft, columns: Sequence[str]) -> Callable[[str, Signature], 
         if backend == "sklearn":
             types = {column.name: column.type for column in draft.columns}
             inputs = tuple(msgspec.structs.replace(t, type=types.get(t.name, t.type)) for t in inputs)
-        return Signature(inputs, found.outputs)
+        outputs = found.outputs
+        if backend in _BOOSTERS and (is_class or PROBABILITIES in draft.labels):
+            outputs = (_by_class(outputs[0], draft.labels.get(PROBABILITIES, ())),)
+        return Signature(inputs, outputs)
 
     return amend
+
+
+def _by_class(prediction: TensorSpec, classes: tuple[str, ...]) -> TensorSpec:
+    """Return a classifier's probabilities, one a class, where its booster gives that of the second only."""
+    count = prediction.shape[1] if len(prediction.shape) == 2 else 2
+    names = classes or tuple(map(str, range(count)))
+    return TensorSpec(PROBABILITIES, prediction.type, (-1, count), names)
 
 
 def _with_columns(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:

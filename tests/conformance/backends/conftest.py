@@ -137,7 +137,7 @@ def _xgboost(folder: Path, name: str) -> Case:
         f"xgboost-{name.rpartition('.')[2]}",
         folder,
         manifest("xgboost", name, "X", probabilities("prediction")),
-        signature(("X", "float32", (-1, 4), COLUMNS), ("prediction", "float32", (-1, 3))),
+        signature(("X", "float32", (-1, 4), COLUMNS, (), True), ("prediction", "float32", (-1, 3))),
         lambda rows: _named(model.predict(xgboost.DMatrix(rows, feature_names=list(COLUMNS)))),
     )
 
@@ -160,7 +160,7 @@ def make_lightgbm(folder: Path) -> Case:
         "lightgbm",
         folder,
         manifest("lightgbm", "model.txt", "X", probabilities("prediction")),
-        signature(("X", "float64", (-1, 4), COLUMNS), ("prediction", "float64", (-1, 3))),
+        signature(("X", "float64", (-1, 4), COLUMNS, (), True), ("prediction", "float64", (-1, 3))),
         lambda rows: _named(model.predict(rows, num_threads=1)),
     )
 

@@ -88,7 +88,7 @@ def make_xgboost() -> Original:
     data = table()
     rows = data[list(NUMBERS)]
     model = xgboost.XGBClassifier(n_estimators=8, n_jobs=1).fit(rows, target(data))
-    expected = {"label": model.predict(rows), "prediction": model.predict_proba(rows)[:, 1]}
+    expected = {"label": model.predict(rows), "probabilities": model.predict_proba(rows)}
     return Original(model, rows, expected, "xgboost-ubj")
 
 
@@ -100,7 +100,7 @@ def make_lightgbm() -> Original:
     kinds = target(data) + (data.rate > 20).to_numpy().astype(int)
     model = lightgbm.LGBMClassifier(n_estimators=8, n_jobs=1, verbosity=-1).fit(rows, kinds)
     return Original(
-        model, rows, {"label": model.predict(rows), "prediction": np.asarray(model.predict_proba(rows))}, "lightgbm"
+        model, rows, {"label": model.predict(rows), "probabilities": np.asarray(model.predict_proba(rows))}, "lightgbm"
     )
 
 

@@ -147,10 +147,11 @@ def test_mlflow_xgboost_is_taken_as_it_is_and_answers_as_the_model(kind, tmp_pat
     )
     take(folder, tmp_path)
     found = answers(tmp_path / "package", data.to_dict("records"))
-    np.testing.assert_allclose(found["prediction"], model.predict_proba(data)[:, 1], rtol=1e-6)
     if kind == "Booster":
         assert found.keys() == {"prediction"}
+        np.testing.assert_allclose(found["prediction"], model.predict_proba(data)[:, 1], rtol=1e-6)
     else:
+        np.testing.assert_allclose(found["probabilities"], model.predict_proba(data), rtol=1e-6)
         assert found["label"].tolist() == model.predict(data).tolist()
 
 
@@ -166,7 +167,7 @@ def test_a_model_that_stopped_early_answers_with_its_best_round_as_xgboost_does(
     folder = write_folder(tmp_path / "credit", "xgboost", native, inputs=numbers(tmp_path), entry=entry)
     take(folder, tmp_path)
     found = answers(tmp_path / "package", data.to_dict("records"))
-    np.testing.assert_allclose(found["prediction"], model.predict_proba(data)[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba(data), rtol=1e-6)
     assert found["label"].tolist() == model.predict(data).tolist()
 
 

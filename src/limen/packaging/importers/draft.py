@@ -42,7 +42,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     label_of: str = ""
     """The tensor of probabilities whose likeliest label is an answer too, by its name."""
     is_early_stopped: bool = False
-    """The original answers with the XGBoost trees up to the best round only."""
+    """The original answers with the XGBoost trees up to the best round only, which its file does not say."""
     columns: tuple[Column, ...] = ()
     """Inputs by name, in the order of the artifact's columns; empty when the source names none."""
     inputs: tuple[TensorSpec, ...] = ()

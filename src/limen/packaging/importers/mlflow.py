@@ -41,7 +41,7 @@ class _Flavour(msgspec.Struct, frozen=True):
     versions: dict[str, str] = {}
     classifier: bool = False
     is_sklearn_api: bool = False
-    """Written from XGBoost's scikit-learn classes, whose answers differ from the booster's own."""
+    """Written from XGBoost's scikit-learn classes, which answer with the trees up to the best round."""
 
 
 def _onnx(entry: Mapping[str, Any]) -> _Flavour:
@@ -114,7 +114,9 @@ class MlflowImporter:
             is_pickle=examine(artifact).format is Format.PICKLE,
             # With this objective the model gives the class itself.
             classifier=flavour.classifier and not _holds(artifact, b"multi:softmax"),
-            is_early_stopped=flavour.is_sklearn_api and _holds(artifact, b"best_iteration"),
+            is_early_stopped=flavour.is_sklearn_api
+            and _holds(artifact, b"best_iteration")
+            and not _holds(artifact, b"scikit_learn"),
             columns=declared.columns,
             sample=read_example(path, found.get("saved_input_example_info"), declared.columns),
             origin=origin,

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import Array
+from limen.runtime.backends.lightgbm_categories import Feature, read_categories, read_features
 from limen.runtime.backends.trees import check_links, check_range, unsound
 
 _END: Final = b"end of trees\n"
@@ -29,8 +30,21 @@ _PER_LEAF: Final = ("leaf_value",)
 _PER_LEAF_OPTIONAL: Final = ("leaf_weight", "leaf_count")
 
 
-def read_model(file: Path) -> str:
-    """Return the trees of a model file, for LightGBM to load, or refuse a file that is damaged or contradicts itself.
+class TextModel(NamedTuple):
+    """What a model file holds."""
+
+    trees: str
+    """The trees, for LightGBM to load."""
+    objective: str
+    """Its name; empty for one that was a Python function."""
+    features: tuple[Feature, ...]
+    """What the file says of each feature, in the order of the trees."""
+    categories: tuple[tuple[Any, ...], ...]
+    """The values of each pandas column of categories, in the order of their codes; whose they are is another question."""
+
+
+def read_model(file: Path) -> TextModel:
+    """Return what a model file holds, or refuse one that is damaged or contradicts itself.
 
     What follows the trees (importances, the parameters of training) is left out: predictions do not need it, and LightGBM's
     parser of it is as trusting as that of the trees.
@@ -38,7 +52,16 @@ def read_model(file: Path) -> str:
     Raises:
         InvalidPackage: saying what is wrong.
     """
-    data = file.read_bytes()
+    return checked(file.read_bytes())
+
+
+def checked(data: bytes) -> TextModel:
+    """Return what `read_model` returns, of the content of a file.
+
+    Raises:
+        InvalidPackage: saying what is wrong.
+    """
+    data = data.replace(b"\r\n", b"\n")
     head, _, rest = data.partition(b"\n\n")
     header = _pairs(head, "the header")
     sizes = _whole(header, "tree_sizes", "the header")
@@ -63,7 +86,13 @@ def read_model(file: Path) -> str:
     trees = b"\n\n".join((head, rest[:at]))
     if b"\0" in trees:
         raise unsound("it is no text")
-    return (trees + b"\n" + _END + _PARAMETERS).decode()
+    names, infos = (header[key].split(" ") for key in ("feature_names", "feature_infos"))
+    return TextModel(
+        (trees + b"\n" + _END + _PARAMETERS).decode(),
+        header.get("objective", "").split(" ")[0],
+        read_features(names, infos, rest[at:]),
+        read_categories(rest[at:]),
+    )
 
 
 def _check_tree(block: bytes, number: int, features: int) -> None:

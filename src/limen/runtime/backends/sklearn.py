@@ -27,7 +27,7 @@ from limen.packaging.manifest import Manifest
 from limen.packaging.sniff import ensure_format
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.backends.trees import check_links, check_range, unsound
-from limen.runtime.binding import wanted_tensors
+from limen.runtime.binding import field_types, wanted_tensors
 from limen.runtime.predictor import Signature
 
 ACCEPTED: Final = frozenset(
@@ -63,7 +63,7 @@ class SklearnBackend:
     def load(self, path: Path, manifest: Manifest) -> SklearnModel:
         """Load the estimator of the package folder `path`."""
         estimator = _read(artifact_file(path, manifest, self.formats))
-        inputs = _inputs(estimator, _declared_types(manifest))
+        inputs = _inputs(estimator, field_types(manifest))
         methods = answers_of(estimator)
         signature = Signature(inputs, _outputs(estimator, methods, inputs, None))
         return SklearnModel(signature, methods, wanted_tensors(manifest), is_table=_is_table(estimator))
@@ -187,13 +187,6 @@ def _flat(members: Any) -> list[Any]:
 
 def _is_table(estimator: Any) -> bool:
     return getattr(estimator, "feature_names_in_", None) is not None
-
-
-def _declared_types(manifest: Manifest) -> dict[str, str]:
-    """Return the type of each tensor that one field of the contract is bound to."""
-    types = {field.name: field.type for field in manifest.contract.inputs}
-    renamed = {t: types[name] for t, name in manifest.bind.inputs.items() if isinstance(name, str) and name in types}
-    return types | renamed
 
 
 def _inputs(estimator: Any, types: Mapping[str, str]) -> tuple[TensorSpec, ...]:

@@ -1,25 +1,30 @@
 """XGBoost boosters from their own JSON or UBJ files, on one thread.
 
-Inputs: `X` [-1, features] float32, NaN is a missing value; outputs: `prediction` [-1], or [-1, k] for several classes or targets:
-what the objective gives (probabilities, values). The file is checked by `xgboost_file` before XGBoost sees it.
+Inputs: `X` [-1, features] float32, or one tensor a feature when the file keeps the categories of a data frame: text or numbers for
+those, float32 for the others. NaN is a missing value, and so is the number that the model was trained to take for one. XGBoost takes no
+category that it was not trained on, so the contract has to list them. Outputs: `prediction` [-1], or [-1, k] for several classes or
+targets: what the objective gives (probabilities, values), with the trees up to the best round where XGBoost's scikit-learn classes
+wrote the file after early stopping; a classifier has `probabilities` [-1, k] too. The file is checked by `xgboost_file` before XGBoost sees it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from limen.contracts.errors import InvalidPackage
-from limen.contracts.inference import Parameter
+from limen.contracts.contract import Field
+from limen.contracts.errors import Violation
 from limen.contracts.tensors import Array, TensorSpec
 from limen.packaging.manifest import Manifest
+from limen.packaging.paths import invalid
+from limen.packaging.rules import listed
 from limen.packaging.sniff import ensure_format
-from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
-from limen.runtime.backends.xgboost_file import check_file
+from limen.runtime.backends.artifact import artifact_file, loading, require
+from limen.runtime.backends.boosters import BoosterModel
+from limen.runtime.backends.categories import Table
+from limen.runtime.backends.xgboost_file import Facts, read_facts
+from limen.runtime.binding import field_types, fields_by_tensor, wanted_tensors
 from limen.runtime.predictor import Signature
 
 
@@ -29,70 +34,102 @@ class XgboostBackend:
     name: ClassVar[str] = "xgboost"
     formats: ClassVar[tuple[str, ...]] = ("xgboost-json", "xgboost-ubj")
 
-    def load(self, path: Path, manifest: Manifest) -> XgboostModel:
+    def load(self, path: Path, manifest: Manifest) -> BoosterModel:
         """Load the booster of the package folder `path`."""
-        return _open(artifact_file(path, manifest, self.formats))
+        file = artifact_file(path, manifest, self.formats)
+        model = _open(file, field_types(manifest), wanted_tensors(manifest))
+        _check_enums(manifest, model.signature)
+        return model
 
     def describe(self, artifact: Path, sample: Mapping[str, Array] | None = None) -> Signature:
         """Read the booster's features and answer."""
         ensure_format(artifact, self.formats)
-        return _open(artifact).signature
+        return _open(artifact, {}, ()).signature
 
 
-class XgboostModel(OneAnswer):
-    """One booster. `inplace_predict` may be called from several threads at once."""
-
-    def __init__(self, booster: Any) -> None:
-        self._predict = booster.inplace_predict
-        width = int(booster.num_features())
-        answer = self._run(np.zeros((1, width), np.float32))
-        columns = tuple(booster.feature_names or ())
-        self.signature = Signature(
-            (TensorSpec("X", "float32", (-1, width), columns),),
-            (TensorSpec("prediction", "float32", (-1, *answer.shape[1:])),),
-        )
-        self._width = width
-
-    def predict(self, inputs: dict[str, Array], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
-        """Predict on the rows of `X`."""
-        try:
-            rows = inputs["X"]
-            # XGBoost checks the width only together with names and types, which costs more than the prediction.
-            if rows.ndim != 2 or rows.shape[1] != self._width:
-                raise ValueError("X has another width than the model")
-            return {"prediction": self._run(rows)}
-        except Exception as exc:
-            raise failed("xgboost", exc) from exc
-
-    def _run(self, rows: Array) -> Array:
-        answer: Array = self._predict(rows, missing=math.nan, validate_features=False)
-        return answer
-
-
-def write_best_part(source: Path, target: Path) -> None:
-    """Write a model's trees up to the best round of early stopping: what XGBoost's scikit-learn classes answer with.
+def _check_enums(manifest: Manifest, signature: Signature) -> None:
+    """Refuse a contract that would let values through that XGBoost has no category for.
 
     Raises:
-        InvalidPackage: the file cannot be loaded, or knows of no best round.
+        InvalidPackage: naming the fields.
+    """
+    fields = fields_by_tensor(manifest)
+    places = {field.name: f"inputs[{i}].enum" for i, field in enumerate(manifest.contract.inputs)}
+    mistakes = [
+        Violation(places[field.name], f"must list categories of the model only: {listed(spec.categories)}")
+        for spec in signature.inputs
+        if spec.categories and (field := fields.get(spec.name)) is not None and not _is_within(field, spec.categories)
+    ]
+    if mistakes:
+        raise invalid("XGBoost takes no category that it was not trained on", mistakes)
+
+
+def _is_within(field: Field, categories: tuple[Any, ...]) -> bool:
+    return field.enum is not None and set(field.enum) <= set(categories)
+
+
+def table_of(facts: Facts, names: Sequence[str], declared: Mapping[str, str]) -> Table | None:
+    """Return what makes the matrix of single features; None for a model that keeps no categories.
+
+    Args:
+        facts: the file's.
+        names: the features'; empty when the file has none.
+        declared: the types the contract gives to features.
+
+    Raises:
+        InvalidPackage: the categories are of no use.
+    """
+    if not any(facts.categories):
+        return None
+    features = tuple(names) or tuple(f"f{i}" for i in range(len(facts.categories)))
+    known = {name: values for name, values in zip(features, facts.categories, strict=True) if values}
+    return Table(features, known, "float32", declared)
+
+
+def write_as_stopped(source: Path, target: Path) -> None:
+    """Write a model so that its file says that it answers with the trees up to its best round.
+
+    Raises:
+        InvalidPackage: the file cannot be loaded.
     """
     xgboost = require("xgboost", "limen[xgboost]")
-    check_file(source)
+    read_facts(source)
     with loading("xgboost"), xgboost.config_context(verbosity=0):
-        best_part(xgboost.Booster(model_file=str(source))).save_model(target)
+        booster = xgboost.Booster(model_file=str(source))
+        booster.set_attr(scikit_learn="{}")
+        booster.save_model(target)
 
 
-def best_part(booster: Any) -> Any:
-    """Return a booster's trees up to the best round of early stopping; all of them when there was none."""
-    best = booster.attr("best_iteration")
-    return booster if best is None else booster[: int(best) + 1]
-
-
-def _open(file: Path) -> XgboostModel:
+def _open(file: Path, declared: Mapping[str, str], wanted: Sequence[str]) -> BoosterModel:
     xgboost = require("xgboost", "limen[xgboost]")
-    check_file(file)
+    facts = read_facts(file)
     with loading("xgboost"), xgboost.config_context(verbosity=0):
         booster = xgboost.Booster(model_file=str(file))
-        if "gblinear" in booster.save_config():
-            raise InvalidPackage("artifact: linear boosters (gblinear) are not served: export the model to ONNX")
         booster.set_param({"nthread": 1})
-        return XgboostModel(booster)
+        names = tuple(booster.feature_names or ())
+        return BoosterModel(
+            "xgboost",
+            _asking(booster, facts),
+            TensorSpec("X", "float32", (-1, int(booster.num_features())), names, nullable=True),
+            table_of(facts, names, declared),
+            is_binary=facts.objective.startswith("binary:"),
+            wanted=wanted,
+        )
+
+
+def _asking(booster: Any, facts: Facts) -> Callable[[Array], Array]:
+    """Return what asks a booster; trees may be asked from several threads at once."""
+    matrix = require("xgboost", "limen[xgboost]").DMatrix
+    rounds = (0, 0 if facts.best_round is None else facts.best_round + 1)
+
+    def ask(rows: Array) -> Array:
+        answer: Array = booster.inplace_predict(
+            rows, iteration_range=rounds, missing=facts.missing, validate_features=False
+        )
+        return answer
+
+    def ask_linear(rows: Array) -> Array:
+        answer: Array = booster.predict(matrix(rows, missing=facts.missing, nthread=1), validate_features=False)
+        return answer
+
+    return ask_linear if facts.is_linear else ask

@@ -6,9 +6,12 @@ first and refused when anything contradicts anything (B95). Called by the xgboos
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,13 +29,35 @@ _NO_PARENT: Final = (-1, _INT32 - 1)
 """What XGBoost writes for the parent of a root."""
 
 
-def check_file(file: Path) -> None:
-    """Refuse a model file that is damaged or contradicts itself.
+class Facts(NamedTuple):
+    """What a model file says besides its trees."""
+
+    objective: str = ""
+    is_linear: bool = False
+    """It has weights and no trees."""
+    categories: tuple[tuple[str | int, ...], ...] = ()
+    """The values of each feature in the order of their codes; empty for a feature that has none, and when the file keeps none."""
+    best_round: int | None = None
+    """The round that early stopping chose, if the model answers with the trees up to it."""
+    missing: float = math.nan
+    """The number that stands for a missing one."""
+
+
+def read_facts(file: Path) -> Facts:
+    """Return what a model file says, or refuse one that is damaged or contradicts itself.
 
     Raises:
         InvalidPackage: saying what is wrong.
     """
-    data = file.read_bytes()
+    return facts_of(file.read_bytes())
+
+
+def facts_of(data: bytes) -> Facts:
+    """Return what `read_facts` returns, of the content of a file.
+
+    Raises:
+        InvalidPackage: saying what is wrong.
+    """
     try:
         # Both start with "{"; only a UBJ key has the marker of its length there.
         model = ubjson.decode(data) if data[1:2] == b"L" else msgspec.json.decode(data, type=dict)
@@ -40,8 +65,53 @@ def check_file(file: Path) -> None:
         raise unsound("it cannot be read to its end") from exc
     try:
         _check_model(model)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as exc:
+        return _facts(model["learner"])
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as exc:
         raise unsound("a part is missing or has another type than XGBoost writes") from exc
+
+
+def _facts(learner: Mapping[str, Any]) -> Facts:
+    attributes = learner.get("attributes", {})
+    # Written by XGBoost's scikit-learn classes, which answer with the trees up to the best round; a booster answers with all.
+    notes = json.loads(attributes.get("scikit_learn", "null"))
+    best = attributes.get("best_iteration") if isinstance(notes, dict) else None
+    missing = notes.get("missing") if isinstance(notes, dict) else None
+    booster = learner["gradient_booster"]
+    is_linear = booster["name"] == "gblinear"
+    trees = {} if is_linear else (booster.get("gbtree") or booster)["model"]
+    return Facts(
+        str(learner["objective"]["name"]),
+        is_linear,
+        tuple(_ascii(i, _categories(part)) for i, part in enumerate(trees.get("cats", {}).get("enc", ()))),
+        None if best is None or is_linear else int(best),
+        math.nan if missing is None else float(missing),
+    )
+
+
+def _ascii(feature: int, categories: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return categories that are what they were in training: XGBoost counts letters where it should count bytes."""
+    if not all(isinstance(value, int) or value.isascii() for value in categories):
+        raise InvalidPackage(
+            f"artifact: the categories of feature {feature} hold letters beyond ASCII, which XGBoost cuts off when it saves those of a "
+            "data frame; rename these categories, or encode them as numbers, and train again"
+        )
+    return categories
+
+
+def _categories(part: Mapping[str, Any]) -> tuple[str | int, ...]:
+    values = _whole(part["values"])
+    if "offsets" not in part:
+        numbers: list[str | int] = values.tolist()
+        found = tuple(numbers)
+    else:
+        ends = _whole(part["offsets"])
+        if len(ends) and (ends[0] != 0 or ends[-1] != len(values) or (np.diff(ends) < 0).any()):
+            raise unsound("it has categories that do not exist")
+        text = (values & 255).astype(np.uint8).tobytes()
+        found = tuple(text[start:end].decode(errors="replace") for start, end in itertools.pairwise(ends.tolist()))
+    if len(set(found)) != len(found):
+        raise unsound("it lists a category twice")
+    return found
 
 
 def _check_model(model: Mapping[str, Any]) -> None:
@@ -89,12 +159,21 @@ def _check_trees(model: Mapping[str, Any], features: int, groups: int) -> None:
         if not len(rounds) or rounds[0] != 0 or rounds[-1] != len(trees) or (np.diff(rounds) < 0).any():
             raise unsound("its rounds of boosting do not add up")
     if any(len(part) for part in model.get("cats", {}).values()):
-        raise InvalidPackage(
-            "artifact: the model stores the names of categories, which are not read here: "
-            "encode the categories before training, or export the model to ONNX"
-        )
+        _check_stored_categories(model["cats"], features)
     for i, tree in enumerate(trees):
         _check_tree(tree, features, f"tree {i}")
+
+
+def _check_stored_categories(stored: Mapping[str, Any], features: int) -> None:
+    ends, order = _whole(stored["feature_segments"]), _whole(stored["sorted_idx"])
+    if not len(stored["enc"]) == len(ends) - 1 == features:
+        raise unsound("it has categories of other features than it has")
+    if ends[0] != 0 or ends[-1] != len(order):
+        raise unsound("it has other categories than it counts")
+    for part, start, end in zip(stored["enc"], ends.tolist(), ends[1:].tolist(), strict=False):
+        count = len(_categories(part))
+        if end - start != count or sorted(order[start:end].tolist()) != list(range(count)):
+            raise unsound("its categories are not in the order that it says")
 
 
 def _check_tree(tree: Mapping[str, Any], features: int, where: str) -> None:

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
 
-import numpy as np
-
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import Array
 from limen.runtime.backends.artifact import require
 from limen.runtime.backends.sklearn import answers_of
-from limen.runtime.backends.xgboost import best_part
+from limen.runtime.conversion.boosters import KINDS, convert_booster
 from limen.runtime.conversion.messages import Candidate, Converted, Task, rows_of
-from limen.runtime.conversion.samples import Asked, rows_to_ask
+from limen.runtime.conversion.samples import Asked, ask, rows_to_ask
 
 _EXTRA_ONNX: Final = "skl2onnx"
 
@@ -27,38 +25,17 @@ def converted(model: Any, task: Task) -> Converted:
     """
     library = f"{type(model).__module__}.{type(model).__qualname__}"
     sample = {name: values.array() for name, values in task.sample.items()}
-    if library.startswith("xgboost.sklearn."):
-        return _booster(
-            model, library, sample, "xgboost-ubj", lambda: bytes(best_part(model.get_booster()).save_raw("ubj"))
-        )
-    if library.startswith("lightgbm.sklearn."):
-        return _booster(model, library, sample, "lightgbm", lambda: model.booster_.model_to_string().encode())
+    if library.startswith(KINDS):
+        return convert_booster(model, library, sample)
     if hasattr(model, "get_params") and hasattr(model, "fit"):
         return _estimator(model, library, sample, task.targets)
     raise InvalidPackage(
-        f"the pickle holds a {library}; only estimators of scikit-learn and the scikit-learn classes of XGBoost and LightGBM "
-        "are converted"
-    )
-
-
-def _booster(model: Any, library: str, sample: Mapping[str, Array], kind: str, write: Callable[[], bytes]) -> Converted:
-    is_classifier = hasattr(model, "predict_proba")
-    methods = {"prediction": model.predict_proba if is_classifier else model.predict, "label": model.predict}
-    asked, answers = _ask(rows_to_ask(sample, _names(model), int(model.n_features_in_)), methods)
-    if is_classifier and answers["prediction"].shape[1] == 2:
-        answers["prediction"] = answers["prediction"][:, 1]
-    return Converted(
-        library=library,
-        candidates=(Candidate(kind, write()),),
-        rows=rows_of(asked.rows),
-        sample_rows=asked.given,
-        answers=rows_of(answers),
-        classifier=is_classifier and [*map(str, model.classes_)] == [str(i) for i in range(len(model.classes_))],
+        f"the pickle holds a {library}; only estimators of scikit-learn and the boosters of XGBoost and LightGBM are converted"
     )
 
 
 def _estimator(model: Any, library: str, sample: Mapping[str, Array], targets: tuple[str, ...]) -> Converted:
-    asked, answers = _ask(rows_to_ask(sample, _names(model), getattr(model, "n_features_in_", None)), answers_of(model))
+    asked, answers = ask(rows_to_ask(sample, _names(model), getattr(model, "n_features_in_", None)), answers_of(model))
     candidates: list[Candidate] = []
     refused: dict[str, str] = {}
     for target in targets:
@@ -77,23 +54,6 @@ def _estimator(model: Any, library: str, sample: Mapping[str, Array], targets: t
         answers=rows_of(answers),
         classes=_classes(model, answers),
     )
-
-
-def _ask(asked: Asked, methods: Mapping[str, Callable[[Any], Any]]) -> tuple[Asked, dict[str, Array]]:
-    """Return the rows that a model answers, with its answers; without the made-up rows when it does not take those.
-
-    Raises:
-        InvalidPackage: it does not take the sample either.
-    """
-    try:
-        found = {name: method(asked.data) for name, method in methods.items()}
-    except Exception as exc:
-        if 0 < asked.given < len(asked.data):
-            return _ask(asked.only_given(), methods)
-        text = f"the original model cannot answer ({type(exc).__name__}: {str(exc).partition(chr(10))[0][:200]})"
-        raise InvalidPackage(f"{text}; give rows as it was trained on with --sample") from exc
-    answers = {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in found.items()}
-    return asked, answers
 
 
 def _classes(model: Any, answers: Mapping[str, Array]) -> tuple[str, ...]:

@@ -74,7 +74,9 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     """Names along the last axis of `probabilities`."""
     classifier: bool = False
-    """The original answers with a class where the artifact gives probabilities."""
+    """The original answers with the number of a class where the artifact gives probabilities."""
+    has_named_classes: bool = False
+    """It answers with one of `classes` there."""
     notes: tuple[str, ...] = ()
     """Warnings of the libraries."""
     isolation: tuple[str, ...] = ()

@@ -6,8 +6,9 @@ converting process only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -37,14 +38,33 @@ class Asked(msgspec.Struct, frozen=True):
         rows = {name: array[: self.given] for name, array in self.rows.items()}
         return Asked(self.data[: self.given], rows, self.given, self.width)
 
+    def with_categories(self, categories: Mapping[str, Sequence[Any]]) -> Asked:
+        """Return a table whose columns of categories are pandas' own; what was not there in training is missing."""
+        pandas = import_module("pandas")
+        data, rows = self.data.copy(), dict(self.rows)
+        for name, values in categories.items():
+            is_known = data[name].isin(list(values))
+            data[name] = pandas.Categorical(data[name].where(is_known), categories=list(values))
+            if not is_known.all():
+                rows[name] = _without(rows[name], ~is_known.to_numpy())
+        return Asked(data, rows, self.given, self.width)
 
-def rows_to_ask(sample: Mapping[str, Array], names: Sequence[str], width: int | None) -> Asked:
+
+def rows_to_ask(
+    sample: Mapping[str, Array],
+    names: Sequence[str],
+    width: int | None,
+    categories: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    gaps: Sequence[float] = (),
+) -> Asked:
     """Return the sample's rows, then made-up ones.
 
     Args:
         sample: columns by name or one array; columns without values say only their types.
         names: the columns the model was fitted on; empty when it was fitted on an array.
         width: how many features it takes; None when it takes texts.
+        categories: the values that some columns were trained on.
+        gaps: numbers that are missing ones to the model; some of the made-up ones are.
 
     Raises:
         InvalidPackage: the sample does not fit, or there is none and rows of text cannot be made up.
@@ -55,12 +75,32 @@ def rows_to_ask(sample: Mapping[str, Array], names: Sequence[str], width: int | 
     random = np.random.default_rng(0)
     if names:
         columns = _columns(sample, names)
-        full = {name: _more(array, random) for name, array in columns.items()}
+        full = {
+            name: _with_gaps(_more(array, random, categories.get(name, ())), gaps, random)
+            for name, array in columns.items()
+        }
         frame = import_module("pandas").DataFrame(full)
         return Asked(frame, full, len(next(iter(columns.values()))), width)
     matrix = _matrix(sample, width)
-    full_matrix = np.column_stack([_more(matrix[:, i], random) for i in range(width)])
+    full_matrix = np.column_stack([_with_gaps(_more(matrix[:, i], random), gaps, random) for i in range(width)])
     return Asked(full_matrix, {WHOLE: full_matrix}, len(matrix), width)
+
+
+def ask(asked: Asked, methods: Mapping[str, Callable[[Any], Any]]) -> tuple[Asked, dict[str, Array]]:
+    """Return the rows that a model answers, with its answers; without the made-up rows when it does not take those.
+
+    Raises:
+        InvalidPackage: it does not take the sample either.
+    """
+    try:
+        found = {name: method(asked.data) for name, method in methods.items()}
+    except Exception as exc:
+        if 0 < asked.given < len(asked.data):
+            return ask(asked.only_given(), methods)
+        text = f"the original model cannot answer ({type(exc).__name__}: {str(exc).partition(chr(10))[0][:200]})"
+        raise InvalidPackage(f"{text}; give rows as it was trained on with --sample") from exc
+    answers = {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in found.items()}
+    return asked, answers
 
 
 def _texts(sample: Mapping[str, Array]) -> Array:
@@ -92,8 +132,32 @@ def _matrix(sample: Mapping[str, Array], width: int) -> Array:
     return np.asarray(whole[:MAX_SAMPLE], np.float64)
 
 
-def _more(column: Array, random: np.random.Generator) -> Array:
-    """Return a column and made-up values like its own."""
+def _with_gaps(column: Array, gaps: Sequence[float], random: np.random.Generator) -> Array:
+    """Return a column with some of its made-up values missing."""
+    if not gaps or column.dtype.kind not in "fO":
+        return column
+    places = len(column) - MADE_UP + random.choice(MADE_UP, MADE_UP // 8, replace=False)
+    is_gap = np.zeros(len(column), bool)
+    is_gap[places] = True
+    if column.dtype == object:
+        return _without(column, is_gap)
+    found = column.copy()
+    found[is_gap] = np.resize(gaps, len(places))
+    return found
+
+
+def _without(column: Array, is_gap: Array) -> Array:
+    found = column.copy() if column.dtype.kind in "fO" else column.astype(np.float64)
+    found[is_gap] = None if column.dtype == object else np.nan
+    return found
+
+
+def _more(column: Array, random: np.random.Generator, categories: Sequence[Any] = ()) -> Array:
+    """Return a column and made-up values like its own, or any of its categories."""
+    if categories:
+        values = np.array(categories, object if isinstance(categories[0], str) else None)
+        made = random.choice(values, MADE_UP)
+        return np.concatenate([column, made]) if len(column) else made
     if column.dtype == object:
         if not len(column):
             raise InvalidPackage(

@@ -143,6 +143,12 @@ def test_only_the_scikit_learn_classes_stop_at_the_best_round(tmp_path, model):
     assert read(folder).is_early_stopped is model.endswith("Regressor")
 
 
+def test_a_file_that_says_that_it_is_of_the_scikit_learn_classes_is_taken_as_it_is(tmp_path):
+    entry = {"model_class": "xgboost.sklearn.XGBRegressor"}
+    data = b'{"best_iteration": "3", "scikit_learn": "{}"'
+    assert not read(write_folder(tmp_path / "m", "xgboost", data, inputs=COLUMNS, entry=entry)).is_early_stopped
+
+
 def test_a_classifier_that_gives_the_class_itself_needs_no_other_output(tmp_path):
     entry = {"model_class": "xgboost.sklearn.XGBClassifier"}
     folder = write_folder(tmp_path / "m", "xgboost", b'{"objective": "multi:softmax"', entry=entry)
