@@ -39,5 +39,5 @@ def classify(array: Array, count: int, field: Field) -> Array:
     out = np.empty(best.shape, object)
     for (i, k), index in np.ndenumerate(best):
         text = f"{float(rows[i, index]):.6f}:{index}"
-        out[i, k] = f"{text}:{labels[index]}" if index < len(labels) else text
+        out[i, k] = f"{text}:{labels[index]}" if index < len(labels) and labels[index] != "" else text
     return out

@@ -58,7 +58,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "binary_data_output": {
                 "type": "boolean",
                 "description": "Give outputs of which nothing is said as raw bytes after the JSON.",
-            }
+            },
+            # Some clients write them whether they have them or not.
+            "content_type": {"type": ["string", "number", "boolean", "null"]},
+            "headers": {"type": "null"},
         },
         "additionalProperties": {"$ref": "#/components/schemas/Parameter"},
         "maxProperties": MAX_PARAMETERS,

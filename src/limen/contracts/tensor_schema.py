@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from limen.contracts import content_types
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.examples import example_outputs, example_record, example_value, shape_of
 from limen.contracts.jsonschema import Schema, element_schema, or_null
@@ -24,6 +25,15 @@ ROWS_SHOWN: Final = (1, 2)
 PARAMETERS_REF: Final = {"$ref": "#/components/schemas/Parameters"}
 INFER_PARAMETERS_REF: Final = {"$ref": "#/components/schemas/InferParameters"}
 ID_REF: Final = {"$ref": "#/components/schemas/RequestId"}
+
+
+_CONTENT: Final[Schema] = {
+    "content_type": {
+        "enum": [*content_types.PLAIN, None],
+        "description": "Taken for MLServer's clients. `base64` says that the elements of BYTES are Base64 text.",
+    },
+    "headers": {"type": "null"},
+}
 
 
 def infer_request(contract: Contract) -> Schema:
@@ -37,9 +47,9 @@ def infer_request(contract: Contract) -> Schema:
         ),
         "properties": {
             # Some clients always send one, empty when they have none.
-            "id": {"anyOf": [ID_REF, {"const": ""}]},
-            "model_name": {"enum": [contract.name, ""], "description": "Not needed: the path names the model."},
-            "parameters": INFER_PARAMETERS_REF,
+            "id": {"anyOf": [ID_REF, {"enum": ["", None]}]},
+            "model_name": {"enum": [contract.name, "", None], "description": "Not needed: the path names the model."},
+            "parameters": {"anyOf": [INFER_PARAMETERS_REF, {"type": "null"}]},
             "inputs": {"anyOf": [_inputs(contract.inputs, rows) for rows in ROWS_SHOWN if rows <= limit]},
             "outputs": _requested(contract.outputs),
         },
@@ -111,8 +121,8 @@ def _input_tensor(field: Field, rows: int) -> Schema:
             "name": {"const": field.name},
             "shape": {"const": shape},
             "datatype": {"const": field.wire},
-            # The one parameter of an input, binary_data_size, takes the place of data.
-            "parameters": {"type": "object", "maxProperties": 0},
+            # Another parameter of an input, binary_data_size, takes the place of data.
+            "parameters": {"type": ["object", "null"], "properties": _CONTENT, "additionalProperties": False},
             "data": _data(_input_element(field), shape),
         },
         "required": ["name", "shape", "datatype", "data"],
@@ -158,7 +168,10 @@ def _requested(fields: Sequence[Field]) -> Schema:
     ]
     return {
         "description": "Outputs to give, each at most once; all of them when this is left out or empty.",
-        "anyOf": [{"type": "array", "maxItems": 0}, *({**t, "maxItems": len(fields) - i} for i, t in enumerate(tails))],
+        "anyOf": [
+            {"type": ["array", "null"], "maxItems": 0},
+            *({**t, "maxItems": len(fields) - i} for i, t in enumerate(tails)),
+        ],
     }
 
 
@@ -177,7 +190,7 @@ def _requested_output(field: Field) -> Schema:
         "type": "object",
         "properties": {
             "name": {"const": field.name},
-            "parameters": {"type": "object", "properties": known, "additionalProperties": False},
+            "parameters": {"type": ["object", "null"], "properties": known | _CONTENT, "additionalProperties": False},
         },
         "required": ["name"],
         "additionalProperties": False,

@@ -240,9 +240,7 @@ class _FieldCheck:
         if math.prod(d for d in shape if d > 0) > MAX_ELEMENTS:
             self._refuse("shape", f"holds more than {MAX_ELEMENTS} elements a row")
         labels = self._values.get("labels", [])
-        if len(set(labels)) != len(labels):
-            self._refuse("labels", "must not repeat a name")
-        elif labels and shape and shape[-1] not in (-1, len(labels)):
+        if labels and shape and shape[-1] not in (-1, len(labels)):
             self._refuse("labels", f"must name the {shape[-1]} classes of the last axis, not {len(labels)}")
 
     def _check_values(self) -> None:

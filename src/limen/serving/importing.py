@@ -25,6 +25,7 @@ from limen.packaging.importers import read_source
 from limen.packaging.importers.draft import WHOLE, Draft, model_name
 from limen.packaging.importers.mlflow_registry import TrackingServer, fetch
 from limen.packaging.origin import ORIGIN_NAME
+from limen.packaging.rules import shown
 from limen.packaging.scaffold import Hints
 from limen.runtime.backends.xgboost import write_as_stopped
 from limen.runtime.conversion import Candidate, Converted, convert
@@ -84,8 +85,14 @@ def import_model(source: str, options: ImportOptions) -> Imported:
         InvalidArgument: the name is not one.
         NotFound, Unavailable: the MLflow server has no such model, or does not answer.
     """
-    with _fetched(source, options) as draft:
-        name = parse_model_name(options.name or draft.name, "name")
+    with _fetched(source, options) as fetched:
+        draft = fetched
+        name = parse_model_name(options.name or model_name(draft.name), "name")
+        if not options.name and name != draft.name:
+            renamed = (
+                f"the model is called {name} here; {shown(draft.name)} cannot be a model's name (--name takes another)"
+            )
+            draft = msgspec.structs.replace(draft, notes=(renamed, *draft.notes))
         folder = options.folder or Path(name)
         ensure_free(folder)
         sample = read_sample(options.sample) if options.sample is not None else draft.sample
@@ -113,7 +120,7 @@ def _fetched(source: str, options: ImportOptions) -> Iterator[Draft]:
             folder.mkdir()
             found = fetch(rest, options.server, folder)
             draft = _with_source(read_source(folder), found.reference)
-            yield msgspec.structs.replace(draft, name=model_name(found.name))
+            yield msgspec.structs.replace(draft, name=found.name)
 
 
 def _with_source(draft: Draft, source: str) -> Draft:

@@ -76,7 +76,11 @@ def test_b39_zero_is_a_raw_request_and_only_for_a_model_with_one_input(gateway: 
     refused(gateway.call("POST", "/v2/models/echo-float32/infer", content[:-1], zero), 400, "DATA_SIZE")
     refused(gateway.call("POST", "/v2/models/labelled/infer", content, zero), 400, "DATA_SIZE")
     refused(gateway.call("POST", "/v2/models/labelled/infer", b"", zero), 400, "DATA_SIZE", "EMPTY_BODY")
-    refused(gateway.call("POST", "/v2/models/echo-string/infer", b"abc", zero), 400, "UNSUPPORTED")
+    refused(
+        gateway.call("POST", "/v2/models/echo-string/infer", b"abc", zero), 400, "UNSUPPORTED"
+    )  # any number of texts
+    one = gateway.call("POST", "/v2/models/echo-one/infer", b"427", zero)
+    assert one.body.endswith(b"\x03\x00\x00\x00427")
     refused(gateway.call("POST", "/v2/models/echo-bool/infer", b"\x02", zero), 400, "VALUE")
 
 

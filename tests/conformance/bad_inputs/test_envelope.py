@@ -21,11 +21,21 @@ def with_members(entry: Entry, **members: Any) -> bytes:
 
 
 @every_entry
-@pytest.mark.parametrize("value", [*BAD_IDS, 1, None, ["a"], {}, True], ids=short)
+@pytest.mark.parametrize("value", [*BAD_IDS, 1, ["a"], {}, True], ids=short)
 def test_b36_an_id_is_safe_in_logs_and_headers(gateway: Gateway, entry: Entry, value: Any):
     answer = entry.send(gateway, with_members(entry, id=value))
     refused(answer, 400, "INVALID_ID", "INVALID_FIELD", "VALUE")
     assert "x-evil" not in answer.headers
+
+
+@every_entry
+@pytest.mark.parametrize("key", ["id", "parameters", "outputs", "model_name"])
+def test_null_is_the_same_as_leaving_out_for_oip_clients_that_write_every_key(gateway: Gateway, entry: Entry, key: str):
+    answer = entry.send(gateway, with_members(entry, **{key: None}))
+    if entry is PREDICT:
+        refused(answer, 400, "INVALID_ID", "INVALID_FIELD", "VALUE", "INVALID_PARAMETER", "UNKNOWN_FIELD")
+    else:
+        assert answer.status == 200, answer
 
 
 @every_entry
@@ -98,7 +108,8 @@ BAD_PARAMETERS: list[tuple[Any, str]] = [
     ({"a": None}, "INVALID_PARAMETER"),
     ([], "INVALID_PARAMETER"),
     ("x", "INVALID_PARAMETER"),
-    (None, "INVALID_PARAMETER"),
+    ({"headers": {}}, "INVALID_PARAMETER"),
+    ({"timeout": None}, "INVALID_PARAMETER"),
 ]
 
 

@@ -175,6 +175,13 @@ def test_a_model_that_is_not_there_has_no_configuration(managed: Managed, model:
 # -- model repository ------------------------------------------------------------------------------------------------------
 
 
+def test_settings_may_come_as_text_as_tritons_asynchronous_client_sends_them(managed: Managed):
+    text = {"content-type": "text/plain; charset=utf-8"}
+    for path, body in (("/v2/repository/index", b""), ("/v2/logging", b"{}")):
+        assert managed.gateway.call("POST", path, body, text).status == 200
+    refused(managed.gateway.call("POST", "/v2/models/pair/infer", b"{}", text), 415)
+
+
 @pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/repository/index/", "/v2/repository/elsewhere/index"])
 @pytest.mark.parametrize("body", [None, {}, {"ready": False}])
 def test_the_index_shows_every_version_and_why_one_does_not_answer(managed: Managed, path: str, body: Any):

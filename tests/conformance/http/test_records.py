@@ -21,7 +21,7 @@ def test_records_are_answered_in_both_version_forms(gateway: Gateway, path: str)
     predictions = [{"sum": [4, 6], "difference": [-2, -2]}, {"sum": [1, 1], "difference": [-1, -1]}]
     assert answer.json() == {"predictions": predictions, "model_name": "pair", "model_version": "1"}
     status = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    assert gateway.call("GET", path).json() == {"model_version_status": [status]}
+    assert gateway.call("GET", path).json() == {"model_version_status": [status], "name": "pair", "ready": True}
     assert gateway.call("GET", f"{path}/metadata").json()["name"] == "pair"
 
 
@@ -104,4 +104,10 @@ def test_documents_are_there_for_every_model(gateway: Gateway):
         assert gateway.call("GET", f"/v1/models/{model}/openapi.json").json()["openapi"].startswith("3.1")
         assert b"proto3" in gateway.call("GET", f"/v1/models/{model}.proto").body
     assert b"<!doctype html>" in gateway.call("GET", "/docs").body.lower()
-    assert gateway.call("GET", "/").headers["location"] == "/docs"
+
+
+def test_the_root_is_the_docs_page_for_people_and_kserve_v1_liveness_for_programs(gateway: Gateway):
+    page = gateway.call("GET", "/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (page.status, page.headers["location"]) == (302, "/docs")
+    assert gateway.call("GET", "/", headers={"accept": "*/*"}).json() == {"status": "alive"}
+    assert gateway.call("GET", "/").json() == {"status": "alive"}

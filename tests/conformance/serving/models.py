@@ -17,9 +17,9 @@ class Model:
 """
 
 
-def echo(folder: Path, type_name: str, more: str = "") -> Path:
-    """Answer what comes: one vector of any length and of one element type."""
-    field = f"{{name: x, type: {type_name}, shape: [-1]{more}}}"
+def echo(folder: Path, type_name: str, more: str = "", shape: str = "[-1]") -> Path:
+    """Answer what comes: one vector, of any length unless said otherwise, and of one element type."""
+    field = f"{{name: x, type: {type_name}, shape: {shape}{more}}}"
     return write_code(folder, f"inputs: [{field}]\noutputs: [{field}]\n", ECHO)
 
 
@@ -248,6 +248,7 @@ def write_all(folder: Path) -> list[Path]:
     made = [echo(folder / f"echo-{t.name}", t.name) for t in TYPES]
     made.append(echo(folder / "echo-anything", "float32", ", finite: false"))
     made.append(echo(folder / "echo-maybe", "string", ", nullable: true"))
+    made.append(echo(folder / "echo-one", "bytes", shape="[1]"))
     makers = (pair, typed, greedy, moody, patient, countdown, steps, flood, teller, labelled)
     made += [make(folder / make.__name__) for make in makers]
     return [*made, write_score(folder / "score")]

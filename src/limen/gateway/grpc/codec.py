@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from limen.contracts.content_types import from_base64
 from limen.contracts.errors import Internal, InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest, InferenceResponse, Parameter, RequestedOutput
 from limen.contracts.names import parse_request_id
@@ -30,6 +31,7 @@ from limen.gateway.grpc.parameters import (
     Options,
     classification_of,
     read_parameters,
+    reads_base64,
     refuse_shared_memory,
 )
 
@@ -94,8 +96,7 @@ def _raw_inputs(tensors: list[InputTensor], raw: list[bytes]) -> dict[str, Array
     inputs: dict[str, Array] = {}
     for index, tensor in enumerate(tensors):
         path = f"inputs[{index}]"
-        if tensor.parameters:
-            refuse_shared_memory(tensor.parameters, path)
+        is_base64 = bool(tensor.parameters) and reads_base64(tensor.parameters, path)
         if tensor.HasField("contents"):
             text = "must be absent when raw_input_contents is used"
             raise InvalidArgument.at(f"{path}.contents", text, Reason.INVALID_FIELD)
@@ -103,7 +104,8 @@ def _raw_inputs(tensors: list[InputTensor], raw: list[bytes]) -> dict[str, Array
         name = tensor.name
         if name in inputs:
             raise _twice(path)
-        inputs[name] = decode_raw(element, tensor.shape[:], raw[index], path)
+        array = decode_raw(element, tensor.shape[:], raw[index], path)
+        inputs[name] = from_base64(array, path) if is_base64 else array
     return inputs
 
 
@@ -111,12 +113,12 @@ def _typed_inputs(tensors: list[InputTensor]) -> dict[str, Array]:
     inputs: dict[str, Array] = {}
     for index, tensor in enumerate(tensors):
         path = f"inputs[{index}]"
-        if tensor.parameters:
-            refuse_shared_memory(tensor.parameters, path)
+        is_base64 = bool(tensor.parameters) and reads_base64(tensor.parameters, path)
         element = element_of(tensor.datatype, f"{path}.datatype")
         if tensor.name in inputs:
             raise _twice(path)
-        inputs[tensor.name] = decode_typed(element, tensor, path)
+        array = decode_typed(element, tensor, path)
+        inputs[tensor.name] = from_base64(array, path) if is_base64 else array
     return inputs
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from limen.contracts.content_types import is_base64_content
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import Parameter
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
@@ -86,6 +87,12 @@ def classification_of(parameters: Mapping[str, pb.InferParameter], path: str) ->
         text = "must be a whole number from 1"
         raise InvalidArgument.at(f"{path}.parameters.classification", text, Reason.INVALID_PARAMETER)
     return count
+
+
+def reads_base64(parameters: Mapping[str, pb.InferParameter], path: str) -> bool:
+    """Return whether an input's elements are Base64 text, after looking at its parameters; unknown ones mean nothing here."""
+    refuse_shared_memory(parameters, path)
+    return "content_type" in parameters and is_base64_content(_value(parameters["content_type"]), path)
 
 
 def refuse_shared_memory(parameters: Mapping[str, pb.InferParameter], path: str) -> None:

@@ -51,8 +51,10 @@ class Documents:
         }
 
     def home(self, request: Request) -> Response:
-        """Send people who open the server in a browser to the docs page."""
-        return Response(b"", _TEXT, 302, b"location: /docs\r\n")
+        """Send people who open the server in a browser to the docs page, and tell programs that it is alive (as KServe V1 does)."""
+        if b"text/html" in request.head.headers.get(b"accept", b""):
+            return Response(b"", _TEXT, 302, b"location: /docs\r\nvary: accept\r\n")
+        return Response(b'{"status":"alive"}', JSON, head=b"vary: accept\r\n")
 
     def docs(self, request: Request) -> Response:
         """Give the docs page."""

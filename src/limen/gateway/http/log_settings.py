@@ -10,7 +10,7 @@ import msgspec
 from limen.contracts import strict_json
 from limen.contracts.errors import InvalidArgument, Unsupported
 from limen.gateway.http.message import Request, Response
-from limen.gateway.http.oip import check_type
+from limen.gateway.http.oip import SETTING_TYPES, check_type
 from limen.gateway.http.routes import Table
 from limen.serving.operations import Operations
 
@@ -39,7 +39,7 @@ class LogSettingsApi:
 
     async def change(self, request: Request) -> Response:
         """Change what all gateways log, and say it."""
-        check_type(request.head)
+        check_type(request.head, SETTING_TYPES)
         settings = strict_json.parse(request.body)
         if not isinstance(settings, dict):
             raise InvalidArgument("the body must be an object")

@@ -28,6 +28,8 @@ MAX_TIMEOUT_MS: Final = 1e9
 PROTOCOL: Final = "rest"
 """What requests of this dialect are counted as."""
 _JSON_TYPES: Final = frozenset({b"application/json", None})
+SETTING_TYPES: Final = _JSON_TYPES | {b"text/plain"}
+"""What JSON of the management extensions comes as: Triton's asynchronous client says text."""
 _ALL_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", None})
 
 
@@ -138,10 +140,13 @@ class OipApi:
             raise InvalidArgument(text, reason=Reason.UNSUPPORTED)
         field = fields[0]
         if not field.element.size:
-            if field.shape:
-                raise InvalidArgument("a raw binary BYTES request needs a scalar input", reason=Reason.UNSUPPORTED)
-            body = len(body).to_bytes(4, "little") + body
-        known = field.element.size or 1
+            if any(d != 1 for d in field.shape):
+                text = "a raw binary request is one element of BYTES; this model's input has not the shape [1]"
+                raise InvalidArgument(text, reason=Reason.UNSUPPORTED)
+            one = len(body).to_bytes(4, "little") + body
+            only = decode_raw(field.element, (1,) * (1 + len(field.shape)), one, field.name)
+            return InferenceRequest(route.model, {field.name: only})
+        known = field.element.size
         for dimension in field.shape:
             known *= max(dimension, 1)
         shape = [1, *(len(body) // known if d < 0 else d for d in field.shape)]

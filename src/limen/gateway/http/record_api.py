@@ -75,7 +75,7 @@ class RecordApi:
         return Response(self._encode({"models": list(self._plane.models())}))
 
     def status(self, request: Request) -> Response:
-        """Give the state of a model's versions (as TensorFlow Serving does)."""
+        """Give the state of a model's versions (as TensorFlow Serving does), and whether it can be used (as KServe V1 does)."""
         route: Route = request.head.route
         rows = [
             {
@@ -85,7 +85,10 @@ class RecordApi:
             }
             for s in self._plane.statuses(route.model, route.version)
         ]
-        return Response(self._encode({"model_version_status": rows}))
+        ready = self._plane.is_model_ready(route.model, route.version)
+        return Response(
+            self._encode({"model_version_status": rows, "name": route.model.partition("@")[0], "ready": ready})
+        )
 
     def metadata(self, request: Request) -> Response:
         """Give a model's name, version, platform and tensors."""

@@ -17,7 +17,7 @@ from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.repository_index import IndexEntry
 from limen.gateway.http.message import Request, Response
-from limen.gateway.http.oip import check_type
+from limen.gateway.http.oip import SETTING_TYPES, check_type
 from limen.gateway.http.routes import Route
 from limen.serving.operations import Operations
 
@@ -70,7 +70,7 @@ async def _change(change: Change, model: str, repository: str, request: Request)
 
 def _body(request: Request, key: str) -> dict[str, Json]:
     """Return the object that a body holds, which may have one key; no body is an empty object."""
-    check_type(request.head)
+    check_type(request.head, SETTING_TYPES)
     body = strict_json.parse(request.body) if request.body.strip() else {}
     if not isinstance(body, dict):
         raise InvalidArgument("the body must be an object")

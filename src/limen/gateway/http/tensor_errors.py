@@ -46,6 +46,8 @@ def _body(value: Json, found: list[tuple[Reason, Violation]]) -> None:
         found.append((Reason.INVALID_FIELD, Violation("", "the body must be an object with inputs")))
         return
     _unknown(value, _BODY, "", found)
+    # Null is the same as leaving out.
+    value = {key: item for key, item in value.items() if item is not None}
     if not isinstance(value.get("model_name", ""), str):
         found.append((Reason.INVALID_NAME, Violation("model_name", "must be text")))
     if "id" in value and not isinstance(value["id"], str):
@@ -101,10 +103,12 @@ def _text(item: dict[str, Json], key: str, path: str, reason: Reason, found: lis
 
 def _parameters(item: dict[str, Json], path: str, found: list[tuple[Reason, Violation]]) -> None:
     where = f"{path}.parameters" if path else "parameters"
-    value = item.get("parameters", {})
+    value = item.get("parameters")
+    if value is None:
+        return
     if not isinstance(value, dict):
         found.append((Reason.INVALID_PARAMETER, Violation(where, "must be an object")))
-    elif not all(isinstance(v, (str, bool, int, float)) for v in value.values()):
+    elif not all(v is None or isinstance(v, (str, bool, int, float)) for v in value.values()):
         found.append((Reason.INVALID_PARAMETER, Violation(where, "must hold text, numbers, true and false only")))
 
 

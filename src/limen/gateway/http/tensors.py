@@ -12,17 +12,18 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import chain
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
 
 from limen.contracts import strict_json
+from limen.contracts.content_types import MAY_BE_NULL, from_base64, is_base64_content
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest, Parameter, RequestedOutput
 from limen.contracts.names import parse_request_id
 from limen.contracts.outline import MAX_OUTLINES, Outline
-from limen.contracts.parameters import Options, read_parameters
+from limen.contracts.parameters import NONE, Options, read_parameters
 from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, is_whole
 from limen.contracts.wire import (
     MAX_BYTES_ELEMENT,
@@ -33,7 +34,7 @@ from limen.contracts.wire import (
     element_of,
 )
 from limen.gateway.http import tensor_errors
-from limen.gateway.http.bodies import JsonBody, JsonInput
+from limen.gateway.http.bodies import JsonBody, JsonInput, Optional, Parameters
 from limen.gateway.http.json_outlines import JsonOutlines
 from limen.gateway.http.numbers import scan
 
@@ -131,18 +132,30 @@ def _remember(text: bytes, request: InferenceRequest, options: Options, size: in
 
 def _members(body: JsonBody) -> int:
     """Return how many members the JSON text must have; more colons than this mean a repeated key or colons in text."""
-    count = 1 if body.id is UNSET else 2
-    if body.model_name:
-        count += 1
-    if body.parameters:
-        count += 1 + len(body.parameters)
+    count = 1 + (body.id is not UNSET) + (body.model_name is not UNSET) + _parameter_members(body.parameters)
     for tensor in body.inputs:
-        count += 3 if tensor.data is UNSET else 4
-        if tensor.parameters is not UNSET:
-            count += 1 + len(tensor.parameters)
-    if body.outputs:
-        count += 1 + sum(1 + bool(o.parameters) + len(o.parameters) for o in body.outputs)
+        count += (3 if tensor.data is UNSET else 4) + _parameter_members(tensor.parameters)
+    if body.outputs is not UNSET:
+        count += 1 + sum(1 + _parameter_members(output.parameters) for output in body.outputs or ())
     return count
+
+
+def _parameter_members(parameters: Parameters | Optional) -> int:
+    """Return the members that parameters add to a body: their key and their own."""
+    return 0 if parameters is UNSET else 1 + len(parameters or ())
+
+
+def _given(parameters: Parameters | Optional, path: str) -> Mapping[str, Parameter]:
+    """Return the parameters without those that MLServer's client writes whether it has them or not."""
+    if not parameters:
+        return NONE
+    if None not in parameters.values():
+        return cast("Mapping[str, Parameter]", parameters)
+    given = {key: value for key, value in parameters.items() if value is not None or key not in MAY_BE_NULL}
+    if None in given.values():
+        text = "must hold text, numbers, true and false only"
+        raise InvalidArgument.at(path, text, Reason.INVALID_PARAMETER)
+    return cast("Mapping[str, Parameter]", given)
 
 
 def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> tuple[InferenceRequest, Options]:
@@ -155,14 +168,14 @@ def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> tuple[Infe
     for i, tensor in enumerate(tensors):
         data = tensor.data
         array: Array | None = None
-        if data is UNSET or tensor.parameters is not UNSET:
+        if data is UNSET or tensor.parameters:
             array, offset = _binary_or_json(tensor, blobs, offset, f"inputs[{i}]")
             is_finite = False
-        elif may_pack:
-            array = _packed(tensor, data)
-        if array is None:
-            is_finite = False
-            array = json_tensor(tensor.datatype, tensor.shape, [] if data is UNSET else data, f"inputs[{i}]")
+        else:
+            array = _packed(tensor, data) if may_pack else None
+            if array is None:
+                is_finite = False
+                array = json_tensor(tensor.datatype, tensor.shape, data, f"inputs[{i}]")
         if tensor.name in inputs:
             raise InvalidArgument.at(f"inputs[{i}].name", "is given twice", Reason.INPUT_SET)
         inputs[tensor.name] = array
@@ -180,27 +193,35 @@ def _envelope(body: JsonBody, inputs: dict[str, Array], *, is_finite: bool) -> t
     request_id = parse_request_id(body.id) if body.id else ""
     outputs: tuple[RequestedOutput, ...] = ()
     if body.outputs:
-        outputs = tuple(requested_output(o.name, o.parameters, f"outputs[{i}]") for i, o in enumerate(body.outputs))
-    parameters, options = read_parameters(body.parameters, may_be_binary=True)
-    request = InferenceRequest(body.model_name, inputs, "", request_id, parameters, outputs, is_finite=is_finite)
+        outputs = tuple(
+            requested_output(o.name, _given(o.parameters, f"outputs[{i}].parameters"), f"outputs[{i}]")
+            for i, o in enumerate(body.outputs)
+        )
+    parameters, options = read_parameters(_given(body.parameters, "parameters"), may_be_binary=True)
+    # KServe's client names the model in the body too.
+    request = InferenceRequest(body.model_name or "", inputs, "", request_id, parameters, outputs, is_finite=is_finite)
     return request, options
 
 
 def _binary_or_json(tensor: JsonInput, blobs: memoryview, offset: int, path: str) -> tuple[Array, int]:
-    parameters: Mapping[str, Parameter] = {} if tensor.parameters is UNSET else tensor.parameters
+    parameters = _given(tensor.parameters, f"{path}.parameters")
     size = parameters.get("binary_data_size")
-    for key in parameters:
+    is_base64 = False
+    for key, value in parameters.items():
         if key.startswith("shared_memory"):
             raise _no_shared_memory(path)
-        if key != "binary_data_size":
+        if key == "content_type":
+            is_base64 = is_base64_content(value, path)
+        elif key != "binary_data_size":
             raise InvalidArgument.at(
                 f"{path}.parameters", "has a parameter that is not known", Reason.INVALID_PARAMETER
             )
-    if (size is None) == (tensor.data is UNSET):
+    data = tensor.data
+    if (size is None) == (data is UNSET):
         raise InvalidArgument.at(path, "needs exactly one of data and parameters.binary_data_size", Reason.DATA_SIZE)
-    if size is None:
-        data = [] if tensor.data is UNSET else tensor.data
-        return json_tensor(tensor.datatype, tensor.shape, data, path), offset
+    if data is not UNSET:
+        array = json_tensor(tensor.datatype, tensor.shape, data, path)
+        return from_base64(array, f"{path}.data") if is_base64 else array, offset
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidArgument.at(
             f"{path}.parameters.binary_data_size", "must be a whole number from 0", Reason.DATA_SIZE
@@ -209,7 +230,8 @@ def _binary_or_json(tensor: JsonInput, blobs: memoryview, offset: int, path: str
         text = f"{size - (len(blobs) - offset)} bytes are missing from the body"
         raise InvalidArgument.at(path, text, Reason.DATA_SIZE)
     element = element_of(tensor.datatype, f"{path}.datatype")
-    return decode_raw(element, tensor.shape, blobs[offset : offset + size], path), offset + size
+    array = decode_raw(element, tensor.shape, blobs[offset : offset + size], path)
+    return from_base64(array, path) if is_base64 else array, offset + size
 
 
 def _no_shared_memory(path: str) -> InvalidArgument:
@@ -227,6 +249,8 @@ def requested_output(name: str, parameters: Mapping[str, Parameter], path: str) 
             if not isinstance(value, bool):
                 raise InvalidArgument.at(where, "must be true or false", Reason.INVALID_PARAMETER)
             binary = value
+        elif key == "content_type":
+            is_base64_content(value, path)  # an answer's content is what its datatype says
         elif key == "classification":
             # 3.0 is a whole number in JSON Schema too, which the OpenAPI document says it in.
             if isinstance(value, (bool, str)) or not 0 < value < 1 << 31 or value % 1:

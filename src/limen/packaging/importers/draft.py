@@ -31,7 +31,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """What the source is, for people."""
     name: str
-    """A valid model name made from the source's own."""
+    """The source's own name of the model, which need not be one that a model can have here."""
     artifact: Path
     is_pickle: bool = False
     """The artifact can only be had by unpickling it: it must be converted."""
@@ -83,7 +83,9 @@ class Importer(Protocol):
 
 
 def model_name(text: str) -> str:
-    """Return a valid model name that is as near to a text as can be; `model` when nothing is left of it."""
-    plain = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
-    plain = re.sub(r"^[^a-z]+", "", plain)[:60].rstrip("-")
+    """Return a valid model name that is as near to a text as can be: the text itself where it is one, `model` when nothing is left."""
+    if MODEL_NAME.fullmatch(text):
+        return text
+    plain = re.sub(r"\.{2,}", ".", re.sub(r"[^a-z0-9._-]+", "-", text.casefold()))
+    plain = plain.lstrip("._-")[:63].rstrip("._-")
     return plain if MODEL_NAME.fullmatch(plain) else "model"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from limen.packaging.huggingface import CONFIG, MODULES, SHARDS, WEIGHTS, Answer, Pooling, TextModel, read_model
-from limen.packaging.importers.draft import Column, Draft, model_name
+from limen.packaging.importers.draft import Column, Draft
 
 MAX_ROWS: Final = 32
 """Texts in one run: what attention needs grows with the square of the longest."""
@@ -32,7 +32,7 @@ class HuggingFaceImporter:
         columns = (Column("text", "string"), Column("text_pair", "string", is_required=False))
         return Draft(
             kind=self.kind,
-            name=model_name(path.resolve().name),
+            name=path.resolve().name,
             artifact=path / CONFIG,
             label_of="probabilities" if found.answer is Answer.PROBABILITIES else "",
             columns=columns if found.labels else columns[:1],

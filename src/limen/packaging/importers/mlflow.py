@@ -16,7 +16,7 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage
 from limen.packaging.formats import Format
-from limen.packaging.importers.draft import Draft, model_name
+from limen.packaging.importers.draft import Draft
 from limen.packaging.importers.mlflow_signature import read_example, read_signature
 from limen.packaging.paths import ensure_inside
 from limen.packaging.rules import Report
@@ -109,7 +109,7 @@ class MlflowImporter:
         }
         return Draft(
             kind=self.kind,
-            name=model_name(path.resolve().name),
+            name=path.resolve().name,
             artifact=artifact,
             is_pickle=examine(artifact).format is Format.PICKLE,
             # With this objective the model gives the class itself.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from limen.packaging.formats import Format
-from limen.packaging.importers.draft import Draft, model_name
+from limen.packaging.importers.draft import Draft
 from limen.packaging.sniff import examine
 
 
@@ -23,7 +23,7 @@ class PlainImporter:
         """Return the file, and whether it is a pickle by content."""
         return Draft(
             kind=self.kind,
-            name=model_name(path.stem),
+            name=path.stem,
             artifact=path,
             is_pickle=examine(path).format is Format.PICKLE,
         )

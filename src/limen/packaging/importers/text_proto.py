@@ -23,8 +23,13 @@ _TOKEN = re.compile(
     r"|(?P<word>-?[A-Za-z_]\w*)"
     r"|(?P<mark>[{}\[\]<>:,;])"
 )
-_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))")
+_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"} | {
+    c: c for c in "\\'\"?"
+}
+_ESCAPE = re.compile(
+    r"\\(?:(?P<octal>[0-7]{1,3})|[xX](?P<hex>[0-9a-fA-F]{1,2})|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>[0-9a-fA-F]{8})|(?P<letter>.))"
+)
+_BOOLS: Final = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 
 
 class Word(str):
@@ -52,7 +57,7 @@ def read_text_proto(data: bytes, source: str) -> Message:
     if len(data) > MAX_BYTES:
         raise InvalidPackage(f"{source} is larger than {MAX_BYTES} bytes")
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise InvalidPackage(f"{source} must be text in UTF-8") from exc
     return _Reader(text, source).message("", 0)
@@ -99,15 +104,52 @@ class _Reader:
         if token.kind == "mark" and token.text in "{<" and token.text:
             return self.message("}" if token.text == "{" else ">", depth + 1)
         if token.kind == "text":
-            text = _unquoted(token.text)
+            content = self._content(token)
             while self._next.kind == "text":
-                text += _unquoted(self._take().text)
-            return text
+                content += self._content(self._take())
+            try:
+                return content.decode()
+            except UnicodeDecodeError:
+                raise self._wrong("the text is not UTF-8", token) from None
         if token.kind == "number":
-            return _number(token.text)
+            return self._number(token)
         if token.kind == "word":
-            return {"true": True, "false": False}.get(token.text, Word(token.text))
+            return _BOOLS.get(token.text, Word(token.text))
         raise self._wrong("a value is expected", token)
+
+    def _content(self, token: _Token) -> bytes:
+        """Return the bytes of a quoted text; only several of them together have to be UTF-8."""
+
+        def plain(match: re.Match[str]) -> str:
+            digits = match["octal"] or match["hex"]
+            if digits:
+                # A byte. It is kept in the form that `surrogateescape` has for those that are no character by themselves.
+                byte = int(digits, 8 if match["octal"] else 16) & 0xFF
+                return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
+            if point := match["short"] or match["long"]:
+                code = int(point, 16)
+                if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+                    raise self._wrong("an escape names no character", token)
+                return chr(code)
+            if match["letter"] not in _ESCAPES:
+                raise self._wrong(f"there is no escape \\{match['letter']}", token)
+            return _ESCAPES[match["letter"]]
+
+        return _ESCAPE.sub(plain, token.text[1:-1]).encode("utf-8", "surrogateescape")
+
+    def _number(self, token: _Token) -> int | float:
+        plain = "".join(token.text.split())
+        sign, digits = (-1, plain[1:]) if plain.startswith("-") else (1, plain)
+        if digits[:2] in ("0x", "0X"):
+            return sign * int(digits, 16)
+        if not digits.isdigit():
+            return sign * float(digits.rstrip("fF"))
+        if digits[0] != "0" or digits == "0":
+            return sign * int(digits)
+        try:
+            return sign * int(digits, 8)  # as in C
+        except ValueError:
+            raise self._wrong("a number that begins with 0 is octal", token) from None
 
     def _takes(self, mark: str) -> bool:
         if self._next.kind == ("mark" if mark else "end") and self._next.text == mark:
@@ -137,21 +179,3 @@ class _Reader:
 
     def _wrong(self, text: str, token: _Token | None = None) -> InvalidPackage:
         return InvalidPackage(f"{self._source}, line {(token or self._next).line}: {text}")
-
-
-def _unquoted(text: str) -> str:
-    return _ESCAPE.sub(_unescaped, text[1:-1])
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    octal, hexadecimal, letter = match.groups()
-    if octal or hexadecimal:
-        return chr(int(octal, 8) if octal else int(hexadecimal, 16))
-    return _ESCAPES.get(letter, letter)
-
-
-def _number(text: str) -> int | float:
-    plain = text.replace(" ", "")
-    if re.fullmatch(r"-?0[xX][0-9a-fA-F]+", plain):
-        return int(plain, 16)
-    return int(plain) if re.fullmatch(r"-?[0-9]+", plain) else float(plain.rstrip("fF"))

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import ClassVar, Final
 
-from limen.packaging.importers.draft import Draft, model_name
+from limen.packaging.importers.draft import Draft
 
 MARK: Final = "/archive_format"
 SAMPLES: Final = "/data/sample_inputs/"
@@ -33,9 +33,7 @@ class TorchExportImporter:
     def read(self, path: Path, version: str) -> Draft:
         """Return the program, and that its sample inputs are left out."""
         note = "sample inputs of the program: they are a pickle"
-        return Draft(
-            kind=self.kind, name=model_name(path.stem), artifact=path, rewrite=copy_without_samples, notes=(note,)
-        )
+        return Draft(kind=self.kind, name=path.stem, artifact=path, rewrite=copy_without_samples, notes=(note,))
 
 
 def copy_without_samples(source: Path, target: Path) -> None:

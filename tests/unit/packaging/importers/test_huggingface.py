@@ -36,7 +36,7 @@ def test_a_classifier_takes_a_text_and_a_pair_and_keeps_its_labels(folder):
     (folder / "vocab.txt").write_text("[PAD]\n")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"w": [1]}))
     draft = read_source(folder)
-    assert (draft.kind, draft.name, draft.artifact) == ("Hugging Face model", "tone-of-texts", folder / "config.json")
+    assert (draft.kind, draft.name, draft.artifact) == ("Hugging Face model", "Tone of Texts", folder / "config.json")
     assert [(c.name, c.is_required) for c in draft.columns] == [("text", True), ("text_pair", False)]
     assert (draft.label_of, draft.max_rows) == ("probabilities", 32)
     assert (draft.versions, dict(draft.origin)) == (

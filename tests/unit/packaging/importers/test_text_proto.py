@@ -67,9 +67,59 @@ def test_texts_are_joined_and_their_escapes_understood():
     assert read(r"""a: "one" 'two' "\n\x41\101\"" """) == {"a": ['onetwo\nAA"']}
 
 
+@pytest.mark.parametrize("word", ["true", "True", "t"])
+def test_truth_is_spelled_in_three_ways(word):
+    assert read(f"a: {word}") == {"a": [True]}
+    assert read(f"a: {({'true': 'false', 'True': 'False', 't': 'f'})[word]}") == {"a": [False]}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("017", 15),
+        ("-0x1f", -31),
+        ("0", 0),
+        ("-\t3", -3),
+        ("3.", 3.0),
+        (".5", 0.5),
+        ("10f", 10.0),
+        ("-1.5E-3F", -0.0015),
+        ("0.0", 0.0),
+    ],
+)
+def test_numbers_are_written_as_in_c(text, value):
+    (found,) = read(f"a: {text}")["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"\303\251", "é"),
+        (r"\xc3\xA9", "é"),
+        (r"\u00e9 \U0001F600", "é 😀"),
+        (r"\a\?\'\"", "\a?'\""),
+        ("grüße", "grüße"),
+        (r"\xe2\x82" + '"\n' + r"'\xac'" + ' "', "€"),
+    ],
+)
+def test_escapes_are_bytes_of_utf_8(text, value):
+    assert read(f'a: "{text}"') == {"a": [value]}
+
+
+@pytest.mark.parametrize("text", [r"\q", r"\xff", r"\ud800", r"\U00110000", r"\303"])
+def test_an_escape_that_is_no_text_is_refused(text):
+    assert refusal(f'\na: "{text}"').startswith("config.pbtxt, line 2: ")
+
+
+def test_a_byte_order_mark_is_not_a_part_of_the_text():
+    assert read("\ufeffa: 1") == {"a": [1]}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a: 09", "config.pbtxt, line 1: a number that begins with 0 is octal"),
         ("a: 1\nb 2", "config.pbtxt, line 2: a colon is expected after b"),
         ("a: {", "config.pbtxt, line 1: the text ends too early"),
         ("a: [1 2]", "config.pbtxt, line 1: a comma or ] is expected"),

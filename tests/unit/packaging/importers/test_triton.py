@@ -36,7 +36,7 @@ def refusal(folder: Path, config: str, version: str = "") -> InvalidPackage:
 def test_the_configuration_becomes_tensors_labels_and_batching(folder):
     batching = "max_batch_size: 16\ndynamic_batching { max_queue_delay_microseconds: 500 }\n"
     draft = read(folder, HEAD + batching + INPUT + OUTPUT)
-    assert (draft.name, draft.kind) == ("iris-onnx", "Triton model")
+    assert (draft.name, draft.kind) == ("Iris_Onnx", "Triton model")
     assert draft.inputs == (TensorSpec("x", "float32", (-1, 4)),)
     assert draft.outputs == (TensorSpec("y", "float32", (-1, 3)),)
     assert draft.labels == {"y": ("setosa", "versicolor", "virginica")}
@@ -54,6 +54,80 @@ def test_the_newest_version_is_taken_or_the_one_that_is_asked_for(folder):
     assert read(folder, HEAD).artifact.parent.name == "12"
     assert read(folder, HEAD, "3").origin == {"triton_version": "3"}
     assert "holds no version 2; it has 1, 3, 12" in refusal(folder, HEAD, "2").message
+
+
+@pytest.mark.parametrize(
+    ("policy", "taken"),
+    [
+        ("", "12"),
+        ("version_policy { }", "12"),
+        ("version_policy: { latest { num_versions: 2 } }", "12"),
+        ("version_policy: { all { } }", "12"),
+        ("version_policy: { specific { versions: [ 1, 3 ] } }", "3"),
+        ("version_policy < specific < versions: 1 > >", "1"),
+        ("version_policy { specific { versions: [ 3, 7 ] } }", "3"),
+    ],
+)
+def test_the_newest_version_that_triton_serves_is_taken(folder, policy, taken):
+    draft = read(folder, HEAD + policy)
+    assert draft.origin == {"triton_version": taken}
+    said = [note for note in draft.notes if note.startswith(f"version {taken} is taken")]
+    assert bool(said) == (taken != "12")
+
+
+def test_other_versions_that_triton_serves_are_told(folder):
+    policy = "version_policy { specific { versions: [ 1, 3 ] } }"
+    assert "Triton serves the versions 1 as well" in read(folder, HEAD + policy).notes[-1]
+    notes = read(folder, HEAD + "version_policy { specific { versions: 3 } }", "12").notes
+    assert notes[0] == "version 12 is taken, which Triton does not serve: its version_policy is for 3"
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        ("specific { versions: [ 4 ] }", "holds the versions 1, 3, 12, and its version_policy names none of them"),
+        ("latest { num_versions: 0 }", "num_versions must be a whole number from 1"),
+    ],
+)
+def test_a_policy_that_leaves_no_version_is_refused(folder, policy, text):
+    assert text in refusal(folder, HEAD + f"version_policy {{ {policy} }}").message
+
+
+@pytest.mark.parametrize(
+    ("lines", "labels"),
+    [
+        ("a\n\nc\n", ("a", "", "c")),
+        ("a\nb", ("a", "b", "")),
+        ("\n\nc", ("", "", "c")),
+        ("a\r\nb\r\nc\r\nd\r\n", ("a", "b", "c")),
+        ("a\x0bx\nb\u2028y\na", ("a\x0bx", "b\u2028y", "a")),
+        ("\ufeffa\nb\nc\n\n\n", ("a", "b", "c")),
+    ],
+)
+def test_the_place_of_a_line_is_the_number_of_its_class(folder, lines, labels):
+    (folder / "labels.txt").write_bytes(lines.encode())
+    draft = read(folder, HEAD + "max_batch_size: 1\n" + INPUT + OUTPUT)
+    assert draft.labels == {"y": labels}
+    assert any("labels.txt has" in note for note in draft.notes) == (labels[-1] == "" or "d" in lines)
+
+
+def test_labels_that_belong_to_no_axis_are_told(folder):
+    output = OUTPUT.replace("[ 3 ]", "[ 3, 2 ]")
+    draft = read(folder, HEAD + "max_batch_size: 1\n" + output)
+    assert (draft.labels, draft.notes[-1]) == ({}, "the labels of y, whose classes are not along its last axis")
+
+
+@pytest.mark.parametrize("value", ["False", "f", "0", "false"])
+def test_what_is_switched_off_is_not_refused(folder, value):
+    config = f"model_transaction_policy {{ decoupled: {value} }}\nmax_batch_size: 2\n"
+    tensor = INPUT.replace("dims", f"optional: {value} is_shape_tensor: {value} dims")
+    assert read(folder, HEAD + config + tensor).inputs == (TensorSpec("x", "float32", (-1, 4)),)
+
+
+def test_a_type_may_be_given_by_its_number(folder):
+    tensors = "\n".join(f'input {{ name: "i{n}" data_type: {n} dims: 1 }}' for n in (1, 7, 11, 13, 14))
+    found = read(folder, HEAD + "max_batch_size: 1\n" + tensors).inputs
+    assert [t.type for t in found] == ["bool", "int16", "float32", "string", "bfloat16"]
 
 
 def test_a_model_with_weights_in_other_files_is_a_folder(folder):
