@@ -88,7 +88,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _steps(model: fraud.Fraud, wanted: str) -> Iterator[Step]:
     table = {load.name: load for load in loads(model)}
-    for name, limen, least in (*_tensor_steps(model, table), *_record_steps(), *_answer_steps(), *_count_steps()):
+    for name, limen, least in (
+        *_tensor_steps(model, table),
+        *_record_steps(),
+        *_answer_steps(),
+        *_check_steps(),
+        *_count_steps(),
+    ):
         if wanted in name:
             yield Step(name, _best(limen), _best(least))
     if chosen := [load for load in table.values() if wanted in _whole_name(load)]:
@@ -193,6 +199,34 @@ def _answer_steps() -> Iterator[tuple[str, Work, Work]]:
 
 def _least_answer(array: Array) -> bytes:
     return bare_grpc.encode(array).SerializeToString()
+
+
+def _check_steps() -> Iterator[tuple[str, Work, Work]]:
+    """Check answers against limits of each kind, next to looking for numbers that are not finite and values that are no text."""
+    kinds: dict[str, tuple[Field, Array]] = {
+        "range": (Field(name="y", type="float32", minimum=0, maximum=1), np.full(256, 0.5, np.float32)),
+        "classes": (Field(name="y", type="int64", enum=(0, 1, 2)), np.zeros(256, np.int64)),
+        "labels": (Field(name="y", type="string", enum=("low", "high")), np.array(["low", "high"] * 128, object)),
+        "pattern": (
+            Field(name="y", type="string", pattern="^[A-Z]{2}[0-9]{6}$"),
+            np.array([f"GB{i:06}" for i in range(256)], object),
+        ),
+    }
+    for kind, (field, values) in kinds.items():
+        contract = Contract(name="answers", inputs=(Field(name="x", type="float32"),), outputs=(field,))
+        check = ContractCheck(contract).check_outputs
+        least = _least_texts if values.dtype.kind == "O" else _least_numbers
+        for rows in (1, 256):
+            array = values[:rows]
+            yield f"check answer {kind} {rows}", partial(check, {"y": array}, rows), partial(least, array)
+
+
+def _least_numbers(array: Array) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+def _least_texts(array: Array) -> bool:
+    return all(type(value) is str for value in array.flat)
 
 
 # ---- counting ---------------------------------------------------------------------------------------------------------------

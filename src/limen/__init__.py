@@ -5,13 +5,16 @@ exports is resolved on first use (PEP 562). It holds no logic; the composition r
 """
 
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from limen.contracts.errors import Refused
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = ["Refused", "__version__"]
 
-_LAZY: Final[dict[str, str]] = {}
+_LAZY: Final[dict[str, str]] = {"Refused": "limen.contracts.errors"}
 """Exported name → module that defines it; each name here is in `__all__` as well."""
 
 

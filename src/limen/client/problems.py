@@ -16,7 +16,7 @@ from limen.contracts import errors
 from limen.contracts.errors import CallerError, LimenError, PlatformError, Reason, Violation
 
 _BY_STATUS: Final[Mapping[int, tuple[type[LimenError], ...]]] = {
-    400: (errors.InvalidArgument,),
+    400: (errors.InvalidArgument, errors.Refused),
     401: (errors.Unauthenticated,),
     403: (errors.PermissionDenied,),
     404: (errors.NotFound,),
@@ -36,7 +36,7 @@ _BY_STATUS: Final[Mapping[int, tuple[type[LimenError], ...]]] = {
 """HTTP status to the classes it stands for; the first one when the reason tells nothing more."""
 
 _BY_CODE: Final[Mapping[str, tuple[type[LimenError], ...]]] = {
-    "INVALID_ARGUMENT": (errors.InvalidArgument,),
+    "INVALID_ARGUMENT": (errors.InvalidArgument, errors.Refused),
     "OUT_OF_RANGE": (errors.InvalidArgument,),
     "UNAUTHENTICATED": (errors.Unauthenticated,),
     "PERMISSION_DENIED": (errors.PermissionDenied,),

@@ -17,7 +17,7 @@ from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, InvalidOutput, Reason, Violation
 from limen.contracts.names import shown
 from limen.contracts.patterns import Pattern, compile_pattern
-from limen.contracts.plain import PlainFloats, all_finite, has_range, is_plain
+from limen.contracts.plain import PlainFloats, all_finite, bound_of, is_plain
 from limen.contracts.tensors import BY_NAME, Array, Kind
 
 
@@ -26,6 +26,7 @@ class TensorCheck:
 
     __slots__ = (
         "_allowed",
+        "_choice_set",
         "_choices",
         "_fixed",
         "_high",
@@ -47,15 +48,16 @@ class TensorCheck:
         self.dtype = field.element.dtype
         self._tail = field.shape
         self._fixed = all(d >= 0 for d in field.shape)
-        self._low = _bound(field.minimum, self.dtype)
-        self._high = _bound(field.maximum, self.dtype)
+        self._low = bound_of(field, field.minimum)
+        self._high = bound_of(field, field.maximum)
         self._allowed = None if field.enum is None else frozenset(field.enum)
         # In the field's own precision, like the bounds.
         self._choices = np.array(field.enum, self.dtype) if field.enum is not None and field.element.size else None
+        self._choice_set = frozenset(() if self._choices is None else self._choices.tolist())
         self._pattern = compile_pattern(field.pattern) if field.pattern is not None else None
         self.is_float = field.element.kind is Kind.FLOAT
         self._is_wide = self.is_float and self.dtype.itemsize >= 4
-        self.is_plain_float = is_plain(field) and not has_range(field)
+        self.is_plain_float = is_plain(field) and self._low is None and self._high is None
 
     def check_form(self, array: Array, path: str) -> Array:
         """Return the tensor with the declared dtype and shape, or raise `InvalidArgument`.
@@ -78,12 +80,12 @@ class TensorCheck:
                 return
             raise self._violation(array, ~np.isfinite(array), path, "must be a finite number", Reason.NOT_FINITE)
         if self.is_float:
-            self.check_finite(array, path)
+            self._check_finite(array, path)
         if self._low is not None or self._high is not None:
             self._check_range(array, path)
         if not self.element.size:
             self._check_texts(array, path)
-        elif self._choices is not None:
+        elif self._choices is not None and not self._choice_set.issuperset(array.ravel().tolist()):
             bad = ~np.isin(array, self._choices)
             if self.is_float and self.field.nullable:
                 bad &= ~np.isnan(array)  # NaN stands for "missing"
@@ -109,7 +111,7 @@ class TensorCheck:
                 raise InvalidArgument.at(f"{path}[{i}]", "must be text in UTF-8", Reason.VALUE) from None
         return out.reshape(array.shape)
 
-    def check_finite(self, array: Array, path: str) -> None:
+    def _check_finite(self, array: Array, path: str) -> None:
         """Raise `InvalidArgument` when a float field that must be finite is not."""
         if not self.field.finite:
             return
@@ -181,9 +183,7 @@ class ContractCheck:
         self.outputs = {f.name: f for f in contract.outputs}
         self._output_checks = tuple((f.name, TensorCheck(f)) for f in contract.outputs)
         self._max_rows = contract.batching.max_request_rows
-        is_quick = all(is_plain(f) and not has_range(f) for f in contract.inputs)
-        self._plain_inputs = PlainFloats(contract.inputs) if is_quick else None
-        # Serving does not look at the range of an answer.
+        self._plain_inputs = PlainFloats(contract.inputs) if all(map(is_plain, contract.inputs)) else None
         self._plain_outputs = PlainFloats(contract.outputs) if all(map(is_plain, contract.outputs)) else None
 
     def check_inputs(self, inputs: dict[str, Array], *, is_finite: bool = False) -> int:
@@ -221,18 +221,17 @@ class ContractCheck:
                 check.check_values(inputs[name], name)
         return rows
 
-    def check_outputs(self, outputs: Mapping[str, Array], rows: int, *, exact: bool = False) -> dict[str, Array]:
-        """Return the outputs in contract order after checking names, dtypes, shapes, rows and finiteness.
+    def check_outputs(self, outputs: Mapping[str, Array], rows: int) -> dict[str, Array]:
+        """Return the outputs in contract order after checking everything the contract says about them.
 
         Args:
             outputs: the model's answer, one tensor per contract output.
             rows: how many rows were asked for.
-            exact: check ranges, enums and patterns too (`limen check` does; serving does not pay for it).
 
         Raises:
-            InvalidOutput: the first thing that breaks the contract, by name.
+            InvalidOutput: the first thing that breaks the contract, by name and without the value.
         """
-        if self._plain_outputs is not None and not exact and self._plain_outputs.rows(outputs, False) == rows > 0:
+        if self._plain_outputs is not None and self._plain_outputs.rows(outputs, False) == rows > 0:
             return {name: outputs[name] for name, _ in self._output_checks}
         answer: dict[str, Array] = {}
         for name, check in self._output_checks:
@@ -243,8 +242,7 @@ class ContractCheck:
                 formed = check.check_form(array, name)
                 if formed.shape[0] != rows:
                     raise InvalidOutput(f"the model gave {formed.shape[0]} rows of {name} for {rows}")
-                if exact or check.is_float:
-                    (check.check_values if exact else check.check_finite)(formed, name)
+                check.check_values(formed, name)
             except InvalidArgument as exc:
                 raise InvalidOutput(f"the model's output {exc.message}", violations=exc.violations) from exc
             answer[name] = formed
@@ -311,13 +309,6 @@ def _as_text(value: Any, wanted: type) -> Any:
             return value.decode()
         raise ValueError
     return value.encode() if isinstance(value, str) else bytes(value)
-
-
-def _bound(bound: float | None, dtype: np.dtype[Any]) -> Any:
-    """Return a bound in the field's own precision, so that a float32 0.1 is not above a maximum of 0.1."""
-    if bound is None:
-        return None
-    return dtype.type(bound) if dtype.kind == "f" else bound
 
 
 def _element(array: Array, flat_index: int, path: str) -> str:

@@ -5,6 +5,7 @@ Not here: how an error looks on a protocol. Each gateway owns one exhaustive tab
     LimenError
     ├── CallerError            the request is at fault; sending it again unchanged cannot help
     │   ├── InvalidArgument
+    │   ├── Refused            by the model, in its own words
     │   ├── Unauthenticated
     │   ├── PermissionDenied
     │   ├── NotFound
@@ -95,6 +96,7 @@ class Reason(StrEnum):
     BATCH_LIMIT = "BATCH_LIMIT"
     VALUE = "VALUE"
     NOT_FINITE = "NOT_FINITE"
+    REFUSED = "REFUSED"
     UNSUPPORTED = "UNSUPPORTED"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
@@ -197,6 +199,42 @@ class InvalidArgument(CallerError):
         shown = "; ".join(str(v) for v in found[:3])
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
         return cls(shown + more, reason=reason, violations=found)
+
+
+class Refused(CallerError):
+    """The model does not take this request.
+
+    A Python class of a package raises it for a request that its contract allows and the model cannot answer. The message reaches
+    the caller as it is: it says what to do and repeats no value.
+    """
+
+    code = ErrorCode.INVALID_ARGUMENT
+    default_reason = Reason.REFUSED
+    MAX_MESSAGE: ClassVar[int] = 1000
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        field: str = "",
+        reason: Reason | None = None,
+        violations: Iterable[Violation] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Refuse a request.
+
+        Args:
+            message: what is wrong and what to do, for the caller; cut after 1000 characters.
+            field: the input that is at fault, when it is one.
+            reason: as `LimenError`.
+            violations: as `LimenError`.
+            retry_after_s: as `LimenError`.
+        """
+        message = str(message)[: self.MAX_MESSAGE]
+        if field and not violations:
+            violations = (Violation(str(field), message),)
+            message = f"{field}: {message}"
+        super().__init__(message, reason=reason, violations=violations, retry_after_s=retry_after_s)
 
 
 class Unauthenticated(CallerError):

@@ -1,4 +1,4 @@
-"""The quick test of tensors that must only be finite floats of one shape, which is what most models take and give.
+"""The quick test of tensors that must only be finite floats of one shape and range, which is what most models take and give.
 
 `contracts.checks` asks it first; whatever it does not pass is checked field by field there, which also says what is wrong.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,9 @@ class PlainFloats:
 
     def __init__(self, fields: Sequence[Field]) -> None:
         """Take fields for which `is_plain` holds."""
-        self._fields = tuple((f.name, f.element.dtype, f.shape) for f in fields)
+        self._fields = tuple(
+            (f.name, f.element.dtype, f.shape, bound_of(f, f.minimum), bound_of(f, f.maximum)) for f in fields
+        )
 
     def rows(self, tensors: Mapping[str, Array], is_finite: bool) -> int:
         """Return the number of rows when these are exactly the tensors and all is well, else 0.
@@ -33,7 +36,7 @@ class PlainFloats:
         if len(tensors) != len(self._fields):
             return 0
         rows = 0
-        for name, dtype, tail in self._fields:
+        for name, dtype, tail, low, high in self._fields:
             array = tensors.get(name)
             if array is None or array.dtype is not dtype:
                 return 0
@@ -43,11 +46,13 @@ class PlainFloats:
             rows = shape[0]
             if not is_finite and not all_finite(array):
                 return 0
+            if (low is not None or high is not None) and not _is_within(array, low, high):
+                return 0
         return rows
 
 
 def is_plain(field: Field) -> bool:
-    """Return whether being finite and of its shape is all that is asked of a field, apart from its range."""
+    """Return whether being finite, of its shape and in its range is all that is asked of a field."""
     return (
         field.is_float
         and field.element.size >= 4
@@ -58,9 +63,12 @@ def is_plain(field: Field) -> bool:
     )
 
 
-def has_range(field: Field) -> bool:
-    """Return whether a field's values are bounded."""
-    return field.minimum is not None or field.maximum is not None
+def bound_of(field: Field, bound: float | None) -> Any:
+    """Return a bound in the field's own precision, so that a float32 0.1 is not above a maximum of 0.1."""
+    if bound is None:
+        return None
+    dtype = field.element.dtype
+    return dtype.type(bound) if dtype.kind == "f" else bound
 
 
 def all_finite(array: Array) -> bool:
@@ -69,3 +77,13 @@ def all_finite(array: Array) -> bool:
         return math.isfinite(array.item())
     # Looking for a zero byte costs a third of a reduction on the few numbers of a common request; `b"\0" in` costs twice that.
     return 0 not in np.isfinite(array).tobytes()
+
+
+def _is_within(array: Array, low: Any, high: Any) -> bool:
+    """Return whether finite numbers keep their bounds."""
+    if array.size == 1:
+        value = array.item()
+        return (low is None or value >= low) and (high is None or value <= high)
+    if not array.size:
+        return True
+    return (low is None or array.min() >= low) and (high is None or array.max() <= high)

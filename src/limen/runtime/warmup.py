@@ -63,8 +63,6 @@ async def answer_example(
     predictor: Predictor,
     example: Example,
     version: str,
-    *,
-    exact: bool = False,
 ) -> Mapping[str, Json]:
     """Return the model's answer to one example as a record, checked against the contract's outputs."""
     inputs = records.tensors([example.inputs])
@@ -72,7 +70,7 @@ async def answer_example(
     outcome = await outcome_of(predictor, request)
     if isinstance(outcome, LimenError):
         raise outcome
-    return records.encode(check.check_outputs(outcome.outputs, 1, exact=exact))[0]
+    return records.encode(check.check_outputs(outcome.outputs, 1))[0]
 
 
 async def outcome_of(predictor: Predictor, request: InferenceRequest) -> Outcome:

@@ -64,9 +64,7 @@ async def try_out(
         check, records = ContractCheck(contract), RecordCodec(contract)
         for inputs in examples:
             try:
-                answer = await answer_example(
-                    contract, check, records, predictor, Example(inputs=inputs), "1", exact=True
-                )
+                answer = await answer_example(contract, check, records, predictor, Example(inputs=inputs), "1")
             except LimenError as exc:
                 say(Said(answer=Answer(problem=exc.message)))
             else:

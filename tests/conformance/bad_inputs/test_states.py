@@ -120,6 +120,23 @@ def test_a_model_that_fails_on_a_request_is_not_quoted(gateway: Gateway, mood: i
     assert predict(gateway, "moody", {"x": 1}).json()["predictions"] == [{"y": 1}]
 
 
+@pytest.mark.parametrize("told", ["grade", "pattern", "length", "chance", "class"])
+def test_an_answer_outside_its_contract_is_not_given_and_not_quoted(gateway: Gateway, told: str):
+    row = {"say": told, "score": 1.5 if told == "chance" else 0.5}
+    error = refused(predict(gateway, "promises", row), 500, "INVALID_OUTPUT")
+    assert "the model's output " in error["error"]
+    assert not any(value in error["error"] for value in ("ugly", "UP", "toolong", "1.5", "7"))
+
+
+def test_a_model_may_refuse_a_request_in_its_own_words(gateway: Gateway):
+    error = refused(predict(gateway, "promises", {"say": "refuse", "score": 0}), 400, "REFUSED")
+    assert error["error"] == "say: is older than the prices"
+    assert error["details"] == [{"path": "say", "reason": "is older than the prices"}]
+    error = refused(predict(gateway, "promises", {"say": "refuse all", "score": 0}), 400, "REFUSED")
+    assert (error["error"], error["details"]) == ("comes at a time when nothing is sold", [])
+    assert predict(gateway, "promises", {"say": "well", "score": 0}).status == 200
+
+
 def test_a_model_that_answers_in_a_stream_is_not_for_these_calls(gateway: Gateway):
     refused(infer_json(gateway, "countdown", tensor("INT32", [1], [3])), 501, "UNSUPPORTED")
     refused(predict(gateway, "countdown", {"n": 3}), 501, "UNSUPPORTED")

@@ -14,6 +14,7 @@ from limen.contracts.errors import (
     ModelFailed,
     NotFound,
     Reason,
+    Refused,
     Unsupported,
 )
 from limen.contracts.tensors import TYPES, Kind
@@ -128,6 +129,14 @@ ERRORS = {
     "too many rows": ("pair", [RECORDS[0]] * 65, {}, InvalidArgument, Reason.BATCH_LIMIT),
     "the model fails": ("moody", {"x": -3.0}, {}, ModelFailed, Reason.MODEL_FAILED),
     "the answer breaks its contract": ("moody", {"x": -1.0}, {}, LimenError, Reason.INVALID_OUTPUT),
+    "an answer has a label that is none": (
+        "promises",
+        {"say": "grade", "score": 0.0},
+        {},
+        LimenError,
+        Reason.INVALID_OUTPUT,
+    ),
+    "the model refuses": ("promises", {"say": "refuse", "score": 0.0}, {}, Refused, Reason.REFUSED),
     "a stream is needed": ("countdown", {"n": 1}, {}, Unsupported, Reason.UNSUPPORTED),
 }
 

@@ -69,6 +69,12 @@ def floats(name: str, *values: float) -> Tensor:
 
 
 A, B = floats("a", 1, 2), floats("b", 3, 4)
+
+
+def told(say: str, score: float = 0.5) -> list[Tensor]:
+    return [("say", "BYTES", [1], elements(say.encode())), ("score", "FP32", [1], np.float32(score).tobytes())]
+
+
 CASES: dict[str, tuple[str, list[Tensor]]] = {
     "good": ("pair", [A, B]),
     "an input is missing": ("pair", [A]),
@@ -87,6 +93,14 @@ CASES: dict[str, tuple[str, list[Tensor]]] = {
     "a name that is none": ("PAIR", [A]),
     "a model that fails": ("moody", [("x", "FP32", [1], np.float32(-3).tobytes())]),
     "an answer that is not finite": ("moody", [("x", "FP32", [1], np.float32(-1).tobytes())]),
+    "an answer that keeps its contract": ("promises", told("all is well")),
+    "a label of an answer that is no label": ("promises", told("grade")),
+    "a text of an answer that does not match": ("promises", told("pattern")),
+    "a text of an answer that is too long": ("promises", told("length")),
+    "a number of an answer beyond its limit": ("promises", told("chance", 1.5)),
+    "a class of an answer that is no class": ("promises", told("class")),
+    "a model that refuses": ("promises", told("refuse")),
+    "a model that refuses the whole": ("promises", told("refuse all")),
     "a stream": ("countdown", [("n", "INT32", [1], bytes(4))]),
 }
 
@@ -97,6 +111,10 @@ def test_both_protocols_come_to_the_same(gateway: Gateway, stub: Any, model: str
     assert (rest.code, rest.reason, rest.outputs) == (rpc.code, rpc.reason, rpc.outputs)
     # Paths name the same tensor; where they begin is a matter of each protocol's own message.
     assert len(rest.paths) == len(rpc.paths)
+    if model == "promises":
+        said = tensors[0][3][4:].decode()
+        expected = {"refuse": "REFUSED", "refuse all": "REFUSED", "all is well": ""}
+        assert rest.reason == expected.get(said, "INVALID_OUTPUT")
 
 
 @pytest.mark.parametrize("name", [t.name for t in TYPES])

@@ -244,6 +244,8 @@ def test_a_model_that_fails_before_its_first_part_is_an_ordinary_error(gateway: 
         error = refused(wire.send(ask(route, "moody", {"x": -3})).answer(), 500, "MODEL_FAILED")
         assert_logged(gateway, error, 500)
         refused(wire.send(ask(route, "moody", {"x": -1})).answer(), 500, "INVALID_OUTPUT")
+        refused(wire.send(ask(route, "promises", {"say": "grade", "score": 0.5})).answer(), 500, "INVALID_OUTPUT")
+        refused(wire.send(ask(route, "promises", {"say": "refuse", "score": 0.5})).answer(), 400, "REFUSED")
         assert wire.send(LIVE).answer().json() == {"live": True}
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limen.contracts.errors import DeadlineExceeded, InvalidPackage, LimenError, ModelFailed, Reason
+from limen.contracts.errors import (
+    DeadlineExceeded,
+    ErrorCode,
+    InvalidPackage,
+    LimenError,
+    ModelFailed,
+    Reason,
+    Refused,
+    Violation,
+)
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest
 from limen.packaging.archive import open_package
 from limen.runtime.placement.inline import InlinePlacement
@@ -31,6 +40,8 @@ CODE = """
 import fcntl, os, pathlib, signal
 import numpy as np
 
+import limen
+
 class Probe:
     def load(self, path):
         self.path = pathlib.Path(path)
@@ -40,6 +51,8 @@ class Probe:
     def predict(self, inputs, parameters):
         if 13.0 in inputs["v_float64"]:
             raise RuntimeError("marker-7f3a")
+        if 14.0 in inputs["v_float64"]:
+            raise limen.Refused("needs a date of this year; see the price list", field="v_string")
         if parameters.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         if gate := parameters.get("gate"):
@@ -55,6 +68,8 @@ class Probe:
 STREAMING = """
 import numpy as np
 
+import limen
+
 class Counter:
     def load(self, path):
         self.path = path
@@ -67,6 +82,8 @@ class Counter:
             for n in range(int(inputs["upto"][0])):
                 if n == 7:
                     raise RuntimeError("marker-7f3a")
+                if n == 3 and inputs["upto"][0] == 4:
+                    raise limen.Refused("x" * 5000)
                 yield {"n": np.array([n], np.int64)}
         finally:
             (self.path / "stopped").touch()
@@ -161,6 +178,17 @@ async def test_one_failing_request_fails_alone_and_its_text_stays_here(sink):
     assert "marker-7f3a" not in str(outcomes[1])
 
 
+async def test_a_request_that_the_model_refuses_is_refused_alone_in_the_models_own_words(sink):
+    refused = request(2)
+    refused.inputs["v_float64"] = np.array([1.0, 14.0])
+    outcomes = await ask_all(sink, [request(), refused, request()])
+    assert [type(outcome).__name__ for outcome in outcomes] == ["InferenceResponse", "Refused", "InferenceResponse"]
+    error = outcomes[1]
+    assert (error.code, error.reason) == (ErrorCode.INVALID_ARGUMENT, Reason.REFUSED)
+    assert error.message == "v_string: needs a date of this year; see the price list"
+    assert error.violations == (Violation("v_string", "needs a date of this year; see the price list"),)
+
+
 async def test_expired_work_is_not_begun(sink):
     outcome = await ask(sink, request(die=True), Deadline.after(-1))
     assert isinstance(outcome, DeadlineExceeded)
@@ -240,6 +268,12 @@ async def test_a_stream_that_breaks_off_ends_in_an_error(counter):
     with pytest.raises(ModelFailed) as caught:
         await parts(counter, 9)
     assert "marker-7f3a" not in str(caught.value)
+
+
+async def test_a_stream_may_be_refused_and_a_long_message_is_cut(counter):
+    with pytest.raises(Refused) as caught:
+        await parts(counter, 4)
+    assert caught.value.message == "x" * 1000
 
 
 async def test_leaving_a_stream_stops_it(counter):

@@ -105,6 +105,43 @@ def moody(folder: Path) -> Path:
     return write_code(folder, "inputs: [{name: x, type: float32}]\noutputs: [{name: y, type: float32}]\n", code)
 
 
+def promises(folder: Path) -> Path:
+    """Answer what it is told to, whatever its contract promises; refuse what says so."""
+    manifest = """
+    inputs:
+      - {name: say, type: string}
+      - {name: score, type: float32}
+    outputs:
+      - {name: grade, type: string, enum: [good, bad]}
+      - {name: code, type: string, pattern: "^[a-z]+$", max_length: 6}
+      - {name: chance, type: float32, minimum: 0, maximum: 1}
+      - {name: class, type: int64, enum: [0, 1]}
+    """
+    code = """
+    import numpy as np
+
+    import limen
+
+    class Model:
+        def predict(self, inputs):
+            say, score = inputs["say"], inputs["score"]
+            if "refuse" in say:
+                raise limen.Refused("is older than the prices", field="say")
+            if "refuse all" in say:
+                raise limen.Refused("comes at a time when nothing is sold")
+            return {
+                "grade": np.array(["good" if w != "grade" else "ugly" for w in say], object),
+                "code": np.array(["toolong" if w == "length" else "UP" if w == "pattern" else "low" for w in say], object),
+                "chance": score,
+                "class": np.array([7 if w == "class" else 1 for w in say]),
+            }
+
+        def close(self):
+            pass
+    """
+    return write_code(folder, manifest, code)
+
+
 def patient(folder: Path) -> Path:
     """Answer x; with a negative x only once the test opens the gate. It takes long enough to have a thread of its own."""
     code = """
@@ -249,6 +286,6 @@ def write_all(folder: Path) -> list[Path]:
     made.append(echo(folder / "echo-anything", "float32", ", finite: false"))
     made.append(echo(folder / "echo-maybe", "string", ", nullable: true"))
     made.append(echo(folder / "echo-one", "bytes", shape="[1]"))
-    makers = (pair, typed, greedy, moody, patient, countdown, steps, flood, teller, labelled)
+    makers = (pair, typed, greedy, moody, promises, patient, countdown, steps, flood, teller, labelled)
     made += [make(folder / make.__name__) for make in makers]
     return [*made, write_score(folder / "score")]

@@ -133,9 +133,53 @@ def test_d3_an_answer_that_breaks_the_contract_is_the_models_fault(answer):
         check(Field(name="x", type="int32")).check_outputs(answer, 1)
 
 
-def test_exact_checking_looks_at_the_range_of_an_answer():
-    contract = check(Field(name="x", type="int32"), outputs=(Field(name="y", type="float32", maximum=1),))
-    answer = {"y": np.array([2], np.float32)}
-    assert list(contract.check_outputs(answer, 1)) == ["y"]
-    with pytest.raises(InvalidOutput):
-        contract.check_outputs(answer, 1, exact=True)
+LIMITS = [
+    (Field(name="y", type="float32", maximum=1), [0.5, 1.0], [2.0, np.inf, np.nan]),
+    (Field(name="y", type="float32", minimum=0.1, nullable=True), [0.1, np.nan], [0.0, np.inf]),
+    (Field(name="y", type="float64", minimum=0, finite=False), [0.0, np.inf, np.nan], [-1.0, -np.inf]),
+    (Field(name="y", type="float32", enum=(0.1, 0.5), nullable=True), [0.1, 0.5, np.nan], [0.2]),
+    (Field(name="y", type="float16", maximum=1), [1.0], [1.01]),
+    (Field(name="y", type="int64", minimum=0, maximum=9), [0, 9], [-1, 10]),
+    (Field(name="y", type="uint8", enum=(1, 2)), [1, 2], [0, 3]),
+    (Field(name="y", type="string", enum=("a", "b")), ["a", "b"], ["c", "", None]),
+    (Field(name="y", type="string", pattern="^[a-z]+$", nullable=True), ["a", None], ["A", ""]),
+    (Field(name="y", type="string", min_length=1, max_length=2), ["é", "ab"], ["", "abc"]),
+    (Field(name="y", type="bytes", max_length=2), [b"", b"ab"], [b"abc"]),
+]
+
+
+@pytest.mark.parametrize(("field", "good", "bad"), LIMITS)
+@pytest.mark.parametrize("rows", [1, 9])
+def test_an_answer_holds_what_the_contract_says(field, good, bad, rows):
+    contract = check(Field(name="x", type="int32"), outputs=(field,))
+    dtype = field.element.dtype
+    for value in good:
+        assert len(contract.check_outputs({"y": np.array([value] * rows, dtype)}, rows)["y"]) == rows
+    for value in bad:
+        # One wrong value among right ones is enough, wherever it stands.
+        for at in {0, rows - 1}:
+            values = [good[0]] * rows
+            values[at] = value
+            with pytest.raises(InvalidOutput, match=rf"the model's output y\[{at}\]") as caught:
+                contract.check_outputs({"y": np.array(values, dtype)}, rows)
+            assert not isinstance(value, str) or value in ("", "A") or f"{value!r}" not in caught.value.message
+
+
+def test_every_element_of_an_answer_counts():
+    field = Field(name="y", type="float32", shape=(3,), minimum=0, maximum=1)
+    contract = check(Field(name="x", type="int32"), outputs=(field, Field(name="z", type="float32")))
+    answer = {"y": np.full((2, 3), 0.5, np.float32), "z": np.zeros(2, np.float32)}
+    assert list(contract.check_outputs(answer, 2)) == ["y", "z"]
+    answer["y"][1, 2] = 1.5
+    with pytest.raises(InvalidOutput, match=r"y\[1\]\[2\]: must be ≤ 1"):
+        contract.check_outputs(answer, 2)
+
+
+def test_plain_inputs_keep_their_range_with_any_number_of_rows():
+    contract = check(Field(name="x", type="float32", shape=(2,), minimum=0.1, maximum=1))
+    for rows in (1, 5):
+        array = np.full((rows, 2), 0.1, np.float32)
+        assert contract.check_inputs({"x": array}) == rows
+        array[rows - 1, 1] = 1.5
+        assert refused(contract, {"x": array}).reason is Reason.VALUE
+    assert refused(contract, {"x": np.zeros((0, 2), np.float32)}).reason is Reason.BATCH_LIMIT

@@ -129,12 +129,12 @@ def test_what_a_compatible_new_contract_gives_the_old_one_allowed(data):
     record = data.draw(records_of(fields, is_whole=True))
     try:
         given = RecordCodec(Contract(name="m", inputs=fields, outputs=())).tensors([record])
-        ContractCheck(new).check_outputs(given, 1, exact=True)
+        ContractCheck(new).check_outputs(given, 1)
     except (InvalidArgument, InvalidOutput):
         return
     for field in old.outputs:
         assert given[field.name].dtype == np.dtype(field.element.dtype)
-    ContractCheck(old).check_outputs(given, 1, exact=True)
+    ContractCheck(old).check_outputs(given, 1)
 
 
 @given(limited_pairs("int8"))

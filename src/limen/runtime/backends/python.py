@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from limen.contracts.errors import InvalidPackage, LimenError, ModelFailed, Reason
+from limen.contracts.errors import InvalidPackage, LimenError, ModelFailed, Reason, Refused
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array
 from limen.packaging.manifest import Manifest
@@ -82,7 +82,7 @@ class PythonModel:
         """Call the class's `predict`."""
         try:
             return _tensors(self._predict(inputs, parameters))
-        except ModelFailed:
+        except (ModelFailed, Refused):
             raise
         except (Exception, SystemExit) as exc:
             raise failed("the model's predict", exc) from exc
@@ -97,7 +97,7 @@ class PythonModel:
             parts = self._stream(inputs, parameters)
             for part in parts:
                 yield _tensors(part)
-        except ModelFailed:
+        except (ModelFailed, Refused):
             raise
         except (Exception, SystemExit) as exc:
             raise failed("the model's stream", exc) from exc
