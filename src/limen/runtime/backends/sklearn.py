@@ -1,57 +1,37 @@
 """scikit-learn estimators stored by skops, never by pickle.
 
-Types: what skops trusts by itself (the estimators of scikit-learn, NumPy and SciPy values) and `ACCEPTED`, scikit-learn's own
-plain parts that skops asks about. Anything else is refused by name: a custom transformer is code, so it belongs into a `python`
-package; search trees of nearest neighbours (KDTree, BallTree) hold unchecked indices: fit with `algorithm="brute"` or export to
-ONNX. skops does not trust decision trees either, because scikit-learn follows their indices without looking; here every index
-is checked after loading. Their numbers are still only as good as their source: sign packages that come from elsewhere.
+The archive is rewritten to what answering needs (`skops_file`); only types that skops trusts or that were reviewed here are built
+(`skops_types`), and what scikit-learn would follow blindly is checked after loading (`sklearn_parts`). A custom transformer is code,
+so it belongs into a Python package. Numbers are still only as good as their source: sign packages that come from elsewhere.
 
-Inputs: `X` [-1, n] float64 for an estimator fitted on an array; one column per feature for one fitted on a DataFrame, which is
-built again for every call (needs pandas; about 0.1 ms); one column `text` for one that takes documents. Outputs: `label` and
-`probabilities` of a classifier, `value` of a regressor, `label` of a clusterer, `label` and `score` of an outlier detector,
-`transformed` of a transformer. Only what the manifest needs is computed, on one thread.
+Inputs (`sklearn_inputs`): `X` [-1, n] float64 for an estimator fitted on an array; one column per feature for one fitted on a DataFrame,
+which is built again for every call (needs pandas); one column `text` for one that takes documents. Outputs: `sklearn_answers`. Only
+what the manifest needs is computed, on one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
 
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.inference import Parameter
-from limen.contracts.tensors import BY_NAME, Array, TensorSpec, element_type_of
+from limen.contracts.tensors import BY_NAME, Array, element_type_of
 from limen.packaging.manifest import Manifest
 from limen.packaging.sniff import ensure_format
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
-from limen.runtime.backends.trees import check_links, check_range, unsound
-from limen.runtime.binding import field_types, wanted_tensors
+from limen.runtime.backends.sklearn_answers import answers_of, ask, specs_of
+from limen.runtime.backends.sklearn_inputs import Rows, layout_of
+from limen.runtime.backends.sklearn_parts import settle
+from limen.runtime.backends.sklearn_trial import Trial
+from limen.runtime.backends.skops_file import read_archive
+from limen.runtime.backends.skops_types import ACCEPTED, refusal
+from limen.runtime.binding import wanted_tensors
 from limen.runtime.predictor import Signature
-
-ACCEPTED: Final = frozenset(
-    [
-        "numpy.dtype",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
-        *(
-            f"sklearn.gaussian_process.kernels.{kernel}"
-            for kernel in (
-                *("CompoundKernel", "ConstantKernel", "DotProduct", "Exponentiation", "ExpSineSquared", "Matern"),
-                *("PairwiseKernel", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel"),
-            )
-        ),
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-        "sklearn.utils._bunch.Bunch",
-    ]
-)
-"""Types besides those skops trusts: plain values, and trees that are checked here."""
-Method = Callable[[Any], Any]
 
 
 class SklearnBackend:
@@ -62,204 +42,106 @@ class SklearnBackend:
 
     def load(self, path: Path, manifest: Manifest) -> SklearnModel:
         """Load the estimator of the package folder `path`."""
-        estimator = _read(artifact_file(path, manifest, self.formats))
-        inputs = _inputs(estimator, field_types(manifest))
-        methods = answers_of(estimator)
-        signature = Signature(inputs, _outputs(estimator, methods, inputs, None))
-        return SklearnModel(signature, methods, wanted_tensors(manifest), is_table=_is_table(estimator))
+        return SklearnModel(read_estimator(artifact_file(path, manifest, self.formats)), manifest)
 
     def describe(self, artifact: Path, sample: Mapping[str, Array] | None = None) -> Signature:
-        """Read the estimator's features and answers; a sample gives the types of the columns it was fitted on."""
+        """Read the estimator's columns and answers; trials show which values it takes, a sample gives the types it does not know."""
         ensure_format(artifact, self.formats)
-        estimator = _read(artifact)
-        found = {name: element_type_of(array.dtype) for name, array in (sample or {}).items()}
-        inputs = _inputs(estimator, {name: element.name for name, element in found.items() if element})
-        return Signature(inputs, _outputs(estimator, answers_of(estimator), inputs, sample))
+        estimator = read_estimator(artifact)
+        layout, sample = layout_of(estimator), sample or {}
+        elements = {name: element_type_of(array.dtype) for name, array in sample.items()}
+        types = layout.types({name: element.name for name, element in elements.items() if element})
+        answers = answers_of(estimator)
+        trial = Trial(estimator, answers, layout, types, sample)
+        offered = {name: answer for name, answer in answers.items() if answer.is_offered}
+        return Signature(trial.inputs(), specs_of(estimator, offered, trial.answers, {}))
 
 
 class SklearnModel(OneAnswer):
     """One fitted estimator."""
 
-    def __init__(
-        self, signature: Signature, methods: Mapping[str, Method], wanted: Sequence[str], *, is_table: bool
-    ) -> None:
-        self.signature = signature
-        types = {t.name: BY_NAME[t.type].dtype for t in signature.outputs}
-        self._methods = [(name, methods[name], types[name]) for name in wanted if name in methods]
-        self._columns = [t.name for t in signature.inputs]
-        self._frame = require("pandas", "pandas").DataFrame if is_table else None
+    def __init__(self, estimator: Any, manifest: Manifest) -> None:
+        declared = _declared_inputs(manifest)
+        layout, answers = layout_of(estimator).with_unused(declared), answers_of(estimator)
+        types = layout.types({}) | {k: t for k, t in declared.items() if k in layout.names}
+        if layout.form == "matrix":
+            types = layout.types({})
+        trial = Trial(estimator, answers, layout, types, _example(manifest))
+        self.signature = Signature(
+            layout.specs(types), specs_of(estimator, answers, trial.answers, _declared_outputs(manifest))
+        )
+        self._estimator = estimator
+        self._rows = Rows(layout, types)
+        self._answers = {name: answers[name] for name in wanted_tensors(manifest) if name in answers}
+        self._types = {t.name: BY_NAME[t.type].dtype for t in self.signature.outputs}
 
     def predict(self, inputs: dict[str, Array], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
         """Call the estimator's methods that the manifest needs."""
         try:
-            if self._frame is None:
-                data = inputs[self._columns[0]]
-            else:
-                data = self._frame({name: inputs[name] for name in self._columns})
-            return {name: _dense(method(data), dtype) for name, method, dtype in self._methods}
+            found = ask(self._estimator, self._answers, self._rows.build(inputs))
+            return {name: np.asarray(answer, self._types[name]) for name, answer in found.items()}
         except Exception as exc:
             raise failed("scikit-learn", exc) from exc
 
 
-def _dense(answer: Any, dtype: np.dtype[Any]) -> Array:
-    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer, dtype)
+def read_estimator(file: Path) -> Any:
+    """Return the estimator of a skops file, checked.
 
-
-def _read(file: Path) -> Any:
+    Raises:
+        InvalidPackage: it holds what it may not, is damaged, or holds no estimator.
+    """
     skops = require("skops.io", "limen[sklearn]")
     with loading("skops"):
-        asked = set(skops.get_untrusted_types(file=file))
-    if foreign := sorted(asked - ACCEPTED):
-        text = f"holds types that are not scikit-learn's own plain ones: {', '.join(foreign[:5])}"
-        hint = "export the model to ONNX, or bring its code along as a python package"
-        raise InvalidPackage(f"artifact: {text}; {hint}", reason=Reason.UNSAFE_FORMAT)
-    with loading("skops"):
-        estimator = skops.load(file, trusted=sorted(asked))
+        archive = read_archive(file)
+        asked = set(skops.get_untrusted_types(file=archive))
+    if foreign := asked - ACCEPTED:
+        raise InvalidPackage(refusal(foreign), reason=Reason.UNSAFE_FORMAT)
+    for library in ("xgboost", "lightgbm"):
+        if any(name.startswith(f"{library}.") for name in asked):
+            require(library, f"limen[{library}]")
+    with loading("skops"), warnings.catch_warnings():
+        # Written by another version of scikit-learn: trials and examples show whether it still answers.
+        warnings.simplefilter("ignore")
+        estimator = skops.load(archive, trusted=sorted(asked))
         if not hasattr(estimator, "get_params"):
             raise InvalidPackage("artifact: holds no estimator")
-        for part in _parts(estimator):
-            _check(part)
-            if hasattr(part, "n_jobs"):
-                part.n_jobs = 1
+        settle(estimator)
     return estimator
 
 
-def _parts(estimator: Any) -> Iterator[Any]:
-    """Yield every object of scikit-learn's that the estimator holds, itself included, each once."""
-    seen: set[int] = set()
-    waiting = [estimator]
-    while waiting:
-        part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, Mapping):
-            waiting.extend(part.values())
-        elif isinstance(part, (list, tuple)) or (isinstance(part, np.ndarray) and part.dtype == object):
-            waiting.extend(part)
-        elif type(part).__module__.startswith("sklearn."):
-            yield part
-            waiting.extend(getattr(part, "__dict__", {}).values())
+def _declared_inputs(manifest: Manifest) -> dict[str, str]:
+    """Return the type of each tensor that one field of the contract is bound to."""
+    types = {field.name: field.type for field in manifest.contract.inputs}
+    for tensor, names in manifest.bind.inputs.items():
+        chosen = [names] if isinstance(names, str) else list(names)
+        if len(chosen) == 1 and chosen[0] in types:
+            types[tensor] = types[chosen[0]]
+    return types
 
 
-def _check(part: Any) -> None:
-    """Refuse trees whose numbers would lead scikit-learn astray (B95)."""
-    features = getattr(part, "n_features_in_", None)
-    tree = getattr(part, "tree_", None)
-    if tree is not None:
-        nodes = tree.__getstate__()["nodes"]
-        inner = nodes[nodes["left_child"] != -1]
-        check_links(inner["left_child"], inner["right_child"], len(nodes), "a tree")
-        check_range(inner["feature"], 0, int(features or 0), "a tree asks for a feature that does not exist")
-        if not len(nodes):
-            raise unsound("a tree is empty")
-    for predictor in _flat(getattr(part, "_predictors", ())):
-        _check_histogram_tree(predictor, int(features or 0))
-    # Ensembles hand their input to their trees unchecked, so both must count the same features.
-    members = _flat(getattr(part, "estimators_", ()))
-    picked = getattr(part, "estimators_features_", None)
-    for i, member in enumerate(members):
-        if hasattr(member, "tree_") and type(part).__module__.startswith("sklearn.ensemble."):
-            width = features if picked is None else len(picked[i])
-            if member.n_features_in_ != width:
-                raise unsound("a tree counts other features than its ensemble")
-
-
-def _check_histogram_tree(tree: Any, features: int) -> None:
-    nodes = tree.nodes
-    inner = nodes[nodes["is_leaf"] == 0]
-    check_links(inner["left"], inner["right"], len(nodes), "a tree")
-    check_range(inner["feature_idx"], 0, features, "a tree asks for a feature that does not exist")
-    choices = inner[inner["is_categorical"] != 0]["bitset_idx"]
-    for sets in (tree.raw_left_cat_bitsets, tree.binned_left_cat_bitsets):
-        check_range(choices, 0, len(sets), "a tree asks for a set of categories that does not exist")
-        if sets.ndim != 2 or sets.shape[1] != 8:
-            raise unsound("a tree has sets of categories of another form")
-    if not len(nodes):
-        raise unsound("a tree is empty")
-
-
-def _flat(members: Any) -> list[Any]:
-    if isinstance(members, np.ndarray):
-        return list(members.ravel())
-    return [m for row in members for m in (row if isinstance(row, (list, tuple)) else [row])]
-
-
-def _is_table(estimator: Any) -> bool:
-    return getattr(estimator, "feature_names_in_", None) is not None
-
-
-def _inputs(estimator: Any, types: Mapping[str, str]) -> tuple[TensorSpec, ...]:
-    if _is_table(estimator):
-        names = map(str, estimator.feature_names_in_)
-        return tuple(TensorSpec(name, types.get(name, "float64"), (-1,)) for name in names)
-    width = getattr(estimator, "n_features_in_", None)
-    if width is None:
-        return (TensorSpec("text", "string", (-1,)),)
-    return (TensorSpec("X", "float64", (-1, int(width))),)
-
-
-def answers_of(estimator: Any) -> dict[str, Method]:
-    """Return the methods that give an estimator's answers, by the name of the tensor; also called by `runtime.conversion`."""
-    base = require("sklearn.base", "limen[sklearn]")
-    if base.is_regressor(estimator):
-        return {"value": estimator.predict}
+def _declared_outputs(manifest: Manifest) -> dict[str, str]:
+    """Return the type of each tensor that a field of the contract comes from as it is."""
+    sources = manifest.bind.outputs
     found = {}
-    if hasattr(estimator, "predict"):
-        found["label"] = estimator.predict
-    if base.is_classifier(estimator):
-        if hasattr(estimator, "predict_proba"):
-            found["probabilities"] = estimator.predict_proba
-    elif base.is_outlier_detector(estimator):
-        found["score"] = estimator.decision_function
-    elif hasattr(estimator, "transform"):
-        found["transformed"] = estimator.transform
+    for field in manifest.contract.outputs:
+        source = sources.get(field.name)
+        if source is None or not (source.argmax or source.threshold is not None):
+            found[field.name if source is None else source.tensor] = field.type
     return found
 
 
-def _outputs(
-    estimator: Any,
-    methods: Mapping[str, Method],
-    inputs: tuple[TensorSpec, ...],
-    sample: Mapping[str, Array] | None,
-) -> tuple[TensorSpec, ...]:
-    classes = (
-        getattr(estimator, "classes_", None)
-        if require("sklearn.base", "limen[sklearn]").is_classifier(estimator)
-        else None
-    )
-    if isinstance(classes, list):
-        raise InvalidPackage("artifact: classifies several targets at once; make one package for each")
-    found = []
-    for name, method in methods.items():
-        probe = _probe(method, inputs, sample)
-        if classes is not None:
-            element = element_type_of(np.asarray(classes).dtype)
-            type_name = element.name if name == "label" and element else "float64"
-            shape = (-1,) if name == "label" else (-1, len(classes))
-        else:
-            element = element_type_of(probe.dtype) if probe is not None else None
-            type_name = element.name if name == "label" and element else "int64" if name == "label" else "float64"
-            shape = (-1, *probe.shape[1:]) if probe is not None else ()
-        columns = tuple(str(c) for c in classes) if classes is not None and name == "probabilities" else ()
-        found.append(TensorSpec(name, type_name, shape, columns))
-    return tuple(found)
-
-
-def _probe(method: Method, inputs: tuple[TensorSpec, ...], sample: Mapping[str, Array] | None) -> Array | None:
-    """Return what the method answers to one row, or None when no row is at hand that it takes.
-
-    Shapes of answers are written nowhere in an estimator. Zeros do for numbers; a table needs a row of a sample.
-    """
-    first = inputs[0]
-    try:
-        with np.errstate(all="ignore"):
-            if len(first.shape) == 2:
-                answer = method(np.zeros((1, first.shape[1])))
-            elif sample is not None and all(t.name in sample for t in inputs):
-                answer = method(require("pandas", "pandas").DataFrame({t.name: sample[t.name][:1] for t in inputs}))
-            else:
-                return None
-    except Exception:  # noqa: BLE001 - a row it does not take says nothing about the model
-        return None
-    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+def _example(manifest: Manifest) -> dict[str, Array]:
+    """Return the first example's inputs by tensor, as one row."""
+    examples = manifest.contract.examples
+    fields = {field.name: field for field in manifest.contract.inputs}
+    given = {name: value for name, value in (examples[0].inputs if examples else {}).items() if name in fields}
+    tensors = {names: tensor for tensor, names in manifest.bind.inputs.items() if isinstance(names, str)}
+    found = {}
+    for name, value in given.items():
+        row = np.empty(1, object)
+        row[0] = value
+        dtype = fields[name].element.dtype
+        found[tensors.get(name, name)] = (
+            row if not fields[name].element.size or value is None else np.array([value], dtype)
+        )
+    return found

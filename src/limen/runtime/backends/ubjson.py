@@ -65,13 +65,16 @@ class _Reader:
             return self.array(depth + 1)
         raise ValueError("has an unknown marker")
 
-    def mapping(self, depth: int) -> dict[str, Any]:
+    def mapping(self, depth: int, spans: dict[str, slice] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         while self.peek() != "}":
             key = self.text()
             if key in found:
                 raise ValueError("has a key twice")
+            start = self.at
             found[key] = self.value(self.marker(), depth)
+            if spans is not None:
+                spans[key] = slice(start, self.at)
         self.at += 1
         return found
 
@@ -92,8 +95,12 @@ class _Reader:
         return items
 
 
-def decode(data: bytes) -> dict[str, Any]:
+def decode(data: bytes, spans: dict[str, slice] | None = None) -> dict[str, Any]:
     """Return the object that `data` holds; arrays of one type are NumPy arrays.
+
+    Args:
+        data: the bytes.
+        spans: takes where the value of each of the object's keys stands in `data`.
 
     Raises:
         ValueError: saying what is wrong with the bytes.
@@ -101,7 +108,7 @@ def decode(data: bytes) -> dict[str, Any]:
     reader = _Reader(data)
     if reader.marker() != "{":
         raise ValueError("is no object")
-    found = reader.mapping(1)
+    found = reader.mapping(1, spans)
     if reader.at != len(data):
         raise ValueError("goes on after its end")
     return found

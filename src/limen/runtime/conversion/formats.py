@@ -9,7 +9,7 @@ from typing import Any, Final
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import Array
 from limen.runtime.backends.artifact import require
-from limen.runtime.backends.sklearn import answers_of
+from limen.runtime.backends.sklearn_answers import calls_of
 from limen.runtime.conversion.boosters import KINDS, convert_booster
 from limen.runtime.conversion.messages import Candidate, Converted, Task, rows_of
 from limen.runtime.conversion.samples import Asked, ask, rows_to_ask
@@ -35,7 +35,7 @@ def converted(model: Any, task: Task) -> Converted:
 
 
 def _estimator(model: Any, library: str, sample: Mapping[str, Array], targets: tuple[str, ...]) -> Converted:
-    asked, answers = ask(rows_to_ask(sample, _names(model), getattr(model, "n_features_in_", None)), answers_of(model))
+    asked, answers = ask(rows_to_ask(sample, _names(model), getattr(model, "n_features_in_", None)), calls_of(model))
     candidates: list[Candidate] = []
     refused: dict[str, str] = {}
     for target in targets:
@@ -77,7 +77,7 @@ def _onnx(model: Any, asked: Asked) -> bytes:
     if find_spec("skl2onnx") is None:
         raise InvalidPackage("skl2onnx is not installed")
     base = require("sklearn.base", "limen[sklearn]")
-    outputs = list(answers_of(model))
+    outputs = list(calls_of(model))
     if not (base.is_regressor(model) or base.is_classifier(model)):
         raise InvalidPackage("only classifiers and regressors are converted to ONNX")
     if getattr(model, "n_features_in_", None) is None:
