@@ -285,3 +285,44 @@ def test_ctrl_c_ends_a_command_without_a_trace(desk: Desk):
     assert process.returncode in {0, 130}
     assert "Traceback" not in err
     assert desk.says("publish", "score").startswith("score is version 1")
+
+
+def test_publish_opens_an_endpoint_for_a_model_that_has_none(desk: Desk):
+    told = desk.says("publish", "score", "--alias", "champion")
+    assert told.splitlines()[-1].startswith("No endpoint serves score yet: `limen publish … --endpoint`")
+    told = desk.says("publish", "score", "--alias", "champion", "--endpoint")
+    assert told.splitlines()[-1] == "score has revision 1; `limen serve` serves it"
+    assert desk.says("endpoint", "list").splitlines()[1].split()[:4] == ["score", "score", "champion", "100"]
+    assert desk.says("publish", "score", "--endpoint").splitlines()[-1] == "score already has an endpoint: score"
+    desk.edit("title: Score", "title: Score\nmajor: 2")
+    assert desk.says("publish", "score", "--endpoint").splitlines()[-1].startswith("score.v2 has revision 1")
+    assert "traffic:\n  '2': 100" in desk.says("endpoint", "show", "score.v2")
+
+
+def test_inspect_takes_what_the_registry_calls_a_version(desk: Desk):
+    desk.says("publish", "score", "--alias", "champion")
+    of_the_folder = desk.says("inspect", "score").splitlines()
+    for name in ("score/1", "score@champion"):
+        assert desk.says("inspect", name).splitlines() == of_the_folder
+    assert desk.refuses("inspect", "score/7")[0] == "error: score has no such version; it has 1"
+
+
+def test_deleting_a_version_names_what_to_do_instead(desk: Desk):
+    desk.says("publish", "score")
+    lines = desk.refuses("model", "delete", "score", 1)
+    assert lines[-1] == "hint: `limen model retire MODEL VERSION` takes one out of use."
+
+
+def test_a_command_waits_for_a_server_that_is_just_starting(desk: Desk):
+    desk.says("publish", "score", "--alias", "champion", "--endpoint")
+    ports = [word for port in ("http", "grpc", "metrics", "admin") for word in (f"--{port}-port", "0")]
+    command = [*LIMEN, "serve", "--home", "home", *ports]
+    process = subprocess.Popen(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while not list((desk.folder / "home/run").glob("*/server.json")):
+            assert process.poll() is None, process.communicate()
+        assert desk.says("alias", "set", "score", "champion", 1).splitlines()[-1] == "score is ready with version 1"
+    finally:
+        process.terminate()
+        out, _ = process.communicate(timeout=WAIT_S)
+    assert out.splitlines()[0] == "  Starting: the registry in home"

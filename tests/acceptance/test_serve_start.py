@@ -45,7 +45,8 @@ def test_the_summary_says_what_is_served_where_and_what_to_type(tmp_path):
     score, iris = write_score(tmp_path / "score"), write_iris(tmp_path / "iris")
     with serving(score, iris, announcement=tmp_path / "a.json") as server:
         http, rpc = server.announced["http"], server.announced["grpc"]
-        expected = f"""
+        expected = f"""  Starting: {score}, {iris}
+
   Limen {__version__} is ready, 1 worker
 
     score  onnx  2 inputs, 1 output  Score

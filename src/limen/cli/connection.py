@@ -26,6 +26,9 @@ T = TypeVar("T")
 _REGISTERED = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9._-]*)(?:/(?P<number>[1-9][0-9]*)|@(?P<alias>[a-z][a-z0-9_-]*))", re.ASCII
 )
+START_S = 60.0
+"""How long a server may take until it can be asked."""
+_LOOK_S = 0.05
 _PROBE_S = 2.0
 """How long a port may take to say what it is."""
 Home = Annotated[Path, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")]
@@ -116,7 +119,10 @@ def managing(home: Path, server: str, config: Path | None = None, *, create: boo
     servers = run_folder.find(home)
     if server:
         _ensure_management(addressed(server, "http://127.0.0.1:8002"), servers)
-    running = server or next((f"http://{s.admin}" for s in servers if s.admin), "")
+    own = next((s for s in servers if s.admin), None)
+    if own is not None and not server:
+        _until_open(own)
+    running = server or (f"http://{own.admin}" if own is not None else "")
     try:
         with _there(running) if running else _here(home, config, create=create) as management:
             yield management
@@ -131,6 +137,22 @@ def managing(home: Path, server: str, config: Path | None = None, *, create: boo
         if isinstance(exc, Unavailable) and running and not exc.request_id:  # with one, somebody has answered
             raise CommandError(f"the server at {running} cannot be reached", "`limen status` shows what runs.") from exc
         raise
+
+
+def _until_open(server: ServerFile) -> None:
+    """Wait until the management API of a server that is just starting can be called; it is asked even if that takes too long."""
+    import socket
+    import time
+
+    host, _, port = server.admin.rpartition(":")
+    end = time.monotonic() + START_S
+    while server.is_running and time.monotonic() < end:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _PROBE_S).close()
+        except OSError:
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 def addressed(url: str, example: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
 
     from limen.app import Ready
     from limen.serving.messages import ModelSummary
+
+REMINDER_S = 10.0
+"""Seconds between two lines that say that a server is still starting."""
 
 
 class PlacementChoice(StrEnum):
@@ -131,7 +138,30 @@ def serve(
         if watch:
             raise CommandError("--watch is for packages, and none is given", "The registry is followed all the time.")
         managed = load_settings(config, {"registry.home": home, "admin.port": admin_port})
-    run(settings, _show, _note, managed)
+    with _patience(", ".join(settings.packages) or f"the registry in {home}") as show:
+        run(settings, show, _note, managed)
+
+
+@contextmanager
+def _patience(what: str) -> Iterator[Callable[[Ready], None]]:
+    """Say what is being started, and now and then that it still is, until what is given has shown that it is ready."""
+    typer.echo(f"  Starting: {what}")
+    is_ready = Event()
+
+    def remind() -> None:
+        began = time.monotonic()
+        while not is_ready.wait(REMINDER_S):
+            typer.echo(f"  Still starting after {time.monotonic() - began:.0f} s; `limen status` shows what is loading")
+
+    def show(ready: Ready) -> None:
+        is_ready.set()
+        _show(ready)
+
+    Thread(target=remind, daemon=True).start()
+    try:
+        yield show
+    finally:
+        is_ready.set()
 
 
 def _show(ready: Ready) -> None:
