@@ -33,7 +33,13 @@ def import_(
     ] = None,
     sample: Annotated[
         Path | None,
-        typer.Option(metavar="CSV", help="Example rows with a header, instead of the source's own example."),
+        typer.Option(
+            metavar="FILE", help="Example rows, instead of the source's own example; files as `limen init` takes."
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column of the sample that is no input of the model; repeatable."),
     ] = None,
     version: Annotated[
         str, typer.Option(metavar="NUMBER", help="Version of a Triton model; the newest when not given.")
@@ -69,6 +75,7 @@ def import_(
         folder=directory,
         version=version,
         sample=sample,
+        not_inputs=tuple(target or ()),
         trust_pickle=trust_pickle,
         targets=(to,) if to else TARGETS,
         server=_server(tracking_uri),

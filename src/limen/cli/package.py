@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from limen.contracts.contract import Field
     from limen.packaging.archive import Inspection
     from limen.serving.check import Step
+    from limen.serving.scaffolding import Created
 
 NAME_WIDTH: Final = 28
 FACT_WIDTH: Final = 14
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")]
+MAX_GUESSES: Final = 30
 Folder = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
 
 
@@ -37,7 +39,12 @@ def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, and of the folder to make.")],
     source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The trained artifact.")],
     sample: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Example data with a header: names, types, categories.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Example data: CSV, JSON, JSON lines, Parquet, Feather or NumPy arrays."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column of the sample that is no input of the model; repeatable."),
     ] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Folder to make; NAME when not given.")
@@ -53,7 +60,7 @@ def init(
     from limen.serving.scaffolding import create_package
 
     try:
-        made = create_package(name, source, directory or Path(name), sample)
+        made = create_package(name, source, directory or Path(name), sample, target or ())
     except InvalidPackage as exc:
         # There is no package yet that `limen check` could say more about.
         raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
@@ -63,10 +70,23 @@ def init(
     typer.echo(f"{made.folder}/")
     typer.echo(f"  {made.artifact:<{width}}  {made.format}, loaded by the {made.backend} backend")
     typer.echo(f"  {MANIFEST_NAME:<{width}}  {fields}")
-    for note in made.notes:
-        typer.echo(f"\nNote: {note}")
+    print_notes(made)
     typer.echo(f"\nNext: complete the descriptions, limits and examples in {made.folder / MANIFEST_NAME}, then")
     typer.echo(f"  limen check {made.folder}{trust}\n  limen serve {made.folder}{trust}")
+
+
+def print_notes(made: Created) -> None:
+    """Say what was left out, renamed and guessed, a line each."""
+    if made.notes:
+        typer.echo("\nNotes:")
+        for note in made.notes:
+            typer.echo(f"  - {note}")
+    if made.guesses:
+        typer.echo("\nGuessed from the sample; correct in model.yaml what is not so:")
+        for field, why in list(made.guesses.items())[:MAX_GUESSES]:
+            typer.echo(f"  - {field}: {why}")
+        if (more := len(made.guesses) - MAX_GUESSES) > 0:
+            typer.echo(f"  - and {more} more, each marked in model.yaml")
 
 
 def check(

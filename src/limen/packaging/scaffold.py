@@ -6,26 +6,32 @@ shows stands in comments, for the owner to decide. Called by `limen init` and `l
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
 
 from limen.contracts.contract import Json
 from limen.contracts.tensors import BY_NAME, Array, Kind, TensorSpec, element_type_of
+from limen.packaging.observation import example_value, has_gap, observed, rows_to_show
+from limen.packaging.yaml_text import flow, word
 
 MAX_COLUMNS: Final = 200
 """A wider tensor stays one field even if its columns have names."""
-MAX_CATEGORIES: Final = 20
-_PLAIN: Final = re.compile(r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z][A-Za-z0-9_./-]*", re.IGNORECASE)
+MAX_EXAMPLES: Final = 3
 _HEAD: Final = """\
 # What this model takes, what it gives and what its owner promises: the contract that callers see.
 # Complete it (units, limits, descriptions), then run `limen check` on this folder.
 # `limen schema` prints the JSON Schema of this file for editors.
 """
+_TAKES: Final = "what the model takes: complete this list"
+_GIVES: Final = "what the model gives: complete this list"
+_NARROW: Final = "whole numbers only in the sample, as the model was trained; float64 takes fractions"
+_WIDE: Final = "whole numbers only in the sample; int64 refuses fractions"
+_EXACT: Final = 1 << 53
+"""Whole numbers up to here are exact in float64."""
 _TAIL: Final = """\
 
 # title: a short name for people
@@ -67,38 +73,25 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     max_wait_ms: float | None = None
     """How long rows may wait for company."""
     is_small: bool = False
-    """The sample is a handful of rows: it shows types, and says nothing about categories and ranges."""
+    """The sample is a handful of rows: it shows types, and says nothing about ranges."""
+    categories: Mapping[str, tuple[str, ...]] = {}
+    """Columns of text that the source of the sample declares all values of."""
+    reasons: Mapping[str, str] = {}
+    """Why columns of the sample have the types they have, where their values do not show it."""
+    are_types_guessed: bool = False
+    """The types of the inputs are those of the sample: the artifact declares none."""
     examples_file: str = ""
     """The file that holds the examples, instead of one in the text."""
 
 
-class Unseen(msgspec.Struct, frozen=True):
-    """What a sample does not show of a model's inputs."""
+class Scaffold(msgspec.Struct, frozen=True):
+    """A manifest that was written, and what people are to be told of it."""
 
-    names: tuple[str, ...]
-    """Columns it lacks, and tensors that columns cannot give."""
-    seen: int
-    """Columns of the model that it has."""
-
-
-def unseen_columns(signature: Tensors, sample: Mapping[str, Array]) -> Unseen:
-    """Return which of a model's columns a sample lacks; nothing when the model does not say what it takes."""
-    wanted: list[str] = []
-    for tensor in signature.inputs:
-        shape = tensor.shape[1:]
-        is_alone = len(signature.inputs) == 1 and len(shape) == 1
-        if tensor.columns:
-            wanted += tensor.columns
-        elif is_alone and shape[0] == len(sample):
-            # Without names of its own it takes the sample's.
-            wanted += sample
-        elif shape in ((), (1,)):
-            wanted.append(tensor.name)
-        else:
-            size = f"{shape[0]} columns without names" if is_alone and shape[0] > 0 else f"an array of {list(shape)}"
-            wanted.append(f"{tensor.name} ({size})")
-    names = tuple(name for name in wanted if name not in sample)
-    return Unseen(names, len(wanted) - len(names))
+    text: str
+    renamed: Mapping[str, str]
+    """Fields by the name that the artifact or the sample has for them, where that is another."""
+    guesses: Mapping[str, str]
+    """Inputs whose type is a guess, and why it is this one."""
 
 
 class _Line(msgspec.Struct):
@@ -108,15 +101,16 @@ class _Line(msgspec.Struct):
     type: str
     shape: tuple[int, ...] = ()
     extra: dict[str, Json] = {}
-    comment: str = ""
-    example: Json = msgspec.UNSET
+    comments: list[str] = []
+    examples: list[Json] = []
+    """Its values in the rows of the sample that become examples."""
 
     def text(self) -> str:
         parts: dict[str, Json] = {"name": self.name, "type": self.type}
         if self.shape:
             parts["shape"] = list(self.shape)
-        comment = f"  # {self.comment}" if self.comment else ""
-        return f"  - {_flow(parts | self.extra)}{comment}"
+        comment = f"  # {'; '.join(self.comments)}" if self.comments else ""
+        return f"  - {flow(parts | self.extra)}{comment}"
 
 
 def scaffold(
@@ -126,7 +120,7 @@ def scaffold(
     signature: Tensors,
     sample: Mapping[str, Array] | None = None,
     hints: Hints | None = None,
-) -> str:
+) -> Scaffold:
     """Return a commented `model.yaml` that can be served as it is.
 
     Args:
@@ -144,16 +138,16 @@ def scaffold(
     text = [
         _HEAD,
         *(f"# {line}" for line in hints.origin),
-        f"name: {_word(name)}",
+        f"name: {word(name)}",
         f"backend: {backend}",
-        f"artifact: {_word(artifact_name)}",
+        f"artifact: {word(artifact_name)}",
         "",
     ]
     text += ["inputs:", *(line.text() for line in writer.inputs)]
     text += ["outputs:", *(line.text() for line in writer.outputs), *writer.bind_text()]
     text += _batching_text(signature, hints)
     text += ["", f"examples: {hints.examples_file}"] if hints.examples_file else writer.example_text()
-    return "\n".join(text) + "\n" + _TAIL
+    return Scaffold("\n".join(text) + "\n" + _TAIL, writer.renamed, writer.guesses)
 
 
 def _batching_text(signature: Tensors, hints: Hints) -> list[str]:
@@ -161,7 +155,7 @@ def _batching_text(signature: Tensors, hints: Hints) -> list[str]:
         return ["", "# The artifact takes one row at a time.", "batching: {max_rows: 1}"]
     said = {"max_rows": hints.max_rows, "max_wait_ms": hints.max_wait_ms}
     batching = {key: value for key, value in said.items() if value is not None}
-    return ["", f"batching: {_flow(batching)}"] if batching else []
+    return ["", f"batching: {flow(batching)}"] if batching else []
 
 
 class _Writer:
@@ -175,6 +169,9 @@ class _Writer:
         self.outputs: list[_Line] = []
         self.bound_inputs: dict[str, Json] = {}
         self.bound_outputs: dict[str, Json] = {}
+        self.renamed: dict[str, str] = {}
+        self.guesses: dict[str, str] = {}
+        self.rows = rows_to_show(list(sample.values()), MAX_EXAMPLES)
 
     def write_inputs(self) -> None:
         tensors = self.signature.inputs
@@ -190,10 +187,10 @@ class _Writer:
                 self.bound_inputs[tensor.name] = field.name
         if not tensors:
             for column, values in self.sample.items():
-                element = element_type_of(values.dtype)
-                self._add_input(TensorSpec(column, element.name if element else "string", (-1,)), column, ())
+                spec = TensorSpec(column, _wide_type(values), (-1, *values.shape[1:]))
+                self._add_input(spec, column, spec.shape[1:])
         if not self.inputs:
-            self.inputs.append(_Line("features", "float32", (-1,), comment="what the model takes: complete this list"))
+            self.inputs.append(_Line("features", "float32", (-1,), comments=[_TAKES]))
 
     def write_outputs(self) -> None:
         taken: set[str] = set()
@@ -204,14 +201,15 @@ class _Writer:
             if labels and len(tensor.shape) > 1 and shape[-1] == len(labels):
                 line.extra = {"labels": list(labels)}
             if not tensor.shape:
-                line.comment = "the artifact does not say its shape"
+                line.comments = ["the artifact does not say its shape"]
             self.outputs.append(line)
             if line.name != tensor.name:
                 self.bound_outputs[line.name] = tensor.name
+                self.renamed[tensor.name] = line.name
             for name in (n for n, source in self.hints.classes.items() if source == tensor.name):
                 self._add_class(_field_name(name, taken), tensor, labels if self.hints.has_named_classes else ())
         if not self.outputs:
-            self.outputs.append(_Line("prediction", "float32", comment="what the model gives: complete this list"))
+            self.outputs.append(_Line("prediction", "float32", comments=[_GIVES]))
 
     def _add_class(self, name: str, tensor: TensorSpec, names: tuple[str, ...]) -> None:
         """Add the likeliest class, its name or number: of the largest probability, or 1 where the only one is above one half."""
@@ -226,18 +224,23 @@ class _Writer:
         for side, bound in (("inputs", self.bound_inputs), ("outputs", self.bound_outputs)):
             if bound:
                 text.append(f"  {side}:")
-                text += [f"    {_word(key)}: {_flow(value)}" for key, value in bound.items()]
+                text += [f"    {word(key)}: {flow(value)}" for key, value in bound.items()]
         return text
 
     def example_text(self) -> list[str]:
-        if not self.sample or any(line.example is msgspec.UNSET for line in self.inputs):
-            return []
-        text = [
-            "",
-            "# Examples are asked before the model is served; with outputs they are tests, also of `limen check`.",
+        rows = [
+            i
+            for i in range(len(self.rows))
+            if all(line.examples[i:] and line.examples[i] is not msgspec.UNSET for line in self.inputs)
         ]
-        text += ["examples:", "  - name: first row of the sample", "    inputs:"]
-        return text + [f"      {line.name}: {_flow(line.example)}" for line in self.inputs]
+        if not rows:
+            return []
+        text = ["", "# Examples are asked before the model is served; those with outputs are tests."]
+        text.append("examples:")
+        for i in rows:
+            text += [f"  - name: row {self.rows[i] + 1} of the sample", "    inputs:"]
+            text += [f"      {line.name}: {flow(line.examples[i])}" for line in self.inputs]
+        return text
 
     def _columns_of(self, tensor: TensorSpec) -> tuple[str, ...]:
         if len(tensor.shape) != 2 or not 0 < tensor.shape[1] <= MAX_COLUMNS:
@@ -246,58 +249,60 @@ class _Writer:
             return tensor.columns
         # A sample without a header for every column says nothing about which is which.
         is_alone = len(self.signature.inputs) == 1
-        return tuple(self.sample) if is_alone and len(self.sample) == tensor.shape[1] else ()
+        is_table = all(values.ndim == 1 for values in self.sample.values())
+        return tuple(self.sample) if is_alone and is_table and len(self.sample) == tensor.shape[1] else ()
 
     def _add_input(self, tensor: TensorSpec, column: str, shape: tuple[int, ...]) -> _Line:
         line = _Line(_field_name(column, {f.name for f in self.inputs}), tensor.type, shape)
-        can_miss = tensor.nullable or column in self.hints.optional
-        if can_miss and BY_NAME[tensor.type].kind in (Kind.FLOAT, Kind.TEXT):
-            line.extra = {"nullable": True}
-        if tensor.categories and BY_NAME[tensor.type].kind is not Kind.BOOL:
-            line.extra = line.extra | {"enum": list(tensor.categories)}
-        values = self.sample.get(column)
-        if not shape and values is not None and values.ndim == 1:
-            _observe(line, values, is_small=self.hints.is_small)
         self.inputs.append(line)
+        if line.name != column:
+            self.renamed[column] = line.name
+        values = self._values_of(tensor, column, shape)
+        kind = BY_NAME[tensor.type].kind
+        can_miss = tensor.nullable or column in self.hints.optional or (values is not None and has_gap(values))
+        if can_miss and kind in (Kind.FLOAT, Kind.TEXT):
+            line.extra = {"nullable": True}
+        categories = tensor.categories or (self.hints.categories.get(column, ()) if kind is Kind.TEXT else ())
+        if categories and kind is not Kind.BOOL:
+            line.extra = line.extra | {"enum": list(categories)}
+        if values is not None:
+            self._observe(line, column, values)
         return line
 
+    def _values_of(self, tensor: TensorSpec, column: str, shape: tuple[int, ...]) -> Array | None:
+        """Return what the sample has for a field: its column, or all the columns of a matrix that stays one field."""
+        values = self.sample.get(column)
+        if values is None and len(shape) == 1 and tensor.columns and all(n in self.sample for n in tensor.columns):
+            values = np.column_stack([self.sample[name] for name in tensor.columns])
+        if values is None or values.ndim != len(shape) + 1:
+            return None
+        return values if all(want in (-1, got) for want, got in zip(shape, values.shape[1:], strict=True)) else None
 
-def _observe(line: _Line, values: Array, *, is_small: bool) -> None:
-    """Note what the sample shows of a scalar field."""
-    kind = BY_NAME[line.type].kind
-    present = [v for v in values.tolist() if not _is_missing(v)]
-    if len(present) < len(values) and kind in (Kind.FLOAT, Kind.TEXT):
-        line.extra = line.extra | {"nullable": True}
-    if not present:
-        return
-    if not is_small and "enum" not in line.extra:
-        _observe_range(line, kind, values, present)
-    first = values[0].item() if isinstance(values[0], np.generic) else values[0]
-    if _is_missing(first):
-        line.example = None if line.extra.get("nullable") else msgspec.UNSET
-    elif kind is Kind.TEXT:
-        line.example = str(first)
-    elif kind is Kind.FLOAT and isinstance(first, (int, float)):
-        line.example = float(first)
-    elif isinstance(first, (bool, int)) and kind in (Kind.INT, Kind.BOOL):
-        line.example = bool(first) if kind is Kind.BOOL else int(first)
-    if line.example is not None and line.example not in line.extra.get("enum", [line.example]):
-        line.example = msgspec.UNSET
-
-
-def _observe_range(line: _Line, kind: Kind, values: Array, present: list[Any]) -> None:
-    if kind is Kind.TEXT:
-        found = sorted({str(v) for v in present})
-        if len(found) <= min(MAX_CATEGORIES, len(present) // 2 or 1):
-            line.extra = line.extra | {"enum": found}
-        else:
-            line.comment = f"{len(found)} different values in the sample"
-    elif kind in (Kind.INT, Kind.FLOAT) and values.dtype.kind in "iuf":
-        line.comment = f"observed {_flow(min(present))} to {_flow(max(present))}"
+    def _observe(self, line: _Line, column: str, values: Array) -> None:
+        """Note what the sample shows of a field."""
+        if self.hints.are_types_guessed:
+            why = self.hints.reasons.get(column, "")
+            if not why and values.dtype.kind in "iu":
+                why = _WIDE if BY_NAME[line.type].kind is Kind.FLOAT else _NARROW
+            line.comments = [f"guessed: {why}" if why else "guessed"]
+            self.guesses[line.name] = (
+                f"{line.type}{', may be missing' if line.extra.get('nullable') else ''}{f': {why}' if why else ''}"
+            )
+        if not self.hints.is_small and "enum" not in line.extra and values.ndim == 1 and (seen := observed(values)):
+            line.comments = [*line.comments, seen]
+        element, is_nullable = BY_NAME[line.type], bool(line.extra.get("nullable"))
+        line.examples = [example_value(values[i], element, is_nullable=is_nullable) for i in self.rows]
+        if "enum" in line.extra:
+            allowed = (None, *line.extra["enum"])
+            line.examples = [value if value in allowed else msgspec.UNSET for value in line.examples]
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
+def _wide_type(values: Array) -> str:
+    """Return the type for a column of which nobody knows more than the sample shows: the widest that holds its values."""
+    if values.dtype.kind in "iu" and np.abs(values).max(initial=0) <= _EXACT:
+        return "float64"
+    element = element_type_of(values.dtype)
+    return element.name if element is not None else "string"
 
 
 def _field_name(name: str, taken: Iterable[str]) -> str:
@@ -316,20 +321,3 @@ def _field_name(name: str, taken: Iterable[str]) -> str:
 
 def _spelling(name: str) -> str:
     return name.replace("_", "").casefold()
-
-
-def _flow(value: Json) -> str:
-    """Return a value as YAML on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_word(k)}: {_flow(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return _word(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _word(text: str) -> str:
-    """Return text as YAML: plain where that is safe, quoted otherwise."""
-    if _PLAIN.fullmatch(text):
-        return text
-    # JSON strings are YAML strings, but YAML knows no surrogate pairs, so only what cannot be shown is escaped.
-    return json.dumps(text, ensure_ascii=not text.isprintable() and max(text) < "\U00010000")

@@ -19,7 +19,6 @@ import numpy as np
 
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
-from limen.contracts.tensors import Array
 from limen.packaging.decoder import read_manifest
 from limen.packaging.importers import read_source
 from limen.packaging.importers.draft import WHOLE, Draft, model_name
@@ -30,7 +29,9 @@ from limen.packaging.scaffold import Hints
 from limen.runtime.backends.xgboost import write_as_stopped
 from limen.runtime.conversion import Candidate, Converted, convert
 from limen.serving.parity import Parity, as_table, compare, example_rows
-from limen.serving.scaffolding import Created, ensure_free, fill_package, read_sample, staged
+from limen.serving.samples.matching import without_targets
+from limen.serving.samples.sample import Sample
+from limen.serving.scaffolding import Created, ensure_free, fill_package, sample_of, staged
 from limen.serving.signatures import amended
 
 EXAMPLES_NAME: Final = "examples.json"
@@ -49,7 +50,9 @@ class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     """Which version of a Triton model."""
     sample: Path | None = None
-    """A CSV of example rows, instead of the source's own example."""
+    """A file of example rows, instead of the source's own example."""
+    not_inputs: tuple[str, ...] = ()
+    """Columns of that file that the model does not take."""
     trust_pickle: bool = False
     """Whether a pickle may be loaded, in its own process, to be converted."""
     targets: tuple[str, ...] = TARGETS
@@ -95,11 +98,12 @@ def import_model(source: str, options: ImportOptions) -> Imported:
             draft = msgspec.structs.replace(draft, notes=(renamed, *draft.notes))
         folder = options.folder or Path(name)
         ensure_free(folder)
-        sample = read_sample(options.sample) if options.sample is not None else draft.sample
-        given = msgspec.structs.replace(draft, sample=sample)
-        if given.is_pickle:
-            return _convert(given, name, folder, options)
-        return _take(given, name, folder, options.sample)
+        sample = Sample(columns=draft.sample, source="the source's own example", is_typed=True)
+        if options.sample is not None:
+            sample = without_targets(sample_of(options.sample), options.not_inputs)
+        if draft.is_pickle:
+            return _convert(draft, name, folder, options, sample)
+        return _take(draft, name, folder, sample, is_given=options.sample is not None)
 
 
 @contextmanager
@@ -127,7 +131,7 @@ def _with_source(draft: Draft, source: str) -> Draft:
     return msgspec.structs.replace(draft, origin={"source": source, **draft.origin})
 
 
-def _take(draft: Draft, name: str, folder: Path, sample_file: Path | None) -> Imported:
+def _take(draft: Draft, name: str, folder: Path, sample: Sample, *, is_given: bool) -> Imported:
     """Make a package around the source's own file."""
     with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
         artifact = draft.artifact
@@ -137,7 +141,7 @@ def _take(draft: Draft, name: str, folder: Path, sample_file: Path | None) -> Im
         elif draft.is_early_stopped:
             artifact = Path(place) / "model.ubj"
             write_as_stopped(draft.artifact, artifact)
-        created = _fill(draft, name, artifact, inside, draft.sample, is_class=draft.classifier, sample_file=sample_file)
+        created = _fill(draft, name, artifact, inside, sample, is_class=draft.classifier, is_given=is_given)
         origin = {**draft.origin, "format": created.format, "versions": dict(draft.versions)}
         _write(inside, ORIGIN_NAME, origin)
     created = msgspec.structs.replace(created, folder=folder)
@@ -145,7 +149,7 @@ def _take(draft: Draft, name: str, folder: Path, sample_file: Path | None) -> Im
     return Imported(created=created, name=name, kind=draft.kind, origin=origin, parity=None, notes=notes)
 
 
-def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions) -> Imported:
+def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions, sample: Sample) -> Imported:
     """Make a package of the first format whose answers are the original's."""
     if not options.trust_pickle:
         raise InvalidPackage(
@@ -153,9 +157,9 @@ def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions) -> I
             "comes from, --trust-pickle loads it once, in a process without network and files, and converts it",
             reason=Reason.UNSAFE_FORMAT,
         )
-    sample = draft.sample or {c.name: np.empty(0, _DTYPES.get(c.type, c.type)) for c in draft.columns}
+    columns = sample.columns or {c.name: np.empty(0, _DTYPES.get(c.type, c.type)) for c in draft.columns}
     try:
-        found = convert(draft.artifact.read_bytes(), options.targets, sample)
+        found = convert(draft.artifact.read_bytes(), options.targets, columns)
     except InvalidPackage as exc:
         raise InvalidPackage(exc.message + _written_with(draft)) from exc
     refused = dict(found.refused)
@@ -202,7 +206,8 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
     with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
         artifact = Path(place) / f"model{_SUFFIX[candidate.format]}"
         artifact.write_bytes(candidate.data)
-        created = _fill(draft, name, artifact, inside, rows, is_class=draft.classifier or found.classifier)
+        asked = Sample(columns={key: array for key, array in rows.items() if key != WHOLE})
+        created = _fill(draft, name, artifact, inside, asked, is_class=draft.classifier or found.classifier)
         _write(inside, EXAMPLES_NAME, [])
         table = as_table(read_manifest(inside), rows, answers)
         parity = compare(inside, table)
@@ -238,12 +243,11 @@ def _fill(
     name: str,
     artifact: Path,
     folder: Path,
-    rows: Mapping[str, Array],
+    sample: Sample,
     *,
     is_class: bool,
-    sample_file: Path | None = None,
+    is_given: bool = False,
 ) -> Created:
-    columns = {key: array for key, array in rows.items() if key != WHOLE}
     hints = Hints(
         origin=(f"Imported from {draft.origin['source']}; {ORIGIN_NAME} says more.",),
         optional=frozenset(c.name for c in draft.columns if not c.is_required),
@@ -252,11 +256,18 @@ def _fill(
         has_named_classes=bool(draft.label_of),
         max_rows=draft.max_rows,
         max_wait_ms=draft.max_wait_ms,
-        is_small=sample_file is None,
+        is_small=not is_given,
         examples_file=EXAMPLES_NAME if draft.is_pickle else "",
     )
-    amend = amended(draft, tuple(columns), is_class=is_class)
-    return fill_package(name, artifact, folder, columns, sample_file=sample_file, hints=hints, amend=amend)
+    amend = amended(draft, tuple(name for name in sample.columns if name != WHOLE), is_class=is_class)
+    if is_given:
+        return fill_package(name, artifact, folder, sample, hints=hints, amend=amend)
+    try:
+        return fill_package(name, artifact, folder, sample if sample.columns else None, hints=hints, amend=amend)
+    except InvalidPackage as exc:
+        made = fill_package(name, artifact, folder, hints=hints, amend=amend)
+        note = f"{sample.source} does not fit the model and is left out: {exc.message}"
+        return msgspec.structs.replace(made, notes=(*made.notes, note))
 
 
 def _write(folder: Path, name: str, value: Any) -> None:

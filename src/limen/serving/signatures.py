@@ -30,8 +30,8 @@ def amended(draft: Draft, columns: Sequence[str], *, is_class: bool = False) -> 
             found = Signature(_narrowed(draft.inputs, found.inputs, "input"), found.outputs)
         if draft.outputs:
             found = Signature(found.inputs, _narrowed(draft.outputs, found.outputs, "output"))
-        names = tuple(column.name for column in draft.columns) or tuple(columns)
-        inputs = _with_columns(found.inputs, names)
+        names = tuple(column.name for column in draft.columns)
+        inputs = _with_columns(found.inputs, names) if names else _with_sample(found.inputs, tuple(columns))
         if backend == "sklearn":
             types = {column.name: column.type for column in draft.columns}
             inputs = tuple(msgspec.structs.replace(t, type=types.get(t.name, t.type)) for t in inputs)
@@ -62,6 +62,12 @@ def _with_columns(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tup
     if width not in (-1, len(names)):
         raise InvalidPackage(f"the source declares {len(names)} inputs and the model takes {width} columns")
     return (msgspec.structs.replace(inputs[0], shape=(-1, len(names)), columns=names),)
+
+
+def _with_sample(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+    """Name the columns of the only tensor when it takes any number of them; a width of its own decides otherwise."""
+    is_open = len(inputs) == 1 and inputs[0].shape[1:] == (-1,)
+    return _with_columns(inputs, names) if is_open else inputs
 
 
 def _narrowed(declared: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...], side: str) -> tuple[TensorSpec, ...]:

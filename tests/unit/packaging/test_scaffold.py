@@ -28,7 +28,7 @@ SAMPLE = {
 
 def written(signature, sample=None, backend="onnx", artifact="model.onnx", hints=None):
     """Scaffold, read it back, and bind it to the artifact it was made from."""
-    text = scaffold("credit", backend, artifact, signature, sample, hints)
+    text = scaffold("credit", backend, artifact, signature, sample, hints).text
     manifest = decode_manifest(text)
     compile_binding(manifest, signature)
     return text, manifest
@@ -60,13 +60,18 @@ def test_a_sample_of_another_width_names_nothing():
     assert [f.name for f in manifest.contract.inputs] == ["X"]
 
 
-def test_a_sample_gives_categories_missing_values_and_an_example():
+def test_a_sample_gives_missing_values_and_examples_and_no_limits():
     text, manifest = written(TABLE, SAMPLE)
     age, state = manifest.contract.inputs
     assert (age.nullable, age.minimum, age.maximum) == (True, None, None)
-    assert state.enum == ("CA", "NY")
+    assert state.enum is None
     assert "# observed 20.0 to 64.0" in text
-    assert [e.inputs for e in manifest.contract.examples] == [{"age": 31.5, "home_state": "CA"}]
+    assert "# 2 different values in the sample: CA, NY" in text
+    assert [e.inputs for e in manifest.contract.examples] == [
+        {"age": 31.5, "home_state": "CA"},
+        {"age": None, "home_state": "NY"},
+        {"age": 64.0, "home_state": "CA"},
+    ]
 
 
 def test_a_text_column_of_many_values_is_no_enum():
@@ -105,7 +110,8 @@ def test_any_name_survives_being_written(name):
     values = np.array([name or "empty"] * 4, object)
     table = Signature((TensorSpec("c", "string", (-1,)),), (TensorSpec("y", "float32", (-1,)),))
     written(signature)
-    assert written(table, {"c": values})[1].contract.inputs[0].enum == (name or "empty",)
+    hints = Hints(categories={"c": (name or "empty",)})
+    assert written(table, {"c": values}, hints=hints)[1].contract.inputs[0].enum == (name or "empty",)
 
 
 def test_a_wide_tensor_stays_one_field_even_with_names():
@@ -132,7 +138,7 @@ def test_a_class_takes_the_columns_of_a_sample():
     assert [(f.name, f.type) for f in manifest.contract.inputs] == [
         ("age", "float64"),
         ("home_state", "string"),
-        ("open_accounts", "int64"),
+        ("open_accounts", "float64"),
     ]
 
 
@@ -172,7 +178,7 @@ def test_a_handful_of_rows_shows_types_and_no_limits():
 
 def test_a_tensor_of_one_column_is_one_value_a_row():
     signature = Signature((TensorSpec("age", "int64", (-1, 1)), TensorSpec("home", "string", (-1, 1))), ())
-    text = scaffold("credit", "onnx", "model.onnx", signature)
+    text = scaffold("credit", "onnx", "model.onnx", signature).text
     assert [f.shape for f in decode_manifest(text).contract.inputs] == [(), ()]
 
 
@@ -189,4 +195,4 @@ def test_what_the_artifact_says_of_a_column_goes_before_what_a_sample_shows():
 def test_a_sample_value_that_the_artifact_does_not_take_is_no_example():
     signature = Signature((TensorSpec("home", "string", (-1,), categories=("own", "rent")),), TABLE.outputs)
     _, manifest = written(signature, {"home": np.array(["flat", "own"], object)})
-    assert manifest.contract.examples == ()
+    assert [example.inputs for example in manifest.contract.examples] == [{"home": "own"}]

@@ -6,7 +6,8 @@ import pytest
 from limen.contracts.errors import InvalidPackage
 from limen.packaging.decoder import read_manifest
 from limen.serving.metadata import platform_of
-from limen.serving.scaffolding import create_package, read_sample
+from limen.serving.samples.files import read_sample
+from limen.serving.scaffolding import create_package
 from tests.services.packages import write_iris, write_sum_graph
 
 
@@ -24,13 +25,13 @@ def sample(tmp_path):
 
 @pytest.mark.parametrize("cells", ["True\nFalse\nTrue", "true\nfalse\ntrue", "TRUE\nFALSE\nTRUE"])
 def test_booleans_as_pandas_reads_them_are_booleans(sample, cells):
-    found = read_sample(sample("garden\n" + cells + "\n"))["garden"]
+    found = read_sample(sample("garden\n" + cells + "\n")).columns["garden"]
     assert (found.dtype, found.tolist()) == (np.bool_, [True, False, True])
 
 
 def test_a_column_of_booleans_and_other_text_stays_text(sample):
-    assert read_sample(sample("garden,n\nTrue,1\nmaybe,2\n"))["garden"].tolist() == ["True", "maybe"]
-    assert read_sample(sample("garden,n\nTrue,1\n,2\n"))["garden"].tolist() == ["True", None]
+    assert read_sample(sample("garden,n\nTrue,1\nmaybe,2\n")).columns["garden"].tolist() == ["True", "maybe"]
+    assert read_sample(sample("garden,n\nTrue,1\n,2\n")).columns["garden"].tolist() == ["True", None]
 
 
 def test_a_sample_in_another_encoding_is_named_with_what_to_do(sample):
@@ -51,7 +52,7 @@ def test_a_sample_without_a_column_of_the_model_is_refused(sample, tmp_path):
     graph = write_sum_graph(tmp_path / "sum.onnx")
     with pytest.raises(InvalidPackage) as caught:
         create_package("copy", graph, tmp_path / "copy", sample("when,where\n1,2\n"))
-    assert "has none of the columns that the model takes. It takes a, b; the file's header says when, where" in str(
+    assert "has none of the columns that the model takes. It takes a, b; the sample has when, where" in str(
         caught.value
     )
     assert not (tmp_path / "copy").exists()
@@ -60,7 +61,8 @@ def test_a_sample_without_a_column_of_the_model_is_refused(sample, tmp_path):
 def test_a_sample_of_another_width_than_a_matrix_without_names_is_refused(sample, tmp_path):
     iris = write_iris(tmp_path / "iris") / "model.onnx"
     with pytest.raises(
-        InvalidPackage, match=r"It takes \w+ \(4 columns without names\); the file's header says a, b\."
+        InvalidPackage,
+        match=r"has 2 columns and the model takes 4, which it does not name\. The file has a, b; give all",
     ):
         create_package("copy", iris, tmp_path / "copy", sample("a,b\n1,2\n"))
     made = create_package("copy", iris, tmp_path / "copy", sample("a,b,c,d\n1,2,3,4\n"))
@@ -71,7 +73,10 @@ def test_columns_that_a_sample_lacks_are_named(sample, tmp_path):
     graph = write_sum_graph(tmp_path / "sum.onnx")
     path = sample("a,other\n1,2\n")
     made = create_package("copy", graph, tmp_path / "copy", path)
-    assert made.notes == (f"{path} lacks columns that the model takes: b",)
+    assert made.notes == (
+        f"{path}: left out other, which the model does not take",
+        f"{path} lacks columns that the model takes: b",
+    )
     assert len(read_manifest(made.folder).contract.inputs) == 2
 
 

@@ -43,6 +43,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         """The only array, when the sample is one and not columns."""
         return self.columns.get(WHOLE)
 
+    def having(self, columns: Mapping[str, Array]) -> Sample:
+        """Return the sample with other columns."""
+        return msgspec.structs.replace(self, columns=columns)
+
     def without(self, names: Collection[str]) -> Sample:
         """Return the sample without some columns."""
         return msgspec.structs.replace(self, columns={n: a for n, a in self.columns.items() if n not in names})
