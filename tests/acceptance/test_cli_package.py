@@ -241,7 +241,7 @@ def test_init_takes_true_and_false_of_a_sample_as_booleans(tmp_path):
     io.dump(LinearRegression().fit(rows, [1.0, 2.0, 3.5, 4.0]), tmp_path / "rent.skops")
     rows.to_csv(tmp_path / "rent.csv", index=False)
     said("init", "rent", "--from", "rent.skops", "--sample", "rent.csv", cwd=tmp_path)
-    assert "- {name: garden, type: bool}\n" in (tmp_path / "rent" / "model.yaml").read_text()
+    assert "- {name: garden, type: bool}  # guessed\n" in (tmp_path / "rent" / "model.yaml").read_text()
     assert "rent is fit to serve." in said("check", "rent", cwd=tmp_path)
 
 
@@ -249,7 +249,7 @@ def test_init_says_which_columns_a_sample_lacks(tmp_path):
     graph = write_sum_graph(tmp_path / "sum.onnx")
     (tmp_path / "sample.csv").write_text("a\n1\n")
     text = said("init", "sum", "--from", graph, "--sample", "sample.csv", cwd=tmp_path)
-    assert "\nNote: sample.csv lacks columns that the model takes: b\n" in text
+    assert "\nNotes:\n  - sample.csv lacks columns that the model takes: b\n" in text
     (tmp_path / "sample.csv").write_bytes(b"a,b\n1,\xe9\n")
     told = refused("init", "other", "--from", graph, "--sample", "sample.csv", cwd=tmp_path)
     assert told.startswith("error: sample.csv is not UTF-8 text")
