@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limen.cli.package import SampleFile, Targets
+
 if TYPE_CHECKING:
     from limen.packaging.importers.mlflow_registry import TrackingServer
     from limen.serving.importing import Imported
@@ -31,16 +33,8 @@ def import_(
     directory: Annotated[
         Path | None, typer.Option("--dir", "-o", metavar="DIR", help="Folder to make; the model's name when not given.")
     ] = None,
-    sample: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Example rows, instead of the source's own example; files as `limen init` takes."
-        ),
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Column of the sample that is no input of the model; repeatable."),
-    ] = None,
+    sample: SampleFile = None,
+    target: Targets = None,
     version: Annotated[
         str, typer.Option(metavar="NUMBER", help="Version of a Triton model; the newest when not given.")
     ] = "",

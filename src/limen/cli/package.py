@@ -20,6 +20,14 @@ NAME_WIDTH: Final = 28
 FACT_WIDTH: Final = 14
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")]
 MAX_GUESSES: Final = 30
+SampleFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Example data: CSV, JSON, JSON lines, Parquet, Feather or NumPy arrays."),
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Column of the sample that is no input of the model; repeatable."),
+]
 Folder = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
 
 
@@ -38,14 +46,8 @@ def register(app: typer.Typer) -> None:
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, and of the folder to make.")],
     source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The trained artifact.")],
-    sample: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Example data: CSV, JSON, JSON lines, Parquet, Feather or NumPy arrays."),
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Column of the sample that is no input of the model; repeatable."),
-    ] = None,
+    sample: SampleFile = None,
+    target: Targets = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Folder to make; NAME when not given.")
     ] = None,
