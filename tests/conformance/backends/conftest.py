@@ -119,7 +119,7 @@ def make_sklearn(folder: Path) -> Case:
         manifest("sklearn", "model.skops", "X", probabilities("probabilities")),
         signature(
             ("X", "float64", (-1, 4)),
-            ("label", "string", (-1,)),
+            ("label", "string", (-1,), (), SPECIES),
             ("probabilities", "float64", (-1, 3), SPECIES),
         ),
         lambda rows: _named(model.predict_proba(rows)),

@@ -62,7 +62,8 @@ class SklearnModel(OneAnswer):
 
     def __init__(self, estimator: Any, manifest: Manifest) -> None:
         declared = _declared_inputs(manifest)
-        layout, answers = layout_of(estimator).with_unused(declared), answers_of(estimator)
+        layout, wanted = layout_of(estimator).with_unused(declared), wanted_tensors(manifest)
+        answers = {name: a for name, a in answers_of(estimator).items() if a.is_offered or name in wanted}
         types = layout.types({}) | {k: t for k, t in declared.items() if k in layout.names}
         if layout.form == "matrix":
             types = layout.types({})
@@ -72,7 +73,7 @@ class SklearnModel(OneAnswer):
         )
         self._estimator = estimator
         self._rows = Rows(layout, types)
-        self._answers = {name: answers[name] for name in wanted_tensors(manifest) if name in answers}
+        self._answers = {name: answers[name] for name in wanted if name in answers}
         self._types = {t.name: BY_NAME[t.type].dtype for t in self.signature.outputs}
 
     def predict(self, inputs: dict[str, Array], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
