@@ -233,7 +233,9 @@ def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
 def _print_step(step: Step) -> None:
     from limen.cli.words import paint
 
-    mark = paint("ok  ", "32") if step.ok else paint("FAIL", "31;1")
+    mark = paint("note", "33") if step.is_note else paint("ok  ", "32")
+    if not step.ok:
+        mark = paint("FAIL", "31;1")
     typer.echo(f"  {mark}  {step.name:<11}{step.detail}".rstrip())
     for text in step.problems:
         typer.echo(f"          - {text}")

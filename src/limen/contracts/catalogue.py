@@ -43,6 +43,8 @@ class EvidenceKind(StrEnum):
     """How right it is, against the version before it."""
     APPROVAL = "approval"
     """Who agreed."""
+    INDEPENDENCE = "independence"
+    """Whether its rows leave each other's answers alone, so that requests may share a run."""
     PARITY = "parity"
     """An imported model against the original."""
 

@@ -49,4 +49,6 @@ def _is_number(value: Json) -> bool:
 def _close(got: float, want: float, tolerance: Tolerance) -> bool:
     if math.isnan(want) or math.isnan(got):
         return math.isnan(want) and math.isnan(got)
+    if math.isinf(want):
+        return got == want
     return abs(got - want) <= tolerance.absolute + tolerance.relative * abs(want)

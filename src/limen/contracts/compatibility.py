@@ -95,7 +95,7 @@ def _rows(old: Contract, new: Contract) -> Iterator[Finding]:
         )
     elif after.max_request_rows > before.max_request_rows:
         yield _compatible("batching.max_request_rows", FindingKind.WIDENED, f"{change}.")
-    for key in ("max_rows", "max_wait_ms"):
+    for key in ("max_rows", "max_wait_ms", "merge"):
         if getattr(before, key) != getattr(after, key):
             reason = "Rows travel together in another way inside the server; requests and answers stay the same."
             yield _compatible(f"batching.{key}", FindingKind.CHANGED, reason)

@@ -116,6 +116,9 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Rows in one request; more are refused."""
     max_wait_ms: float = 0.0
     """How long rows may wait for company while the model is idle. 0: never; what arrives while it is busy leaves together anyway."""
+    merge: bool | None = None
+    """Whether requests of different callers may share a run. None: as a test of the loaded model shows. False: never. True: also when the
+    test could not tell; a test that shows that rows change each other's answers still keeps them apart."""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -41,7 +41,7 @@ def example_value(field: Field) -> Json:
         for value in field.examples:
             if value is not None and shape_of(value, len(field.shape)) is not None and _fits_shape(field, value):
                 return value
-    return _spread(_element(field), tuple(_VARIABLE_SIZE if d < 0 else d for d in field.shape))
+    return _spread(example_element(field), tuple(_VARIABLE_SIZE if d < 0 else d for d in field.shape))
 
 
 def shown(contract: Contract) -> Contract:
@@ -107,7 +107,8 @@ def _spread(element: Json, shape: tuple[int, ...]) -> Json:
     return value
 
 
-def _element(field: Field) -> Json:
+def example_element(field: Field) -> Json:
+    """Return one element of the field, made up within its limits."""
     kind = field.element.kind
     if field.enum and kind is not Kind.BINARY:
         return field.enum[0]

@@ -100,7 +100,7 @@ class RecordCodec:
 
     def tensors(self, records: Sequence[Mapping[str, Json]]) -> dict[str, Array]:
         """Return the tensors of already decoded records (examples, batch files), or raise as `decode` does."""
-        return self._decode_exactly(orjson.dumps({"instances": list(records)})).inputs
+        return self.decode(orjson.dumps({"instances": list(records)})).inputs
 
     def _may_repeat_keys(self, body: bytes, request: Any, count: int) -> bool:
         # Valid JSON has one colon a member; more colons than members means a repeated key, or a colon in some text.

@@ -23,6 +23,7 @@ from limen.packaging.rules import (
     INVALID,
     Anything,
     ByKind,
+    Flag,
     Key,
     Keys,
     ListOf,
@@ -112,6 +113,7 @@ MANIFEST: Final = Keys(
                         Number(low=0, high=60_000),
                         "how long rows wait for company while the model is idle",
                     ),
+                    Key("merge", Flag(), "whether requests of different callers may share a run; tested when left out"),
                 )
             ),
             "how many rows may travel together",

@@ -80,6 +80,8 @@ class Batcher:
             clock: the clock of the deadlines.
         """
         self.can_stream = sink.can_stream
+        self.merges = True
+        """Whether requests share runs; see `keep_apart`."""
         self._sink = sink
         self._max_rows = batching.max_rows
         self._window_s = batching.max_wait_ms / 1000
@@ -95,6 +97,19 @@ class Batcher:
         self._expiry = math.inf
         """When to look for expired requests next."""
         sink.on_free = self._on_free
+        if batching.merge is False:
+            self.keep_apart()
+
+    def keep_apart(self) -> None:
+        """Run every request by itself from now on: the rows of one would change the answers to another."""
+        self.merges = False
+        # Nothing to wait for: nobody joins.
+        self._window_s = 0.0
+
+    @property
+    def mixes_rows(self) -> str:
+        """Why the artifact itself says that rows of one run change each other's answers; empty when it does not."""
+        return self._sink.mixes_rows
 
     # -- what callers do -------------------------------------------------------------------------------------------------
 
@@ -220,7 +235,7 @@ class Batcher:
 
     def _send(self, group: Group, reason: Reason, late: list[Waiter]) -> None:
         batch = Batch(self._in_flight, self._clock())
-        if group.take(batch, self._max_rows, batch.left_at, late):
+        if group.take(batch, self._max_rows if self.merges else 1, batch.left_at, late) and self.merges:
             reason = "full"
         if not batch.waiters:
             return

@@ -11,11 +11,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 
+from limen.contracts.catalogue import Verdict
 from limen.contracts.errors import LimenError, NotFound, Reason, Unavailable
 from limen.contracts.names import parse_model_name, parse_version
 from limen.packaging.archive import Package
 from limen.runtime.batching import Batcher
 from limen.runtime.handle import VersionHandle
+from limen.runtime.independence import LOAD_S, measure
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.runtime.placement import Placement
 from limen.runtime.policy import Verb, next_action
@@ -242,7 +244,9 @@ class VersionManager:
             entry.state = State.WARMING
             # How long the first run of a model takes shows now; until then the warm-up's own limit is enough.
             sink.allow(WARM_UP_TIMEOUT_S)
-            sink.allow(await warm_up(handle.contract, handle.check, handle.records, predictor, version))
+            slowest_s = await warm_up(handle.contract, handle.check, handle.records, predictor, version)
+            await _keep_apart_if_needed(handle)
+            sink.allow(slowest_s)
         except Exception as exc:  # a failed load is a state, whatever the reason
             entry.state = State.FAILED
             if isinstance(exc, LimenError):
@@ -366,6 +370,21 @@ def _composed(sink: Sink, package: Package, counts: RuntimeSeries | None) -> Pre
     contract = package.manifest.contract
     is_uniform = not any(d < 0 for field in contract.inputs for d in field.shape)
     return Batcher(sink, contract.batching, is_uniform=is_uniform, observe=counts)
+
+
+async def _keep_apart_if_needed(handle: VersionHandle) -> None:
+    """Let requests of different callers share runs only if the model's rows leave each other's answers alone."""
+    predictor = handle.predictor
+    found = await measure(handle.check, handle.records, predictor, handle.version, budget_s=LOAD_S)
+    if not found.may_merge:
+        predictor.keep_apart()
+        LOG.log(
+            logging.INFO if found.verdict is Verdict.PASS else logging.WARNING,
+            "%s version %s: %s",
+            handle.model,
+            handle.version,
+            found.text,
+        )
 
 
 async def _quietly(close: Callable[[], Awaitable[None]]) -> None:

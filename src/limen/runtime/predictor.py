@@ -26,6 +26,8 @@ class Sink(Protocol):
 
     can_stream: bool
     """Whether one request may have several answers."""
+    mixes_rows: str
+    """As `LoadedModel.mixes_rows`."""
     free: int
     """How many further batches it would start to work on at once."""
     on_free: Callable[[], None]
@@ -66,6 +68,17 @@ class Predictor(Protocol):
 
     can_stream: bool
     """Whether one request may have several answers."""
+    merges: bool
+    """Whether requests of several callers may share a run."""
+
+    @property
+    def mixes_rows(self) -> str:
+        """As `LoadedModel.mixes_rows`."""
+        ...
+
+    def keep_apart(self) -> None:
+        """Run every request by itself from now on."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -121,6 +134,8 @@ class LoadedModel(Protocol):
     """The artifact's tensors; empty tuples when it does not declare any (Python classes)."""
     can_stream: bool
     """Whether `stream` gives more than one part."""
+    mixes_rows: str
+    """Why rows of one run change each other's answers, where the artifact itself says so; empty otherwise."""
 
     def predict(self, inputs: dict[str, Array], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
         """Run the artifact on its own tensors (batch first) and return its own output tensors by name."""

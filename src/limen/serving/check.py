@@ -7,15 +7,16 @@ alone and in a batch, and the documents callers will read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from limen.contracts.catalogue import Verdict
 from limen.contracts.checks import ContractCheck
 from limen.contracts.comparison import differences
-from limen.contracts.contract import Example, Json
+from limen.contracts.contract import Example
 from limen.contracts.errors import LimenError, Reason
 from limen.contracts.examples import example_record
 from limen.contracts.inference import InferenceRequest
@@ -26,6 +27,7 @@ from limen.contracts.records import RecordCodec
 from limen.packaging.archive import Package, open_package
 from limen.packaging.sniff import scan_folder
 from limen.runtime.batching import Batcher
+from limen.runtime.independence import CHECK_S, measure
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.predictor import Predictor
 from limen.runtime.warmup import MADE_UP, answer_example, outcome_of
@@ -43,6 +45,8 @@ class Step(msgspec.Struct, frozen=True):
     ok: bool
     detail: str = ""
     problems: tuple[str, ...] = ()
+    is_note: bool = False
+    """It passed, and the owner should know something about it."""
     reason: Reason | None = None
     """The catalogue reason it failed for, when there is one."""
 
@@ -113,7 +117,6 @@ async def _probe(package: Package, predictor: Predictor, steps: list[Step]) -> N
         return
     check, records = ContractCheck(contract), RecordCodec(contract)
     examples = contract.examples or (Example(name=MADE_UP, inputs=example_record(contract)),)
-    answers: list[dict[str, Json]] = []
     problems: list[str] = []
     for i, example in enumerate(examples):
         label = example.name or f"examples[{i}]"
@@ -122,48 +125,23 @@ async def _probe(package: Package, predictor: Predictor, steps: list[Step]) -> N
         except LimenError as exc:
             problems.append(f"{label}: {exc.message}")
             continue
-        answers.append(answer)
         problems.extend(f"{label}: {text}" for text in differences(example.outputs, answer, contract.tolerance))
     golden = sum(bool(e.outputs) for e in contract.examples)
     detail = f"{golden} of {len(examples)} with an answer to compare" if contract.examples else "none; made one up"
     steps.append(Step("examples", ok=not problems, detail=detail, problems=tuple(problems)))
     if problems:
         return
-    await _check_batch(steps, examples, answers, check, records, predictor)
+    await _check_batch(steps, check, records, predictor)
     await _time(steps, examples[0], contract.name, check, records, predictor, contract.slo.p95_ms)
 
 
-async def _check_batch(
-    steps: list[Step],
-    examples: Sequence[Example],
-    answers: Sequence[dict[str, Json]],
-    check: ContractCheck,
-    records: RecordCodec,
-    predictor: Predictor,
-) -> None:
-    """All examples in one request must give what each gave alone."""
-    contract = check.contract
-    if any(d < 0 for f in contract.inputs for d in f.shape):
+async def _check_batch(steps: list[Step], check: ContractCheck, records: RecordCodec, predictor: Predictor) -> None:
+    """Rows must give in one run what each gives alone; if they do not, requests are kept apart, which is worth a note."""
+    found = await measure(check, records, predictor, "1", budget_s=CHECK_S)
+    if found.breaks:
+        steps.append(Step("batch", ok=False, problems=(found.text,)))
         return
-    if len(examples) == 1:
-        examples, answers = [*examples] * 2, [*answers] * 2
-    try:
-        inputs = records.tensors([e.inputs for e in examples])
-        request = InferenceRequest(contract.name, inputs, "1", rows=len(examples), checked=check)
-        outcome = await outcome_of(predictor, request)
-        if isinstance(outcome, LimenError):
-            raise outcome
-        rows = records.encode(check.check_outputs(outcome.outputs, len(examples)))
-    except LimenError as exc:
-        steps.append(_failed("batch", exc))
-        return
-    problems = [
-        text
-        for i, (alone, together) in enumerate(zip(answers, rows, strict=True))
-        for text in differences(alone, together, contract.tolerance, f"row {i}")
-    ]
-    detail = f"{len(examples)} rows in one request give what each gives alone"
-    steps.append(Step("batch", ok=not problems, detail=detail, problems=tuple(problems)))
+    steps.append(Step("batch", ok=True, detail=found.text, is_note=found.verdict is not Verdict.PASS))
 
 
 async def _time(

@@ -21,6 +21,7 @@ import msgspec
 
 from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidPackage, Reason, Unavailable
+from limen.contracts.independence import Independence
 from limen.packaging.archive import Package
 from limen.runtime.placement.process.start import replica_environment
 from limen.serving.config import PublishConfig
@@ -74,10 +75,11 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line; one of the three is set."""
+    """One line; one of the four is set."""
 
     loaded: Loaded | None = None
     answer: Answer | None = None
+    independence: Independence | None = None
     refused: Refused | None = None
 
 
@@ -87,6 +89,8 @@ class Probed(msgspec.Struct, frozen=True):
     loaded: Loaded
     answers: tuple[Answer, ...]
     """One for each example, in their order; none of a model that streams."""
+    independence: Independence | None = None
+    """Whether rows leave each other's answers alone; None when the process ended over it."""
 
 
 class Probe:
@@ -178,12 +182,14 @@ def _thrown_away(process: subprocess.Popen[bytes]) -> Iterator[None]:
 def _understood(said: bytes, status: int | None, examples: int, order: Order) -> Probed:
     loaded: Loaded | None = None
     answers: list[Answer] = []
+    independence: Independence | None = None
     try:
         for line in said.splitlines():
             word = msgspec.json.decode(line, type=Said)
             if word.refused is not None:
                 raise InvalidPackage(word.refused.message, reason=Reason(word.refused.reason))
             loaded = word.loaded or loaded
+            independence = word.independence or independence
             if word.answer is not None:
                 answers.append(word.answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as exc:
@@ -194,7 +200,7 @@ def _understood(said: bytes, status: int | None, examples: int, order: Order) ->
     if loaded is None or len(answers) < wanted:
         when = "loading the model" if loaded is None else f"answering example {len(answers) + 1}"
         raise _rejected(f"the model's process ended while {when}{_why(status, order)}")
-    return Probed(loaded, tuple(answers))
+    return Probed(loaded, tuple(answers), independence)
 
 
 def _why(status: int | None, order: Order) -> str:

@@ -22,6 +22,7 @@ from limen.contracts.records import RecordCodec
 from limen.packaging.archive import Package
 from limen.packaging.decoder import read_manifest
 from limen.runtime.batching import Batcher
+from limen.runtime.independence import CHECK_S, measure
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import isolation
 from limen.runtime.predictor import Predictor
@@ -69,6 +70,8 @@ async def try_out(
                 say(Said(answer=Answer(problem=exc.message)))
             else:
                 say(Said(answer=Answer(dict(answer))))
+        budget_s = min(CHECK_S, order.time_s / 20)
+        say(Said(independence=await measure(check, records, predictor, "1", budget_s=budget_s)))
     finally:
         await predictor.close()
 

@@ -147,6 +147,11 @@ class Verification:
         if golden.verdict is Verdict.FAIL:
             raise _rejected("the model does not answer its own examples rightly", golden.differences)
         note("golden", f"{golden.compared} of {golden.examples} examples with an answer to compare, all right")
+        independence = probed.independence
+        if independence is not None:
+            if independence.breaks:
+                raise InvalidPackage(independence.text, reason=Reason.REJECTED)
+            note("independence", independence.text)
         behaviour = None
         if incumbent is not None:
             behaviour = compare_answers(incumbent.contract, theirs, probed.answers[len(own) :])
@@ -188,6 +193,9 @@ def evidence_of(findings: Findings, origin: Origin | None) -> list[tuple[Evidenc
         (EvidenceKind.SIGNATURE, findings.signature.verdict, signature),
         (EvidenceKind.GOLDEN, findings.golden.verdict, msgspec.to_builtins(findings.golden)),
     ]
+    if findings.probed.independence is not None:
+        independence = findings.probed.independence
+        found.append((EvidenceKind.INDEPENDENCE, independence.verdict, msgspec.to_builtins(independence)))
     if origin is not None and origin.parity is not None:
         # What the import found. A converted model that differs never becomes a package.
         found.append((EvidenceKind.PARITY, Verdict.PASS, {"source": origin.source} | origin.parity))

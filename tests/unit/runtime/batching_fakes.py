@@ -91,6 +91,7 @@ class FakeSink:
 
     def __init__(self, capacity: int = 1) -> None:
         self.can_stream = False
+        self.mixes_rows = ""
         self.free = capacity
         self.on_free: Callable[[], None] = lambda: None
         self.sent: list[Sent] = []

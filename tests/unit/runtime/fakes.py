@@ -35,6 +35,7 @@ class FakeSink:
     def __init__(self, answer: Callable[[InferenceRequest], Outcome] | None = None) -> None:
         self.answer = answer or double
         self.can_stream = False
+        self.mixes_rows = ""
         self.free = 1
         self.on_free: Callable[[], None] = lambda: None
         self.now: Outcome | None = None

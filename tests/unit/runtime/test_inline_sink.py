@@ -32,6 +32,7 @@ class ScriptedModel:
 
     signature = Signature((), ())
     can_stream = True
+    mixes_rows = ""
 
     def __init__(self) -> None:
         self.gate = threading.Event()

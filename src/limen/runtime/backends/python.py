@@ -70,6 +70,7 @@ class PythonModel:
     """One instance of a package's class. One call at a time."""
 
     signature = Signature((), ())
+    mixes_rows = ""
 
     def __init__(self, instance: Any, code: PackageCode) -> None:
         self._instance = instance

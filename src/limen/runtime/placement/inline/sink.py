@@ -95,6 +95,7 @@ class InlineSink:
         self._unpack = binding.unpack
         self._thread = ModelThread(f"limen-{contract.name}")
         self.can_stream = model.can_stream
+        self.mixes_rows = model.mixes_rows
         self.free = 1
         self.on_free: Callable[[], None] = _nobody
         self._cost = RowCost()

@@ -88,7 +88,7 @@ class Channel:
         self._taken = 0
         self._kept: list[tuple[int, list[Array]]] = []
 
-    def greet(self, status: int | None, *, can_stream: bool, identity: bytes) -> None:
+    def greet(self, status: int | None, *, traits: int, identity: bytes) -> None:
         """Read the gateway's hello and answer it with the descriptor of the status page.
 
         Raises:
@@ -109,7 +109,7 @@ class Channel:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        welcome = frames.WELCOME.pack(frames.MAGIC, self.number, os.getpid(), can_stream, identity)
+        welcome = frames.WELCOME.pack(frames.MAGIC, self.number, os.getpid(), traits, identity)
         socket.send_fds(self.socket, [welcome], [] if status is None else [status])
 
     def receive(self) -> bool:

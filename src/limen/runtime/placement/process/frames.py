@@ -41,7 +41,9 @@ MAX_FRAME: Final = 1 << 31
 HELLO: Final = struct.Struct("<8sQQ")
 """magic, bytes of the arena for inputs, bytes of the arena for outputs; 0 without them."""
 WELCOME: Final = struct.Struct("<8sIII164s")
-"""magic, connection number, process id, whether it can stream, what it has loaded (`identity`)."""
+"""magic, connection number, process id, what the model is like (`CAN_STREAM`, `MIXES_ROWS`), what was loaded (`identity`)."""
+CAN_STREAM: Final = 1
+MIXES_ROWS: Final = 2
 MAGIC: Final = b"limen\0\0\2"
 
 LAYOUT: Final = 1

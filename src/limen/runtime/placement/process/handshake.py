@@ -23,6 +23,7 @@ class Welcome(NamedTuple):
     """What the replica calls this connection on its status page."""
     pid: int
     can_stream: bool
+    mixes_rows: bool
     identity: bytes
     """What it has loaded, see `frames.identity`."""
     status: StatusPage | None
@@ -81,14 +82,15 @@ def take_welcome(connection: socket.socket) -> Welcome:
     try:
         if len(text) != frames.WELCOME.size:
             raise BrokenFrame("no welcome")
-        magic, number, pid, can_stream, identity = frames.WELCOME.unpack(text)
+        magic, number, pid, traits, identity = frames.WELCOME.unpack(text)
         if magic != frames.MAGIC:
             raise BrokenFrame("a welcome of another version")
         status = None
         # A page whose owner could cut it off would be a way to end this process.
         if descriptors and is_fixed(descriptors[0], StatusPage.SIZE):
             status = StatusPage(descriptors[0], is_reader=True)
-        return Welcome(number, _peer(connection) or pid, bool(can_stream), identity, status)
+        can_stream, mixes_rows = bool(traits & frames.CAN_STREAM), bool(traits & frames.MIXES_ROWS)
+        return Welcome(number, _peer(connection) or pid, can_stream, mixes_rows, identity, status)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

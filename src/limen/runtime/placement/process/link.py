@@ -70,6 +70,7 @@ class Link:
         self.is_retiring = False
         """Gets no new work and closes when it has none."""
         self.can_stream = False
+        self.mixes_rows = False
         self.pid = 0
         self.is_hung = False
         """Whether it was killed because it did not go on."""
@@ -140,7 +141,7 @@ class Link:
         if found.identity != self._identity:
             self._refuse(found)
             return
-        self.number, self.pid, self.can_stream, _, self.status = found
+        self.number, self.pid, self.can_stream, self.mixes_rows, _, self.status = found
         self._pause = MIN_RETRY_S
         self._loop.add_reader(connection.fileno(), self._receive)
         self.is_ready = True

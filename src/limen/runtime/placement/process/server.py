@@ -103,7 +103,7 @@ class Server:
             if event & ~select.POLLOUT:
                 if channel.number < 0:
                     channel.number = -channel.number
-                    channel.greet(self._status_file, can_stream=self._model.can_stream, identity=self._identity)
+                    channel.greet(self._status_file, traits=_traits(self._model), identity=self._identity)
                 elif not channel.receive():
                     self._drop(channel)
                     return
@@ -245,6 +245,10 @@ class Server:
         """End at once: a model that has met its limit will meet it again, and its own clean-up may need memory."""
         self._flush_all()
         os._exit(OOM_STATUS)
+
+
+def _traits(model: LoadedModel) -> int:
+    return frames.CAN_STREAM * model.can_stream | frames.MIXES_ROWS * bool(model.mixes_rows)
 
 
 def _status_page() -> tuple[StatusPage | None, int | None]:
