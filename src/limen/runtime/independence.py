@@ -120,7 +120,7 @@ class _Comparison:
             return self.inconclusive(f"{self._compared} rows that differ all got the same answer")
         return Independence(
             verdict=Verdict.PASS,
-            text=f"{self._compared} rows that differ are answered alike alone and in runs of up to {self._largest}",
+            text=f"{self._compared} rows that differ get the same answers alone and in runs of up to {self._largest}",
             may_merge=True,
             rows=self._compared,
             largest_run=self._largest,

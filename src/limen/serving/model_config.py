@@ -83,7 +83,7 @@ class ModelConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     instance_group: tuple[InstanceGroup, ...]
     model_transaction_policy: TransactionPolicy
     dynamic_batching: DynamicBatching | None = None
-    """None for a model that answers in streams: each request of it runs alone."""
+    """None for a model whose requests run alone: it answers in streams, or its rows influence each other."""
 
 
 def model_config(handle: VersionHandle, versions: tuple[str, ...]) -> ModelConfig:
@@ -101,7 +101,7 @@ def model_config(handle: VersionHandle, versions: tuple[str, ...]) -> ModelConfi
         output=tuple(OutputConfig(f.name, _type(f), f.shape) for f in contract.outputs),
         instance_group=(InstanceGroup(contract.name, "KIND_CPU", max(1, manifest.serving.replicas.min)),),
         model_transaction_policy=TransactionPolicy(is_stream),
-        dynamic_batching=None if is_stream else DynamicBatching(delay),
+        dynamic_batching=DynamicBatching(delay) if handle.predictor.merges and not is_stream else None,
     )
 
 

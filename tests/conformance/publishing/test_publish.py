@@ -54,6 +54,7 @@ def test_a_package_becomes_version_1_with_evidence(shop, tmp_path):
         EvidenceKind.SCAN: Verdict.PASS,
         EvidenceKind.SIGNATURE: Verdict.INCONCLUSIVE,
         EvidenceKind.GOLDEN: Verdict.PASS,
+        EvidenceKind.INDEPENDENCE: Verdict.PASS,
     }
     assert shop.leftovers == []
 
@@ -90,11 +91,12 @@ def test_the_stored_archive_is_the_package(shop, tmp_path):
 def test_each_step_is_told_when_it_is_done(shop, tmp_path):
     package = write_score(tmp_path / "score")
     first = [step.name for step in shop.publish(package).steps]
-    assert first == ["package", "scan", "signature", "load", "golden", "store", "register"]
+    assert first == ["package", "scan", "signature", "load", "golden", "independence", "store", "register"]
     edit(package, "title: Score", "title: Second")
     second = [step.name for step in shop.publish(package).steps]
     assert second == [
-        *("package", "scan", "signature", "compatibility", "load", "golden", "behaviour", "store", "register")
+        *("package", "scan", "signature", "compatibility", "load", "golden", "independence"),
+        *("behaviour", "store", "register"),
     ]
 
 

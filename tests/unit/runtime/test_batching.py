@@ -726,3 +726,20 @@ def test_the_expected_wait_is_the_rows_ahead_over_the_batches_that_run_side_by_s
     scene.loop.turn()
     assert scene.counts == (1, 3, 2, 8)
     assert scene.batcher.expected_wait_s() == pytest.approx((3 + 4) * 0.01 / 2)
+
+
+def test_requests_that_are_kept_apart_leave_one_by_one_with_all_their_rows():
+    scene = Scene(max_rows=4, capacity=3, wait_ms=50)
+    scene.batcher.keep_apart()
+    scene.submit("a", 3)
+    scene.submit("b")
+    scene.submit("c")
+    scene.loop.turn()
+    assert scene.sink.ids == [["a"], ["b"], ["c"]]
+    assert [reason for reason, *_ in scene.seen.batches] == ["idle"] * 3
+    assert not scene.batcher.merges
+
+
+def test_a_contract_that_forbids_it_keeps_requests_apart_from_the_start():
+    assert Batcher(FakeSink(), Batching(merge=True), loop=Scene().loop).merges
+    assert not Batcher(FakeSink(), Batching(merge=False), loop=Scene().loop).merges

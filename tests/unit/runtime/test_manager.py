@@ -369,3 +369,19 @@ async def test_a_version_that_waits_for_its_successor_goes_when_everything_does(
     assert states(manager) == {"1": State.READY, "2": State.FAILED}
     await manager.close()
     assert placement.started["1"].closed == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "may_merge"),
+    [(lambda x: x * 2, True), (lambda x: np.full_like(x, x.max() * 2), False)],
+    ids=["rows that leave each other alone", "rows that influence each other"],
+)
+async def test_requests_share_runs_only_if_rows_leave_each_other_alone(manager, placement, caplog, answer, may_merge):
+    def model(request):
+        return InferenceResponse("double", "1", {"y": answer(request.inputs["x"])})
+
+    placement.make = lambda: FakeSink(model)
+    await ready(manager, "1")
+    with manager.acquire("double") as handle:
+        assert handle.predictor.merges is may_merge
+    assert ("double version 1: rows influence each other" in caplog.text) is not may_merge

@@ -24,6 +24,7 @@ from limen.contracts.tensors import TYPES, Array, Kind, TensorSpec
 from limen.packaging.manifest import Manifest
 from limen.packaging.paths import ensure_inside
 from limen.packaging.sniff import ensure_format
+from limen.runtime.backends import onnx_rows
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.binding import wanted_tensors
 from limen.runtime.predictor import Signature
@@ -62,9 +63,15 @@ class OnnxModel(OneAnswer):
     """One inference session. ONNX Runtime allows calls from several threads at once."""
 
     def __init__(
-        self, session: Any, signature: Signature, wanted: Sequence[str], labels: Mapping[str, _Labels]
+        self,
+        session: Any,
+        signature: Signature,
+        wanted: Sequence[str],
+        labels: Mapping[str, _Labels],
+        mixes_rows: str = "",
     ) -> None:
         self.signature = signature
+        self.mixes_rows = mixes_rows
         self._wanted = [name for name in wanted if any(t.name == name for t in signature.outputs)]
         self._is_single = len(self._wanted) == 1
         self._maps = {name: labels[name] for name in self._wanted if name in labels}
@@ -109,9 +116,9 @@ def _as_texts(array: Array) -> Array:
 
 
 def _open(file: Path, folder: Path, wanted: Sequence[str]) -> OnnxModel:
-    ort = require("onnxruntime", "limen[onnx]")
+    ort, onnx = require("onnxruntime", "limen[onnx]"), require("onnx", "limen[onnx]")
     with loading("onnx"):
-        graph = require("onnx", "limen[onnx]").load_model(str(file), load_external_data=False)
+        graph = onnx.load_model(str(file), load_external_data=False)
     _refuse_foreign_operators(graph)
     _refuse_data_outside(graph, file, folder)
     ort.set_default_logger_severity(_QUIET)
@@ -124,7 +131,7 @@ def _open(file: Path, folder: Path, wanted: Sequence[str]) -> OnnxModel:
     with loading("onnxruntime"):
         session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     labels = _zip_maps(graph)
-    return OnnxModel(session, _signature(session, labels), wanted, labels)
+    return OnnxModel(session, _signature(session, labels), wanted, labels, onnx_rows.mixing_of(graph, onnx))
 
 
 def _signature(session: Any, labels: dict[str, _Labels]) -> Signature:

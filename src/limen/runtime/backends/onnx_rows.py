@@ -20,7 +20,18 @@ _REDUCTIONS: Final = frozenset(
     f"Reduce{kind}" for kind in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
 )
 _ALONG: Final = frozenset(
-    ["Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "CumSum", "TopK", "ArgMax", "ArgMin", "Unique", "ReverseSequence"]
+    [
+        "Softmax",
+        "LogSoftmax",
+        "Hardmax",
+        "LpNormalization",
+        "CumSum",
+        "TopK",
+        "ArgMax",
+        "ArgMin",
+        "Unique",
+        "ReverseSequence",
+    ]
 )
 _DEFAULT_AXIS: Final = {"ArgMax": 0, "ArgMin": 0, "ReverseSequence": 1}
 
@@ -34,7 +45,9 @@ def mixing_of(model: Any, onnx: Any) -> str:
     """
     first = _row_first(model, onnx)
     constants = {t.name: t for t in model.graph.initializer}
-    constants |= {n.output[0]: a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+    constants |= {
+        n.output[0]: a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"
+    }
     fed = {value.name for value in model.graph.input} - constants.keys()
     for node in model.graph.node:
         if not fed.intersection(node.input) and not _has_graph(node):

@@ -69,8 +69,7 @@ class Link:
         self.is_ready = False
         self.is_retiring = False
         """Gets no new work and closes when it has none."""
-        self.can_stream = False
-        self.mixes_rows = False
+        self.can_stream = self.mixes_rows = False
         self.pid = 0
         self.is_hung = False
         """Whether it was killed because it did not go on."""

@@ -30,8 +30,6 @@ LOG = logging.getLogger("limen.runtime")
 WINDOW: Final = 1
 """Batches that a replica may have from this gateway. With 2 nothing was gained: the next one leaves before the answers to the last one
 are unpacked, and it takes along whoever came meanwhile."""
-_MIXES_ROWS: Final = "its graph computes over all rows of a run"
-"""What is known of a model in another process; `limen check` names the place."""
 
 
 class ReplicaPool:
@@ -306,7 +304,7 @@ class ReplicaPool:
             link.close()
             return
         self.can_stream = link.can_stream
-        self.mixes_rows = _MIXES_ROWS if link.mixes_rows else ""
+        self.mixes_rows = "its graph computes over all rows of a run" if link.mixes_rows else ""
         self._watchdog.begin(link)
         self._ready.append(link)
         for arrival in self._arrivals:
