@@ -8,7 +8,7 @@
 | frame | a pandas data frame |
 
 Rows become tensors only where no value changes by it: what the types of a model cannot hold is `Inexpressible` and either goes as JSON
-or is refused. `bytes` in records are base64 text, as they are in JSON.
+or is refused. `bytes` in records are base64 text, as they are in JSON. None, NaN and pandas' NA and NaT are one thing: a missing value.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class TensorType(msgspec.Struct, frozen=True, kw_only=True):
     """-1 is variable; the first axis is the batch."""
     is_text: bool = False
     """Whether a BYTES tensor holds text."""
+    is_nullable: bool = False
+    """Whether an input takes missing values."""
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     rows: Sequence[Record] | None = None
     tensors: dict[str, Array] | None = None
     frame: Any = None
+    is_mixed: bool = False
+    """Arrays hold objects that are not all text or bytes: only the model's types say what they are."""
 
     @property
     def count(self) -> int:
@@ -93,7 +97,8 @@ def read_inputs(inputs: Any) -> Given:
     if isinstance(inputs, Mapping):
         if inputs and all(isinstance(value, np.ndarray) for value in inputs.values()):
             tensors = {name: _as_tensor(array, name) for name, array in inputs.items()}
-            return Given(form=Form.ARRAYS, tensors=tensors)
+            is_mixed = any(array.dtype == object and not _is_plain(array) for array in tensors.values())
+            return Given(form=Form.ARRAYS, tensors=tensors, is_mixed=is_mixed)
         return Given(form=Form.RECORD, rows=(inputs,))
     if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
         if not all(isinstance(row, Mapping) for row in inputs):
@@ -113,13 +118,16 @@ def rows_of(given: Given) -> Sequence[Record]:
 
 
 def tensors_of(given: Given, signature: Signature) -> dict[str, Array]:
-    """Return rows or a data frame as tensors of the model's own types.
+    """Return rows, a data frame or arrays of objects as tensors of the model's own types.
 
     Raises:
         Inexpressible: a field is unknown, is in some rows only, or holds what its type cannot.
     """
-    if given.rows is None:
-        columns: dict[str, Any] = {name: _column(given.frame[name]) for name in given.frame.columns}
+    columns: dict[str, Any]
+    if given.tensors is not None:
+        columns = {name: _values(array) for name, array in given.tensors.items()}
+    elif given.rows is None:
+        columns = {name: _values(given.frame[name].to_numpy()) for name in given.frame.columns}
     else:
         columns = _columns(given.rows, signature)
     unknown = [name for name in columns if name not in signature.inputs]
@@ -128,9 +136,8 @@ def tensors_of(given: Given, signature: Signature) -> dict[str, Array]:
     return {name: _typed(values, signature.inputs[name]) for name, values in columns.items()}
 
 
-def _column(series: Any) -> Any:
-    values = series.to_numpy()
-    return values.tolist() if values.dtype.kind == "O" else values
+def _values(array: Array) -> Any:
+    return array.tolist() if array.dtype.kind == "O" else array
 
 
 def _columns(rows: Sequence[Record], signature: Signature) -> dict[str, list[Any]]:
@@ -158,8 +165,7 @@ def _typed(values: Any, kind: TensorType) -> Array:
 
 def _numbers(values: Any, element: ElementType, kind: TensorType) -> Array:
     if isinstance(values, list):
-        if element.kind is Kind.FLOAT and len(kind.shape) == 1 and None in values:
-            values = [np.nan if v is None else v for v in values]
+        values = _with_gaps(values, np.nan if element.kind is Kind.FLOAT else None, kind)
         # NumPy would make a number of true among numbers.
         is_bool = [type(v) is bool for v in values]
         if any(is_bool) and not all(is_bool):
@@ -177,6 +183,30 @@ def _numbers(values: Any, element: ElementType, kind: TensorType) -> Array:
     return found
 
 
+def _with_gaps(values: Any, gap: Any, kind: TensorType) -> Any:
+    """Return values with one marker in place of all that are missing; their depth is that of the model's shape.
+
+    Raises:
+        Inexpressible: the model takes none.
+    """
+    if not isinstance(values, list | tuple):
+        return values
+    if any(isinstance(value, list | tuple) for value in values):
+        return [_with_gaps(value, gap, kind) for value in values]
+    is_gap = list(map(is_missing, values))
+    if not any(is_gap):
+        return values
+    if gap is None and not kind.is_nullable:
+        raise _cannot(kind.name, "must not be null")
+    return [gap if missing else value for missing, value in zip(is_gap, values, strict=True)]
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value says that there is none: None, NaN, or pandas' NA and NaT."""
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in _GAPS  # noqa: PLR0124
+
+
+_GAPS: Final = ("NAType", "NaTType")
 _FITS: Final = {Kind.BOOL: "b", Kind.INT: "iuf", Kind.FLOAT: "iuf"}
 """NumPy kinds whose values a kind of element can hold, when they are in its range."""
 
@@ -190,15 +220,21 @@ def _whole(array: Array, element: ElementType) -> Array:
 
 
 def _texts(values: Any, kind: TensorType) -> Array:
+    values = _with_gaps(values, None, kind)
     array = np.stack(values) if _holds_arrays(values) else np.array(values, object)
     flat = array.ravel()
-    if kind.is_text:
-        if not all(type(v) is str for v in flat):
-            raise ValueError
-        return array
     found = np.empty(flat.shape, object)
-    found[:] = [base64.b64decode(v, validate=True) if isinstance(v, str) else bytes(_bytes(v)) for v in flat]
+    if kind.is_text:
+        if not all(isinstance(v, str) or v is None for v in flat):
+            raise ValueError
+        found[:] = [v if v is None else str(v) for v in flat]
+    else:
+        found[:] = [v if v is None else _binary(v) for v in flat]
     return found.reshape(array.shape)
+
+
+def _binary(value: Any) -> bytes:
+    return base64.b64decode(value, validate=True) if isinstance(value, str) else bytes(_bytes(value))
 
 
 def _bytes(value: Any) -> bytes:
@@ -209,6 +245,10 @@ def _bytes(value: Any) -> bytes:
 
 def _holds_arrays(values: Any) -> bool:
     return len(values) > 0 and isinstance(values[0], np.ndarray)
+
+
+def _is_plain(array: Array) -> bool:
+    return all(type(value) in (str, bytes) for value in array.flat)
 
 
 def _as_tensor(array: Array, name: str) -> Array:
@@ -287,6 +327,6 @@ def json_value(value: Any) -> Json:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    if type(value).__name__ in ("NAType", "NaTType"):
+    if type(value).__name__ in _GAPS:
         return None
     raise TypeError

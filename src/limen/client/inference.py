@@ -192,9 +192,9 @@ class AsyncClient:
         takes_rows = self._transport.streams_rows if is_stream else self._transport.takes_rows
         if is_stream and takes_rows:
             return msgspec.structs.replace(question, rows=rows_of(given))
-        if given.tensors is not None:
+        if given.tensors is not None and not given.is_mixed:
             return msgspec.structs.replace(question, tensors=given.tensors)
-        if takes_rows and given.frame is None and given.count < BULK_ROWS:
+        if takes_rows and given.rows is not None and given.count < BULK_ROWS:
             return msgspec.structs.replace(question, rows=given.rows)
         try:
             tensors = await self._tensors(question, given, attempt)

@@ -80,12 +80,10 @@ class Metadata(msgspec.Struct):
 
     def signature(self) -> Signature:
         """Return the tensors by name, text told from bytes as far as the server says which is which."""
-        return Signature(
-            inputs=_by_name(self.inputs, self.properties.get("text_inputs", "")),
-            outputs=_by_name(self.outputs, self.properties.get("text_outputs", "")),
-        )
+        return Signature(inputs=self._by_name(self.inputs, "inputs"), outputs=self._by_name(self.outputs, "outputs"))
 
-
-def _by_name(tensors: Sequence[TensorType], texts: str) -> dict[str, TensorType]:
-    named = frozenset(texts.split(","))
-    return {t.name: msgspec.structs.replace(t, is_text=t.name in named) for t in tensors}
+    def _by_name(self, tensors: Sequence[TensorType], side: str) -> dict[str, TensorType]:
+        texts, gaps = (frozenset(self.properties.get(f"{what}_{side}", "").split(",")) for what in ("text", "nullable"))
+        return {
+            t.name: msgspec.structs.replace(t, is_text=t.name in texts, is_nullable=t.name in gaps) for t in tensors
+        }

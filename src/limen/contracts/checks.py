@@ -26,6 +26,7 @@ class TensorCheck:
 
     __slots__ = (
         "_allowed",
+        "_blank",
         "_choice_set",
         "_choices",
         "_fixed",
@@ -41,9 +42,10 @@ class TensorCheck:
         "is_plain_float",
     )
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, *, is_input: bool = False) -> None:
         """Prepare everything about the field that does not depend on a request."""
         self.field = field
+        self._blank = "" if is_input and field.is_blank_missing else None
         self.element = field.element
         self.dtype = field.element.dtype
         self._tail = field.shape
@@ -99,14 +101,16 @@ class TensorCheck:
 
     def _texts(self, array: Array, path: str) -> Array:
         wanted = str if self.element.kind is Kind.TEXT else bytes
-        if all(type(v) is wanted or (v is None and self.field.nullable) for v in array.flat):
+        blank = self._blank
+        if all((type(v) is wanted and v != blank) or (v is None and self.field.nullable) for v in array.flat):
             return array
         out = np.empty(array.size, object)
         for i, value in enumerate(array.flat):
             if value is None and not self.field.nullable:
                 raise InvalidArgument.at(f"{path}[{i}]", "must not be null", Reason.VALUE)
             try:
-                out[i] = _as_text(value, wanted)
+                text = _as_text(value, wanted)
+                out[i] = None if text == blank else text
             except ValueError:
                 raise InvalidArgument.at(f"{path}[{i}]", "must be text in UTF-8", Reason.VALUE) from None
         return out.reshape(array.shape)
@@ -178,7 +182,7 @@ class ContractCheck:
     def __init__(self, contract: Contract) -> None:
         """Compile the contract once; the result is immutable and shared by all requests."""
         self.contract = contract
-        self._inputs = {f.name: TensorCheck(f) for f in contract.inputs}
+        self._inputs = {f.name: TensorCheck(f, is_input=True) for f in contract.inputs}
         self._input_checks = tuple(self._inputs.items())
         self.outputs = {f.name: f for f in contract.outputs}
         self._output_checks = tuple((f.name, TensorCheck(f)) for f in contract.outputs)

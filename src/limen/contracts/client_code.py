@@ -94,6 +94,8 @@ def _type(field: Field, *, is_input: bool) -> str:
     found = _TYPES[field.element.kind]
     if field.enum is not None and field.element.kind in (Kind.TEXT, Kind.INT):
         found = f"Literal[{', '.join(map(_literal, field.enum))}]"
+    if field.nullable and field.shape and is_input:
+        found = f"{found} | None"
     for _ in field.shape:
         found = f"list[{found}]"
     if field.nullable:
@@ -125,6 +127,8 @@ def _table(name: str, fields: Sequence[Field]) -> str:
         given += [f"shape={field.shape!r}"] if field.shape else []
         given += ["is_nullable=True"] if field.nullable else []
         given += ["is_bytes=True"] if field.element.kind is Kind.BINARY else []
+        if field.nullable and field.shape and not field.element.size:
+            given.append(f"missing={'' if field.element.kind is Kind.TEXT else b''!r}")
         lines.append(f"    {_text(field.name)}: _Field({', '.join(given)}),")
     return "\n".join([*lines, "}", ""])
 

@@ -156,9 +156,19 @@ def _body(instances: Sequence[Instance], id: str, parameters: Mapping[str, Param
 
 
 def _to_json(value: Any) -> Any:
+    value = _plain(value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return [_to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's and pandas' values as Python's own; every missing one (NaN, NA, NaT) as None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value
 
 
 def _rest_answer(response: Any) -> Answer:

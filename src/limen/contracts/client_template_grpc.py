@@ -140,8 +140,11 @@ def _message(instances: Sequence[Instance], id: str, parameters: Mapping[str, Pa
             if name not in _INPUTS:
                 raise _refused(path, "is not a field of this model", id)
             try:
-                if value is not None:
-                    _INPUTS[name].write(message, value)
+                given = _plain(value)
+                if given is not None:
+                    _INPUTS[name].write(message, given)
+                elif value is not None and not _INPUTS[name].is_nullable:
+                    raise _refused(path, "must not be null", id)
             except (TypeError, ValueError) as error:
                 raise _refused(path, "has a value of another type", id) from error
     for key, item in (parameters or {}).items():
@@ -184,6 +187,7 @@ class _Field:
     shape: tuple[int, ...] = ()
     is_nullable: bool = False
     is_bytes: bool = False
+    missing: Any = math.nan
 
     def write(self, message: Any, value: Any) -> None:
         """Set the field; nested lists become flat ones, with their shape beside them where several axes vary."""
@@ -195,6 +199,7 @@ class _Field:
             sizes.append(len(values))
             if axis + 1 < len(self.shape):
                 values = [item for part in values for item in part]
+        values = [self._element(_plain(item)) for item in values]
         target = getattr(message, self.attribute)
         if self._has_shape:
             # One row of a shape: the length of an inner axis is that of all lists together, shared evenly.
@@ -202,6 +207,11 @@ class _Field:
             target.values.extend(values)
         else:
             target.extend(values)
+
+    def _element(self, value: Any) -> Any:
+        if value is None and not self.is_nullable:
+            raise ValueError
+        return self.missing if value is None else value
 
     def read(self, message: Any) -> Any:
         """Return the value, nested as the contract says; None when there is none."""

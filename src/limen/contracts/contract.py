@@ -52,7 +52,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     min_length: int | None = None
     max_length: int | None = None
     nullable: bool = False
-    """A missing value is allowed: `null` in JSON, NaN in a float tensor, None in a string tensor."""
+    """A missing value is allowed, as a whole and as an element: `null` in JSON, NaN in a float tensor, empty text in a string one."""
     default: Json = msgspec.UNSET
     """Taken when a record leaves the field out; without one the field is required unless it is nullable."""
     finite: bool = True
@@ -71,6 +71,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def wire(self) -> str:
         """The OIP datatype."""
         return BY_NAME[self.type].wire
+
+    @property
+    def is_blank_missing(self) -> bool:
+        """Whether empty text is a missing value of an input, as it is unless the contract names it: in `enum`, or by `min_length: 0`."""
+        return self.nullable and self.element.kind is Kind.TEXT and self.min_length != 0 and "" not in (self.enum or ())
 
     @property
     def is_required(self) -> bool:

@@ -60,14 +60,16 @@ def element_schema(field: Field, *, as_text: bool = False, answer: bool = False)
         schema |= _lengths(field) if as_text else {"contentEncoding": "base64", "pattern": _base64_pattern(field)}
     if field.enum is not None and kind is not Kind.BINARY:
         schema = {"type": schema["type"], "enum": list(field.enum)}
+    if field.is_blank_missing and not answer:
+        schema = _or_blank(schema)
     return or_null(schema) if answer and kind is Kind.FLOAT and not field.finite else schema
 
 
 def value_schema(field: Field, *, answer: bool = False) -> Schema:
     """Return the schema of the field's value in one record, without its documentation."""
     schema = element_schema(field, answer=answer)
-    if answer and field.nullable:
-        # A missing value may be any element of an answer, not only the whole.
+    if field.nullable:
+        # A missing value may be any element, not only the whole.
         schema = or_null(schema)
     for size in reversed(field.shape):
         schema = {"type": "array", "items": schema}
@@ -114,6 +116,14 @@ def record_schemas(contract: Contract) -> Schema:
         "title": prose(contract.title or contract.name),
         "$defs": {"Input": input_record(contract), "Output": output_record(contract)},
     }
+
+
+def _or_blank(schema: Schema) -> Schema:
+    """Return the schema of a text with the empty one allowed as well."""
+    limits = {key: value for key, value in schema.items() if key != "type"}
+    if "enum" in limits:
+        return {**schema, "enum": [*limits["enum"], ""]}
+    return {"type": schema["type"], "anyOf": [limits, {"type": schema["type"], "maxLength": 0}]} if limits else schema
 
 
 def or_null(schema: Schema) -> Schema:

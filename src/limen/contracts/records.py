@@ -69,7 +69,9 @@ class RecordCodec:
             (f.name, compile_pattern(f.pattern)) for f in contract.inputs if f.pattern is not None and f.enum is None
         ]
         # The typed decoder cannot express an enumeration of floats.
-        self._only_exact = any(f.enum is not None and f.is_float for f in contract.inputs)
+        self._choices = [
+            (f.name, np.array(f.enum, f.element.dtype), f.nullable) for f in contract.inputs if f.is_float and f.enum
+        ]
 
     def decode(self, body: bytes) -> Records:
         """Return the tensors of a predict body, validated field by field.
@@ -77,8 +79,6 @@ class RecordCodec:
         Raises:
             InvalidArgument: with every mistake found (up to 32) and its path, and none of the values.
         """
-        if self._only_exact:
-            return self._decode_exactly(body)
         if len(body) > strict_json.MAX_PARTS:
             strict_json.check_parts(body)
         try:
@@ -88,7 +88,9 @@ class RecordCodec:
             if 0 < count <= self._limit and not self._may_repeat_keys(body, request, count):
                 with np.errstate(over="raise"):
                     inputs = {c.name: c.read(rows, count) for c in self._columns}
-                if all(pattern.match_all(_texts(inputs[name])) for name, pattern in self._patterns):
+                if all(pattern.match_all(_texts(inputs[name])) for name, pattern in self._patterns) and all(
+                    _is_among(inputs[name], choices, nullable) for name, choices, nullable in self._choices
+                ):
                     return Records(inputs, count, request.id, request.parameters)
         except (msgspec.MsgspecError, ValueError, ArithmeticError, TypeError, RecursionError):
             pass
@@ -143,7 +145,7 @@ class RecordCodec:
 class _Column:
     """Turns one field of all rows into a tensor."""
 
-    __slots__ = ("_array", "_get", "_kind", "_scalar", "field", "name")
+    __slots__ = ("_array", "_get", "_is_blank_missing", "_kind", "_scalar", "field", "name")
 
     def __init__(self, field: Field, get: attrgetter[Any]) -> None:
         self.field = field
@@ -155,6 +157,7 @@ class _Column:
         )
         self._kind = field.element.kind
         self._scalar = field.is_scalar
+        self._is_blank_missing = field.is_blank_missing
 
     def read(self, rows: list[Any], count: int) -> Array:
         if count == 1:
@@ -163,7 +166,7 @@ class _Column:
 
     def build(self, values: list[Any], count: int) -> Array:
         if self._scalar and self._kind is not Kind.BINARY:
-            return self._array(values)
+            return self._array([value or None for value in values] if self._is_blank_missing else values)
         if any(v is None for v in values):
             whole = filled(self.field, 1)[0]
             values = [whole if v is None else v for v in values]
@@ -177,7 +180,7 @@ class _Column:
 
 def _bfloat16_array(values: list[Any]) -> Array:
     """Return the values, or raise for one that is too large: this type overflows without a floating-point error."""
-    array = np.array(values, dtype=ml_dtypes.bfloat16)
+    array = np.array(values, np.float64).astype(ml_dtypes.bfloat16)  # by way of a type that takes None for NaN
     if np.isinf(array).any():
         raise ArithmeticError
     return array
@@ -195,8 +198,13 @@ def _objects(values: list[Any], count: int, field: Field) -> Array:
         shape.append(lengths.pop() if lengths else max(size, 0))
         flat = [item for row in flat for item in row]
     array = np.empty(len(flat), object)
-    array[:] = flat
+    array[:] = [value or None for value in flat] if field.is_blank_missing else flat
     return array.reshape(shape)
+
+
+def _is_among(array: Array, choices: Array, nullable: bool) -> bool:
+    known = np.isin(array, choices)
+    return bool((known | np.isnan(array) if nullable else known).all())
 
 
 def _texts(array: Array) -> list[str]:
@@ -218,6 +226,8 @@ def _row_type(fields: Sequence[Field]) -> type[msgspec.Struct]:
 
 def _value_type(field: Field) -> Any:
     value: Any = _scalar_type(field, field.element)
+    if field.nullable and field.shape:
+        value = value | None
     for dimension in reversed(field.shape):
         size = msgspec.Meta() if dimension < 0 else msgspec.Meta(min_length=dimension, max_length=dimension)
         value = Annotated[list[value], size]
@@ -231,7 +241,7 @@ def _scalar_type(field: Field, element: ElementType) -> Any:
     if kind is Kind.BINARY:
         return Annotated[bytes, msgspec.Meta(min_length=field.min_length, max_length=field.max_length)]
     if field.enum is not None and kind is not Kind.FLOAT:
-        return Literal[field.enum]
+        return Literal[(*field.enum, "") if field.is_blank_missing else field.enum]
     if kind is Kind.TEXT:
         # Patterns are matched afterwards: msgspec would run them on an engine that backtracks.
         return Annotated[str, msgspec.Meta(min_length=field.min_length, max_length=field.max_length)]

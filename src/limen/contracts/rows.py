@@ -76,10 +76,8 @@ class RowCheck:
                 found.append(Violation(where, "is required"))
             return default_value(field)
         value = row[field.name]
-        if value is None:
-            if not field.nullable:
-                found.append(Violation(where, "must not be null"))
-            return None
+        if _is_missing(field, value):
+            return self._missing(field, where, found)
         return self._nested(field, value, field.shape, where, found)
 
     def _nested(self, field: Field, value: Json, shape: tuple[int, ...], where: str, found: list[Violation]) -> Any:
@@ -102,7 +100,13 @@ class RowCheck:
             found.append(Violation(where, "must not be ragged"))
         return items
 
+    def _missing(self, field: Field, where: str, found: list[Violation]) -> None:
+        if not field.nullable:
+            found.append(Violation(where, "must not be null"))
+
     def _element(self, field: Field, value: Json, where: str, found: list[Violation]) -> Any:
+        if _is_missing(field, value):
+            return self._missing(field, where, found)
         problem, clean = element_problem(field, value, self._patterns.get(field.name))
         if problem:
             found.append(Violation(where, problem))
@@ -121,6 +125,11 @@ class RowCheck:
         for key, item in value.items():
             if not isinstance(item, (str, bool, int, float)):
                 found.append(Violation(f"parameters.{names.shown(key)}", "must be text, a number, true or false"))
+
+
+def _is_missing(field: Field, value: Json) -> bool:
+    """Return whether a value is one that a nullable field may lack; NaN comes from YAML only, for JSON has none."""
+    return value is None or value != value or (value == "" and field.is_blank_missing)  # noqa: PLR0124 - NaN
 
 
 def element_problem(field: Field, value: Json, pattern: Pattern | None = None) -> tuple[str | None, Any]:

@@ -25,6 +25,7 @@ MAX_PARTS: Final = 1 << 20
 
 # Text left open runs to the end, and nothing is ever tried twice: bad text must not take longer than good text.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_NOT_FINITE = re.compile(rb"-?(?:NaN|Infinity)")
 _OFFSET = re.compile(r"\(byte (\d+)\)")
 
 
@@ -45,7 +46,7 @@ def parse(body: bytes) -> Json:
     except RecursionError:
         raise InvalidArgument(f"JSON may be nested at most {MAX_DEPTH} levels", reason=Reason.TOO_DEEP) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise _malformed(exc, len(body)) from exc
+        raise _malformed(exc, body) from exc
     if len(body) <= EXACT_UP_TO and has_duplicate_keys(body):
         raise InvalidArgument("an object repeats a key", reason=Reason.DUPLICATE_KEY)
     return value
@@ -58,14 +59,17 @@ def check_parts(body: bytes) -> None:
         raise InvalidArgument(text, reason=Reason.TOO_MANY_PARTS)
 
 
-def _malformed(exc: Exception, length: int) -> InvalidArgument:
+def _malformed(exc: Exception, body: bytes) -> InvalidArgument:
     text = str(exc)
     if isinstance(exc, UnicodeDecodeError):
         return InvalidArgument("the body must be JSON in UTF-8", reason=Reason.BAD_JSON)
     if "out of range" in text:
         return InvalidArgument("a number is out of range", reason=Reason.NUMBER_RANGE)
     found = _OFFSET.search(text)
-    offset = found.group(1) if found else str(length)
+    offset = int(found.group(1)) if found else len(body)
+    if found and _NOT_FINITE.match(body, offset):
+        text = f"JSON has no NaN and no infinity (byte {offset}); send null for a missing number"
+        return InvalidArgument(text, reason=Reason.BAD_JSON)
     what = "ends too early" if "truncated" in text else "is not valid JSON"
     return InvalidArgument(f"the body {what} (byte {offset})", reason=Reason.BAD_JSON)
 

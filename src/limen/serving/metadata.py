@@ -78,6 +78,8 @@ def model_metadata(handle: VersionHandle, versions: tuple[str, ...]) -> ModelMet
         # On the wire text and bytes are one datatype; a client in need of the difference finds it here.
         ("text_inputs", _texts(contract.inputs)),
         ("text_outputs", _texts(contract.outputs)),
+        # A missing text travels as an empty one; a client must know whether the model takes it so.
+        ("nullable_inputs", ",".join(field.name for field in contract.inputs if field.nullable)),
     )
     return ModelMetadata(
         name=contract.name,

@@ -114,7 +114,7 @@ def test_shapes_become_arrays_and_a_variable_axis_has_no_length():
 
 
 def test_a_nullable_enum_has_null_in_both_the_type_and_the_list():
-    assert value_schema(EXTRA[3]) == {"type": ["string", "null"], "enum": ["A", "car", None]}
+    assert value_schema(EXTRA[3]) == {"type": ["string", "null"], "enum": ["A", "car", "", None]}
 
 
 def test_bytes_are_base64_text():
