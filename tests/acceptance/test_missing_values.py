@@ -198,7 +198,7 @@ def test_the_client_takes_every_way_to_say_it(server, protocol, form, gap):
     url = str(server.http.base_url) if protocol == "http" else f"grpc://{server.grpc}"
     with Client(url) as client:
         answer = client.predict("gaps", forms(gap)[form])
-        assert set([row["saw"] for row in answer.as_records()]) == {SEEN}
+        assert {row["saw"] for row in answer.as_records()} == {SEEN}
 
 
 @pytest.fixture(scope="module")
