@@ -73,7 +73,7 @@ def compile_binding(manifest: Manifest, signature: Signature) -> Binding:
     """
     mistakes: list[Violation] = []
     pack = _Inputs(manifest, signature.inputs, mistakes).compile()
-    unpack = _Outputs(manifest, signature.outputs, mistakes).compile()
+    unpack = _Outputs(manifest, signature.outputs, mistakes, signature.left_out).compile()
     if mistakes:
         raise invalid("the manifest does not fit the artifact", mistakes)
     return Binding(pack, unpack, wanted_tensors(manifest))
@@ -86,11 +86,18 @@ def _source(manifest: Manifest, field: Field) -> OutputBinding:
 class _Side:
     """One direction of a binding while it is compiled."""
 
-    def __init__(self, manifest: Manifest, tensors: tuple[TensorSpec, ...], mistakes: list[Violation]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        tensors: tuple[TensorSpec, ...],
+        mistakes: list[Violation],
+        left_out: tuple[str, ...] = (),
+    ) -> None:
         self.manifest = manifest
         self.contract = manifest.contract
         self.tensors = {t.name: t for t in tensors}
         self.mistakes = mistakes
+        self.left_out = left_out
 
     def report(self, path: str, text: str) -> None:
         self.mistakes.append(Violation(path, text))
@@ -99,7 +106,9 @@ class _Side:
         """Return the artifact's tensor, or None after reporting it; None as well when the artifact declares nothing."""
         spec = self.tensors.get(tensor)
         if spec is None and self.tensors:
-            self.report(path, f"the artifact has no {noun} '{tensor}'; it has {listed(self.tensors)}")
+            known = next((text for text in self.left_out if text.startswith(f"{noun} '{tensor}' is ")), None)
+            text = f"the artifact has no {noun} '{tensor}'; it has {listed(self.tensors)}"
+            self.report(path, f"the artifact's {known}, which a contract cannot express" if known else text)
         if spec is not None and spec.shape and not self._is_batched(spec):
             text = f"the artifact's {noun} '{tensor}' takes batches of {spec.shape[0]} only"
             hint = "set batching.max_rows to 1, or export it" if spec.shape[0] == 1 else "export it"

@@ -125,6 +125,8 @@ class Signature(msgspec.Struct, frozen=True):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    left_out: tuple[str, ...] = ()
+    """Outputs of the artifact that contracts cannot express, each in words with its name."""
 
 
 class LoadedModel(Protocol):

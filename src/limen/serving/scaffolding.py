@@ -139,6 +139,7 @@ def fill_package(
         raise _refused(source, found.value)
     code = PythonFile.of(source) if loader.name == "python" else None
     signature = loader.describe(source, sample.columns if sample is not None else None)
+    left_out = signature.left_out
     if amend is not None:
         signature = amend(loader.name, signature)
     if sample is not None:
@@ -162,7 +163,8 @@ def fill_package(
         shutil.copyfile(source.parent / path if path else source, target)
     (folder / MANIFEST_NAME).write_text(written.text, encoding="utf-8")
     inputs, outputs = len(contract.inputs), len(contract.outputs)
-    notes = [] if sample is None else list(sample.notes)
+    notes = [f"{output}, which a contract cannot express; it is left out" for output in left_out]
+    notes += [] if sample is None else sample.notes
     notes += [f"the field of {given} is called {field}" for given, field in written.renamed.items()]
     return Created(
         folder,

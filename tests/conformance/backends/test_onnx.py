@@ -73,7 +73,7 @@ def test_texts_go_through_and_a_missing_one_is_empty(tmp_path):
 
 
 def test_bfloat16_is_refused_with_what_is_allowed(tmp_path):
-    assert "tensor(bfloat16); allowed: bool" in refusal(tmp_path, identity(TensorProto.BFLOAT16)).message
+    assert "is of the type bfloat16; allowed: bool" in refusal(tmp_path, identity(TensorProto.BFLOAT16)).message
 
 
 def test_a_tensor_with_gaps_in_memory_is_read_right(tmp_path):

@@ -24,7 +24,7 @@ from limen.contracts.tensors import TYPES, Array, Kind, TensorSpec
 from limen.packaging.manifest import Manifest
 from limen.packaging.paths import ensure_inside
 from limen.packaging.sniff import ensure_format
-from limen.runtime.backends import onnx_rows
+from limen.runtime.backends import onnx_rows, onnx_trial
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.binding import wanted_tensors
 from limen.runtime.predictor import Signature
@@ -38,6 +38,7 @@ _ELEMENTS: Final = {f"tensor({t.name})": t.name for t in TYPES if t.kind in (Kin
     "tensor(string)": "string",
 }
 _MAPS: Final = re.compile(r"seq\(map\((?:string|int64),tensor\(float\)\)\)")
+_NESTED: Final = re.compile(r"(seq|map|optional|sparse_tensor)\((.+)\)")
 _QUIET: Final = 4
 """Only fatal messages: ONNX Runtime prints to stderr, and what fails is raised as well."""
 
@@ -135,12 +136,12 @@ def _open(file: Path, folder: Path, wanted: Sequence[str]) -> OnnxModel:
 
 
 def _signature(session: Any, labels: dict[str, _Labels]) -> Signature:
-    inputs, outputs = [], []
+    inputs, outputs, left_out = [], [], []
     for node in session.get_inputs():
         element = _ELEMENTS.get(node.type)
         if element is None:
             allowed = ", ".join(t.removeprefix("tensor(").removesuffix(")") for t in _ELEMENTS)
-            raise InvalidPackage(f"artifact: input '{node.name}' has the type {node.type}; allowed: {allowed}")
+            raise InvalidPackage(f"artifact: input '{node.name}' is {_kind(node.type)}; allowed: {allowed}")
         inputs.append(TensorSpec(node.name, element, _shape(node.shape)))
     for node in session.get_outputs():
         if element := _ELEMENTS.get(node.type):
@@ -148,8 +149,26 @@ def _signature(session: Any, labels: dict[str, _Labels]) -> Signature:
         elif node.name in labels and _MAPS.fullmatch(node.type):
             keys = labels[node.name].keys
             outputs.append(TensorSpec(node.name, "float32", (-1, len(keys)), tuple(map(str, keys))))
-        # Any other output cannot be answered with; the binding says so if the manifest asks for it.
-    return Signature(tuple(inputs), tuple(outputs))
+        else:
+            left_out.append(f"output '{node.name}' is {_kind(node.type)}")
+    if not inputs:
+        raise InvalidPackage("artifact: the graph takes no input, so there is nothing that a caller could ask")
+    if not outputs:
+        raise InvalidPackage(f"artifact: nothing that the graph gives can be answered with: {', '.join(left_out)}")
+    return Signature(tuple(inputs), onnx_trial.corrected(session, inputs, outputs), tuple(left_out))
+
+
+def _kind(onnx_type: str) -> str:
+    """Return a type of ONNX that contracts cannot express, in words."""
+    if match := _NESTED.fullmatch(onnx_type):
+        noun = {
+            "seq": "a sequence of",
+            "map": "a map of",
+            "optional": "an optional",
+            "sparse_tensor": "a sparse tensor of",
+        }
+        return f"{noun[match[1]]} {match[2]}"
+    return f"of the type {onnx_type.removeprefix('tensor(').removesuffix(')')}"
 
 
 def _shape(dimensions: Sequence[int | str | None]) -> tuple[int, ...]:
