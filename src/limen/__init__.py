@@ -4,9 +4,7 @@ This package root stays light: importing it loads nothing but this file, so that
 exports is resolved on first use (PEP 562). It holds no logic; the composition root is `limen.app`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
-
+TYPE_CHECKING = False  # and not from `typing`: `-m` would take that from the working directory
 if TYPE_CHECKING:
     from limen.contracts.errors import Refused
 
@@ -14,7 +12,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Refused", "__version__"]
 
-_LAZY: Final[dict[str, str]] = {"Refused": "limen.contracts.errors"}
+_LAZY: dict[str, str] = {"Refused": "limen.contracts.errors"}
 """Exported name → module that defines it; each name here is in `__all__` as well."""
 
 
@@ -23,6 +21,8 @@ def __getattr__(name: str) -> object:
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value: object = getattr(import_module(module), name)
     globals()[name] = value
     return value

@@ -12,11 +12,12 @@ from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from limen.admin.pace import paced
 from limen.admin.problems import on_error
 from limen.contracts.errors import LimenError, NotFound, PermissionDenied
 from limen.contracts.names import REQUEST_ID
+from limen.contracts.web import FOREIGN_PAGE, is_for_another_site
 
-_OWN_SITES: Final = frozenset({"none", "same-origin"})
 _INSTEAD: Final = {"HEAD": "GET", "OPTIONS": "NONE"}
 _ALWAYS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -61,16 +62,14 @@ class Gate:
             response = on_error(Request(scope), exc)
             await response.to_asgi_response(app=None, request=Request(scope))(scope, receive, tell)
             return
-        await self._app(scope, receive, tell)
+        await self._app(scope, paced(receive), tell)
 
     def _check(self, path: str, headers: dict[str, str]) -> None:
         host = headers.get("host", "").lower()
         if self._hosts is not None and _name(host) not in self._hosts:
             raise PermissionDenied("this server does not answer for that host")
-        # Another port of this machine is another site: what listens there may be anybody's.
-        is_foreign = "origin" in headers and headers["origin"].lower().partition("://")[2] != host
-        if is_foreign or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
-            raise PermissionDenied("requests that a browser sends for another site are refused")
+        if is_for_another_site(host, headers.get("origin"), headers.get("sec-fetch-site")):
+            raise PermissionDenied(FOREIGN_PAGE)
         if "//" in path or path.endswith("/"):
             # Litestar would take it for the path without: one thing has one path.
             raise NotFound("there is nothing at this path")

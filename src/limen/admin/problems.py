@@ -33,6 +33,7 @@ STATUS: Final = {
 _OTHER: Final = {
     404: ("NOT_FOUND", "there is nothing at this path"),
     405: ("METHOD_NOT_ALLOWED", "this path takes other methods"),
+    408: ("TIMEOUT", "the request took too long to arrive"),
     413: ("BODY_TOO_LARGE", "the body is over the limit"),
     415: ("UNSUPPORTED_TYPE", "the content type is not the one that is read here"),
 }

@@ -24,6 +24,7 @@ from limen.contracts.inference import Deadline
 from limen.contracts.management import HEAD_LENGTH, MAX_HEAD_BYTES, PACKAGE_TYPE, Published, PublishHead
 from limen.contracts.names import parse_alias, parse_model_name
 from limen.registry.tags import check_tags
+from limen.runtime.sandbox.exchange import Stop
 from limen.serving.catalogue import ANYBODY
 from limen.serving.staging import staging_folder
 from limen.serving.verification import Step, Submission
@@ -47,6 +48,7 @@ async def publish(request: Caller, m: FromPath[str], services: Given) -> Respons
     name = parse_model_name(m, "model")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != PACKAGE_TYPE:
         raise HTTPException(status_code=415)
+    services.publishing.ensure_free()
     key, deadline = Key.of(request, b"", is_required=True), deadline_of(request.headers)
     head_length = _head_length(request)
     async with _own_folder(services.staging) as folder:
@@ -57,7 +59,11 @@ async def publish(request: Caller, m: FromPath[str], services: Given) -> Respons
         digest = hashlib.sha256(received.head + received.sha256.encode()).hexdigest()
         submission = _submission(name, head, received, folder)
         sent = msgspec.structs.replace(key, body_digest=digest)
-        return await asyncio.to_thread(_published, services, sent, submission, deadline)
+
+        def work(stop: Stop) -> Response[bytes]:
+            return _published(services, sent, submission, deadline, stop)
+
+        return await services.publishing.run(request, deadline, work)
 
 
 HANDLERS = (publish,)
@@ -141,17 +147,18 @@ def _submission(name: str, head: PublishHead, received: _Received, folder: Path)
     )
 
 
-def _published(services: Services, key: Key, submission: Submission, deadline: Deadline) -> Response[bytes]:
+def _published(services: Services, key: Key, submission: Submission, deadline: Deadline, stop: Stop) -> Response[bytes]:
     def heed(step: Step) -> None:
         # What is registered is done, however long it took.
         if step.name != _LAST_STEP:
             deadline.check()
+            stop.check()
 
     stores = services.stores()
     with key.begun(stores) as replayed:
         if replayed is not None:
             return answered(replayed.body, replayed.status, is_replayed=True)
-        done = services.publisher(stores).publish(submission, heed)
+        done = services.publisher(stores).publish(submission, heed, stop)
         evidence = tuple(stores.registry.evidence(done.version.model, done.version.number))
         body = msgspec.json.encode(Published(version=done.version, is_new=done.is_new, evidence=evidence))
         status = 201 if done.is_new else 200

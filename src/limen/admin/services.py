@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from limen.admin.requests import deadline_of, expected_of
 from limen.admin.strictness import JSON_TYPE
+from limen.admin.workers import Workers
 from limen.contracts.catalogue import Alias, Model, ModelVersion
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import Endpoint, EndpointStatus
@@ -49,6 +50,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     staging: Path
     """Folder for what is uploaded."""
     max_archive_bytes: int
+    publishing: Workers
+    """Threads that verify packages and try them out."""
     changed: Callable[[], None]
     """Is told after every change."""
     statuses: Callable[[], Mapping[str, EndpointStatus]]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from litestar import Response, get, post
+import asyncio
+from typing import Any
+
+from litestar import Request, Response, get, post
 
 from limen import __version__
+from limen.admin.requests import deadline_of
 from limen.admin.services import Given, Services, shown
 from limen.admin.strictness import declares
+from limen.contracts.errors import DeadlineExceeded
 from limen.contracts.management import ServerStatus
 from limen.serving.stores import Stores
 
@@ -27,9 +32,14 @@ async def status(services: Given) -> Response[bytes]:
     status_code=200,
     summary="Look at the registry now",
 )
-async def reload(services: Given) -> Response[bytes]:
+async def reload(request: Request[Any, Any, Any], services: Given) -> Response[bytes]:
     """Have the server look at the registry now, and try again what could not be had."""
-    await services.reload()
+    deadline = deadline_of(request.headers)
+    try:
+        async with asyncio.timeout(deadline.remaining_s() if deadline.is_set else None):
+            await services.reload()
+    except TimeoutError:
+        raise DeadlineExceeded from None
     return shown(await _status(services))
 
 

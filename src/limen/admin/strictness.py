@@ -6,7 +6,7 @@ Whatever is not declared is refused. `before` runs ahead of every handler.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -14,11 +14,13 @@ from litestar import Request
 from litestar.exceptions import HTTPException
 from msgspec import inspect
 
+from limen.admin.requests import deadline_of
 from limen.contracts import strict_json
 from limen.contracts.catalogue import Alias, Evidence, Model, ModelVersion
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import Endpoint
 from limen.contracts.errors import InvalidArgument, Reason, Violation
+from limen.storage.idempotency import ensure_key
 
 T = TypeVar("T")
 MAX_JSON_BYTES: Final = 4 << 20
@@ -71,6 +73,7 @@ async def before(request: Request[Any, Any, Any]) -> None:
     handler = request.route_handler
     declared: Declared = handler.opt[DECLARED]
     _check_parameters(request, declared.query)
+    _check_headers(request.headers)
     if declared.takes_package:
         return
     body = await request.body()
@@ -103,6 +106,15 @@ def check_text(text: str, path: str) -> None:
     """Raise `InvalidArgument` for free text that is not a short line."""
     if len(text) > MAX_TEXT or not text.isprintable():
         raise InvalidArgument.at(path, f"must be at most {MAX_TEXT} characters that can be printed")
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse a body that would have to be decoded first, and headers that say something else than they may on any path."""
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HTTPException(status_code=415)
+    deadline_of(headers)
+    if (key := headers.get("idempotency-key")) is not None:
+        ensure_key(key)
 
 
 def _check_parameters(request: Request[Any, Any, Any], known: tuple[str, ...]) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from limen.app.process import freeze_garbage, python, run_loop, stop_on_signals, tune_process
+from limen.app.process import freeze_garbage, run_loop, stop_on_signals, tune_process
 from limen.app.starts import ControlStart, encode_start
+from limen.runtime.sandbox.child import python
 from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
 from limen.serving.startup import (
     Announcement,
@@ -147,7 +148,7 @@ async def _supervise(start: ControlStart, started: Callable[[Started], None], no
 
     hello = encode_start(start)
     control = ProcessSpec(
-        "control", "control", python("control"), hello, silence_s=CONTROL_SILENCE_S, is_essential=True
+        "control", "control", python("limen.app.control"), hello, silence_s=CONTROL_SILENCE_S, is_essential=True
     )
     supervisor = Supervisor(control, told)
 

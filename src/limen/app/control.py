@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from limen.app.process import allowed_hosts, end_by, python, run_loop, say, say_first
+from limen.app.process import allowed_hosts, end_by, run_loop, say, say_first
 from limen.app.starts import ControlStart, GatewayStart, decode_start, encode_start
+from limen.runtime.sandbox.child import model_environment, passed_environment, python
 from limen.serving import run_folder
 from limen.serving.messages import MAX_LINE_BYTES, FirstWord, ProcessSpec, Resume, Want, line
 from limen.serving.run_folder import control_socket
@@ -73,7 +74,7 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     source = _source(start)
     # A name of its own for every life: nothing that still listens from an earlier one is met under a new name.
     sockets = f"{start.sockets}/{os.urandom(4).hex()}"
-    fleet = Fleet(gateways, _replica_launcher(settings), sockets, is_all_or_nothing=source.is_required)
+    fleet = Fleet(gateways, _replica_launcher(settings, start.run), sockets, is_all_or_nothing=source.is_required)
     fleet.log = LogLevels(info=settings.access_log)
     control = ControlPlane(_config(start), fleet, source, say)
     async with ControlSocket(control).open(control_socket(start.sockets)):
@@ -164,16 +165,19 @@ def _gateway_specs(start: ControlStart) -> tuple[ProcessSpec, ...]:
     is_inline = start.settings.placement == "inline"
     silence_s = INLINE_SILENCE_S if is_inline else GATEWAY_SILENCE_S
     specs = []
+    # A gateway reads what strangers send: it has no use for the secrets of the registry.
+    environment = passed_environment()
     for number in range(1, start.settings.workers + 1):
         name = f"gateway-{number}"
         hello = GatewayStart(name=name, settings=start.settings, run=start.run, control=control_socket(start.sockets))
         said = encode_start(hello)
-        specs.append(ProcessSpec(name, "gateway", python("gateway"), said, silence_s=silence_s, is_essential=True))
+        command = python("limen.app.gateway")
+        specs.append(ProcessSpec(name, "gateway", command, said, environment, silence_s=silence_s, is_essential=True))
     return tuple(specs)
 
 
-def _replica_launcher(settings: ServeSettings) -> Launch:
-    from limen.runtime.placement.process.start import COMMAND, ReplicaStart, replica_environment
+def _replica_launcher(settings: ServeSettings, run: str) -> Launch:
+    from limen.runtime.placement.process.start import COMMAND, ReplicaStart
 
     def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
         resources = opened.serving.resources
@@ -185,13 +189,15 @@ def _replica_launcher(settings: ServeSettings) -> Launch:
             socket=path,
             memory_mb=resources.memory_mb,
             cpus=resources.cpus,
+            environment=opened.environment,
+            scratch=f"{run}/scratch/{name}",
         )
         return ProcessSpec(
             name,
             "replica",
             COMMAND,
             msgspec.json.encode(hello).decode(),
-            replica_environment(resources.cpus),
+            model_environment(resources.cpus, opened.environment),
             budget=REPLICA_BUDGET,
         )
 

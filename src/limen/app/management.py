@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,11 @@ import msgspec
 
 from limen.admin.app import management_api
 from limen.admin.services import Services
-from limen.app.process import allowed_hosts, python
+from limen.admin.workers import Workers
+from limen.app.management_server import GRACE_S, ManagementServer
+from limen.app.process import allowed_hosts
 from limen.packaging.trust import Trust
+from limen.runtime.sandbox.child import python
 from limen.serving.catalogue import Catalogue
 from limen.serving.probe import Probe
 from limen.serving.publishing import Publisher
@@ -23,14 +25,9 @@ from limen.serving.verification import Verification
 from limen.settings import Settings
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from limen.contracts.endpoint import EndpointStatus
     from limen.serving.controlplane import ControlPlane
     from limen.serving.reconciler import Reconciler
-
-GRACE_S = 5
-"""How long requests may take that are in hand when the server stops."""
 
 
 def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Callable[[], None]]:
@@ -57,6 +54,7 @@ def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Ca
         publisher=_publisher_of(settings, settings.registry.home),
         staging=settings.registry.home / "staging",
         max_archive_bytes=settings.publish.max_archive_mb << 20,
+        publishing=_workers(settings),
         changed=lambda: None,
         statuses=dict,
         server=lambda: None,
@@ -80,6 +78,7 @@ async def serve_management(
         publisher=_publisher_of(settings, home),
         staging=home / "staging",
         max_archive_bytes=settings.publish.max_archive_mb << 20,
+        publishing=_workers(settings),
         changed=reconciler.poke_soon,
         statuses=statuses,
         server=lambda: msgspec.to_builtins(control.status()),
@@ -87,7 +86,7 @@ async def serve_management(
         problem=lambda: reconciler.problem,
         reload=lambda: reconciler.look_again(control),
     )
-    server = _server(management_api(services, allowed_hosts(settings.admin.host)))
+    server = ManagementServer(management_api(services, allowed_hosts(settings.admin.host)))
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)
@@ -96,10 +95,14 @@ async def serve_management(
         await asyncio.wait([serving], timeout=GRACE_S + 1)
 
 
+def _workers(settings: Settings) -> Workers:
+    return Workers(settings.publish.at_once, "publish", "other packages are being tried out")
+
+
 def _publisher_of(settings: Settings, home: Path) -> Callable[[Stores], Publisher]:
     def publisher(stores: Stores) -> Publisher:
         verification = Verification(
-            Probe(python("probe"), settings.publish), Trust.of(settings.trust), settings.publish
+            Probe(python("limen.app.probe"), settings.publish), Trust.of(settings.trust), settings.publish
         )
         return Publisher(
             stores.registry,
@@ -112,23 +115,3 @@ def _publisher_of(settings: Settings, home: Path) -> Callable[[Stores], Publishe
         )
 
     return publisher
-
-
-def _server(app: Any) -> uvicorn.Server:
-    """Return a server that leaves signals to the process it is in."""
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    return Server(config)

@@ -10,6 +10,7 @@ import msgspec
 
 from limen.contracts.contract import Json
 from limen.runtime.placement.process.parent import die_with, read_line, take_streams
+from limen.runtime.sandbox import namespaces
 from limen.serving.probe import Order, Said
 from limen.serving.trial import confine, try_out
 from limen.telemetry.logs import log_to_stderr
@@ -23,8 +24,10 @@ def main() -> None:
     parent, voice = take_streams()
     order = msgspec.json.decode(read_line(parent), type=Order)
     inputs = msgspec.json.decode(_read(parent, order.inputs_bytes), type=list[dict[str, Json]])
+    left = namespaces.leave(processes=True)
+    namespaces.split(own_processes="own-processes" in left)
     die_with(parent)
-    held = confine(order)
+    held = confine(order, left)
 
     def say(word: Said) -> None:
         left = msgspec.json.encode(word) + b"\n"

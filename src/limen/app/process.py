@@ -18,12 +18,6 @@ BEAT_S = 1.0
 _BEAT = line(Beat())
 
 
-def python(module: str) -> tuple[str, ...]:
-    """Return the command of a process that begins in `main` of a module of this package."""
-    # Safe path: a module that happens to lie in the working directory is not ours.
-    return (sys.executable, "-P", "-c", f"from limen.app.{module} import main; main()")
-
-
 def run_loop(main: Any) -> None:
     """Run a coroutine on the fastest event loop there is."""
     try:

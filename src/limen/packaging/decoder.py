@@ -36,10 +36,12 @@ from limen.packaging.rules import (
     shown,
 )
 from limen.packaging.serving import (
+    ENVIRONMENT,
     FALLBACK,
     SERVING,
     build_fallback,
     build_serving,
+    check_environment,
     check_fallback,
     check_serving,
 )
@@ -119,6 +121,11 @@ MANIFEST: Final = Keys(
             "how many rows may travel together",
         ),
         Key("serving", SERVING, "how the model wants to be run: replicas, queue and resources"),
+        Key(
+            "environment",
+            ENVIRONMENT,
+            "names of environment variables that the package's code reads; its processes get no others but the usual ones",
+        ),
         Key("fallback", FALLBACK, "the answer when the model gives none in time or fails; such answers are marked"),
         Key(
             "examples",
@@ -219,6 +226,8 @@ def _check(found: dict[str, Any], report: Report, files: PackageFiles | None) ->
         text = f"must not be above deadline_ms ({shown(slo['deadline_ms'])}), not {shown(slo['p95_ms'])}"
         report.add("slo.p95_ms", text)
     check_serving(found.get("serving", {}), report)
+    if isinstance(found.get("environment"), list):
+        check_environment(found["environment"], found.get("backend"), report)
     if "fallback" in found:
         check_fallback(found["fallback"], outputs, report)
     _check_files(found, report, files)
@@ -290,6 +299,7 @@ def _build(found: dict[str, Any], examples: list[Json]) -> Manifest:
         artifact=found["artifact"],
         bind=msgspec.convert(plain_bind(found.get("bind", {})), Bind),
         serving=build_serving(found),
+        environment=tuple(found.get("environment", ())),
         fallback=build_fallback(found),
         reference=found.get("reference", ""),
     )

@@ -63,6 +63,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Path of the artifact in the package; for `python` the file and the class, `model.py:CreditModel`."""
     bind: Bind = Bind()
     serving: Serving = Serving()
+    environment: tuple[str, ...] = ()
+    """Names of the environment variables that the package's own code reads."""
     fallback: Fallback | None = None
     reference: str = ""
     """Path of a sample of the training data (CSV or Parquet), for checks and for drift later."""

@@ -95,9 +95,9 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
 
 
 def listed(words: Iterable[Json]) -> str:
-    """Return words as `a, b, c`, cut after twenty."""
+    """Return words as `a, b, c`, cut after thirty."""
     found = [str(w) for w in words]
-    return ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
+    return ", ".join(found[:30]) + (", …" if len(found) > 30 else "")
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from limen.contracts.names import VERSION
 from limen.contracts.serving import Replicas, Serving
 from limen.packaging.fields import FIELD_NAME_TEXT, Fields, record_mistakes
 from limen.packaging.manifest import Fallback
-from limen.packaging.rules import INVALID, Anything, Key, Keys, MapOf, Number, Report, shown
+from limen.packaging.rules import INVALID, Anything, Key, Keys, ListOf, MapOf, Number, Report, Text, at, shown
 
 MAX_REPLICAS: Final = 256
 MAX_VERSION: Final = 10**18 - 1
@@ -85,6 +85,9 @@ SERVING: Final = Keys(
         ),
     )
 )
+ENVIRONMENT: Final = ListOf(
+    item=Text(form="[A-Za-z_][A-Za-z0-9_]{0,99}", rule="the name of an environment variable"), max_items=50
+)
 FALLBACK: Final = Keys(
     (
         Key("outputs", MapOf(key=FIELD_NAME_TEXT, item=Anything()), "one whole record of the outputs, for every row"),
@@ -103,6 +106,15 @@ def check_serving(serving: dict[str, Any], report: Report) -> None:
     if low > high:
         default = "" if "max" in replicas else ", its default"
         report.add("serving.replicas.min", f"must not be above max ({high}{default}), not {low}")
+
+
+def check_environment(names: list[Any], backend: str | None, report: Report) -> None:
+    """Report variables that no package is given: all of them if it brings no code, and our own settings."""
+    if backend is not None and backend != "python":
+        report.add("environment", f"is for code that a package brings; the {backend} backend reads no variables")
+    for i, name in enumerate(names):
+        if isinstance(name, str) and name.upper().startswith("LIMEN_"):
+            report.add(at("environment", i), f"must not be a setting of Limen: {name} may hold a secret")
 
 
 def check_fallback(fallback: dict[str, Any], outputs: Fields, report: Report) -> None:

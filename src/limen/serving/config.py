@@ -20,6 +20,8 @@ class PublishConfig(msgspec.Struct, frozen=True, kw_only=True):
     probe_memory_mb: Positive = 4096
     """Mebibytes that a model may take while it is tried, when its package asks for no other limit. Small models are the rule,
     and one that takes everything must not take the server with it."""
+    at_once: Positive = 2
+    """Packages that are verified and tried out at the same time. One more is told to come again, with 503."""
     same_answers: bool = False
     """Whether a version that answers the examples of the one before it differently is refused. Off: a better model answers
     differently, and the differences are told."""

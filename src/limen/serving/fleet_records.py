@@ -77,6 +77,8 @@ class Opened(msgspec.Struct, frozen=True):
     """Protobuf numbers that the registry keeps for the inputs, by field."""
     outputs: dict[str, int] = {}
     """The same for the outputs."""
+    environment: tuple[str, ...] = ()
+    """Variables that its replicas are given on top of what every replica inherits."""
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ from limen.packaging.rules import shown
 from limen.packaging.scaffold import Hints
 from limen.runtime.backends.xgboost import write_as_stopped
 from limen.runtime.conversion import Candidate, Converted, convert
+from limen.runtime.sandbox.confinement import not_contained
 from limen.serving.parity import Parity, as_table, compare, example_rows
 from limen.serving.samples.matching import without_targets
 from limen.serving.samples.sample import Sample
@@ -170,6 +171,12 @@ def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions, samp
         except LimenError as exc:
             refused[candidate.format] = exc.message
             continue
+        open_ends = not_contained(found.isolation)
+        if open_ends:
+            refused_by_system = (
+                f"this system could not keep the pickle from {' or '.join(open_ends)} while it was loaded"
+            )
+            made = msgspec.structs.replace(made, notes=(*made.notes, refused_by_system))
         others = [f"{target} would have been tried first: {text}" for target, text in refused.items()]
         return msgspec.structs.replace(made, notes=(*made.notes, *others))
     why = "; ".join(f"{target}: {text}" for target, text in refused.items()) or "nothing was written"

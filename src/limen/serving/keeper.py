@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from limen.runtime.sandbox.child import start_async
 from limen.serving.messages import MAX_LINE_BYTES, Beat, FirstWord, ProcessPhase, ProcessSpec, ProcessState, line
 
 LOG = logging.getLogger("limen.supervisor")
@@ -161,15 +161,7 @@ class Keeper:
 
     async def _start(self) -> Process:
         spec = self.spec
-        # Its own session: a Ctrl-C on the terminal reaches the supervisor alone, which then stops the others in order.
-        process = await asyncio.create_subprocess_exec(
-            *spec.argv,
-            stdin=PIPE,
-            stdout=PIPE,
-            limit=MAX_LINE_BYTES,
-            start_new_session=True,
-            env=os.environ | spec.env,
-        )
+        process = await start_async(spec.argv, spec.environment, line_bytes=MAX_LINE_BYTES)
         if process.stdin is not None:
             # One that is dead already is noticed by whoever waits for its end.
             with contextlib.suppress(*_GONE):

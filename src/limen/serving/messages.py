@@ -52,8 +52,8 @@ class ProcessSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     argv: tuple[str, ...]
     hello: str = ""
     """The line it reads first."""
-    env: dict[str, str] = {}
-    """Set on top of the supervisor's own environment."""
+    environment: dict[str, str] | None = None
+    """All of its environment; the supervisor's own when None."""
     is_restarted: bool = True
     silence_s: float = 0.0
     """How long it may say nothing, once it is ready, before it is taken for hung and started again; 0 for a process that says nothing."""

@@ -66,6 +66,7 @@ def opened_as(endpoint: str, package: Package, origin: str, *, is_inline: bool) 
         is_inline: whether it is to live in the gateways.
     """
     manifest = package.manifest
+    ensure_variables_reach(manifest.environment, is_inline=is_inline)
     return Opened(
         endpoint,
         str(package.root),
@@ -74,7 +75,19 @@ def opened_as(endpoint: str, package: Package, origin: str, *, is_inline: bool) 
         manifest.serving,
         summary_of(endpoint, manifest),
         is_inline=is_inline,
+        environment=manifest.environment,
     )
+
+
+def ensure_variables_reach(names: tuple[str, ...], *, is_inline: bool) -> None:
+    """Refuse a package in the gateways whose code asks for variables: a gateway is not given any for it.
+
+    Raises:
+        InvalidPackage: it must run in processes of its own.
+    """
+    if names and is_inline:
+        text = f"environment: {', '.join(names)} can be given to processes of the model only; use placement process"
+        raise InvalidPackage(text)
 
 
 def reopen(endpoint: ServedEndpoint, served: ServedVersion) -> Opened:

@@ -8,34 +8,27 @@ Blocking. Called by `serving.publishing`.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import selectors
+import logging
 import signal
 import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from limen.contracts.contract import Json
-from limen.contracts.errors import InvalidPackage, Reason, Unavailable
+from limen.contracts.errors import Cancelled, InvalidPackage, Reason, Unavailable
 from limen.contracts.independence import Independence
 from limen.packaging.archive import Package
-from limen.runtime.placement.process.start import replica_environment
+from limen.runtime.sandbox.child import model_environment, start
+from limen.runtime.sandbox.exchange import Fault, Heard, Stop, ask
+from limen.runtime.sandbox.scratch import scratch_folder
 from limen.serving.config import PublishConfig
 
+LOG = logging.getLogger("limen.model")
 MAX_SAID_BYTES: Final = 64 << 20
 """What a process may say in all."""
 _NOT_UNDERSTOOD: Final = "the process that tried the package out said something that nobody understands"
-KEPT_VARIABLES: Final = frozenset(
-    [
-        *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
-        *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONWARNINGS"),
-    ]
-)
-"""The environment a package is tried out in. Others stay out, because some of them are secrets."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +42,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     time_s: int
     """Seconds of processor time."""
     inputs_bytes: int
+    scratch: str
+    """The one folder that it may write to."""
+    brings_code: bool
+    """Whether code of the package runs, which is trusted then."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -57,7 +54,7 @@ class Loaded(msgspec.Struct, frozen=True):
     load_s: float
     can_stream: bool
     isolation: tuple[str, ...]
-    """What was taken away from the process, as `runtime.placement.process.isolation` calls it."""
+    """What was taken away from the process, as `runtime.sandbox` calls it."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,18 +98,39 @@ class Probe:
         self._command = tuple(command)
         self._config = config
 
-    def run(self, package: Package, examples: Sequence[Mapping[str, Json]], *, trust_code: bool) -> Probed:
+    def run(
+        self,
+        package: Package,
+        examples: Sequence[Mapping[str, Json]],
+        *,
+        trust_code: bool,
+        stop: Stop | None = None,
+    ) -> Probed:
         """Load a package and return its answers.
 
         Args:
             package: its files were verified.
             examples: the inputs of each example.
             trust_code: whether code that the package brings may run.
+            stop: ends it early.
 
         Raises:
+            Cancelled: it was ended early.
             InvalidPackage: it cannot be loaded, or REJECTED: its process ended, took too much or too long.
             Unavailable: no process can be started.
         """
+        with scratch_folder() as scratch:
+            return self._run(package, examples, str(scratch), trust_code=trust_code, stop=stop)
+
+    def _run(
+        self,
+        package: Package,
+        examples: Sequence[Mapping[str, Json]],
+        scratch: str,
+        *,
+        trust_code: bool,
+        stop: Stop | None,
+    ) -> Probed:
         resources = package.manifest.serving.resources
         inputs = msgspec.json.encode(list(examples))
         order = Order(
@@ -122,69 +140,40 @@ class Probe:
             cpus=resources.cpus,
             time_s=self._config.probe_time_s,
             inputs_bytes=len(inputs),
+            scratch=scratch,
+            brings_code=package.manifest.needs_trust,
         )
         try:
-            process = subprocess.Popen(  # noqa: S603 - our own command
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=_environment(order.cpus),
-                start_new_session=True,
+            process = start(
+                self._command, model_environment(order.cpus, package.manifest.environment), stderr=subprocess.PIPE
             )
         except OSError as exc:
             raise Unavailable("no process can be started to try the package out") from exc
-        with _thrown_away(process):
-            said = self._ask(process, msgspec.json.encode(order) + b"\n" + inputs)
-        return _understood(said, process.returncode, len(examples), order)
-
-    def _ask(self, process: subprocess.Popen[bytes], words: bytes) -> bytes:
-        until = time.monotonic() + self._config.probe_time_s
-        if process.stdin is None or process.stdout is None:
-            return b""
-        with contextlib.suppress(BrokenPipeError):
-            # Read before anything of the package is looked at. Left open: the process ends when this one does.
-            process.stdin.write(words)
-            process.stdin.flush()
-        said = bytearray()
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while selector.select(max(0.0, until - time.monotonic())):
-                piece = os.read(process.stdout.fileno(), 1 << 16)
-                if not piece:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(max(0.0, until - time.monotonic()))
-                    return bytes(said)
-                said += piece
-                if len(said) > MAX_SAID_BYTES:
-                    raise _rejected("the model's answers to its examples are too large")
-        raise _rejected(f"the model took more than {self._config.probe_time_s} s to load and answer its examples")
+        heard = ask(
+            process,
+            msgspec.json.encode(order) + b"\n" + inputs,
+            timeout_s=self._config.probe_time_s,
+            max_bytes=MAX_SAID_BYTES,
+            stop=stop,
+            stays_open=True,
+        )
+        return _understood(heard, len(examples), order)
 
 
-def _environment(cpus: int) -> dict[str, str]:
-    return {name: text for name, text in os.environ.items() if name in KEPT_VARIABLES} | replica_environment(cpus)
-
-
-@contextlib.contextmanager
-def _thrown_away(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            # Its group, too: whatever it started is thrown away with it.
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-
-
-def _understood(said: bytes, status: int | None, examples: int, order: Order) -> Probed:
+def _understood(heard: Heard, examples: int, order: Order) -> Probed:
+    if heard.complaints:
+        LOG.warning("the process that tried a package out said: %s", heard.complaints.decode(errors="replace").strip())
+    if heard.fault is Fault.STOPPED:
+        raise Cancelled("the caller went away while the package was tried out")
+    if heard.fault is Fault.TOO_MUCH:
+        raise _rejected("the model's answers to its examples are too large")
+    if heard.fault is Fault.TOO_LONG:
+        raise _rejected(f"the model took more than {order.time_s} s to load and answer its examples")
     loaded: Loaded | None = None
     answers: list[Answer] = []
     independence: Independence | None = None
     try:
-        for line in said.splitlines():
+        for line in heard.said.splitlines():
             word = msgspec.json.decode(line, type=Said)
             if word.refused is not None:
                 raise InvalidPackage(word.refused.message, reason=Reason(word.refused.reason))
@@ -199,12 +188,12 @@ def _understood(said: bytes, status: int | None, examples: int, order: Order) ->
         raise _rejected(_NOT_UNDERSTOOD)
     if loaded is None or len(answers) < wanted:
         when = "loading the model" if loaded is None else f"answering example {len(answers) + 1}"
-        raise _rejected(f"the model's process ended while {when}{_why(status, order)}")
+        raise _rejected(f"the model's process ended while {when}{_why(heard.status, order)}")
     return Probed(loaded, tuple(answers), independence)
 
 
-def _why(status: int | None, order: Order) -> str:
-    if status is None or status >= 0:
+def _why(status: int, order: Order) -> str:
+    if status >= 0:
         return ""
     if -status == signal.SIGXCPU:
         return f": it took more than {order.time_s} s of processor time"

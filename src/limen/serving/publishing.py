@@ -27,6 +27,7 @@ from limen.packaging.origin import read_origin
 from limen.packaging.trust import Judgement
 from limen.registry.registry import Registry
 from limen.registry.values import NewVersion
+from limen.runtime.sandbox.exchange import Stop
 from limen.serving.behaviour import Replay
 from limen.serving.staging import staging_folder
 from limen.serving.verification import Findings, Note, Step, Submission, Verification, evidence_of
@@ -94,14 +95,18 @@ class Publisher:
         self._staging = staging
         self._clock = clock
 
-    def publish(self, submission: Submission, tell: Callable[[Step], None] | None = None) -> Published:
+    def publish(
+        self, submission: Submission, tell: Callable[[Step], None] | None = None, stop: Stop | None = None
+    ) -> Published:
         """Verify a package and register it; idempotent by its content.
 
         Args:
             submission: the package, and what it is to be called.
             tell: is told each step when it is done.
+            stop: ends the trial of the model early.
 
         Raises:
+            Cancelled: it was ended early.
             InvalidPackage: it is unsafe, broken or REJECTED for what its model does, with everything that is wrong.
             InvalidArgument: it is not the package that it is said to be, or an alias is no name for one.
             PermissionDenied: SIGNATURE: the trust policy refuses it.
@@ -122,7 +127,7 @@ class Publisher:
             package, judgement = self._verification.open(submission, folder, note)
             published = self._known(package, submission)
             if published is None:
-                published = self._tried_and_registered(submission, package, judgement, note)
+                published = self._tried_and_registered(submission, package, judgement, note, stop)
             else:
                 note("register", f"this package is version {published.version.number} already")
         return msgspec.structs.replace(published, steps=tuple(steps))
@@ -140,13 +145,13 @@ class Publisher:
         return Published(version=found, is_new=False)
 
     def _tried_and_registered(
-        self, submission: Submission, package: Package, judgement: Judgement, note: Note
+        self, submission: Submission, package: Package, judgement: Judgement, note: Note, stop: Stop | None
     ) -> Published:
         for _ in range(_ATTEMPTS):
             contract = package.manifest.contract
             incumbent = self._registry.incumbent(contract.name, contract.major)
             findings = self._verification.try_out(
-                package, judgement, incumbent, note, same_answers=submission.same_answers
+                package, judgement, incumbent, note, same_answers=submission.same_answers, stop=stop
             )
             archive, signature = self._stored(submission, note)
             published = self._registered(submission, package, findings, archive, signature)

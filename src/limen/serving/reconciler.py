@@ -284,6 +284,7 @@ class Reconciler:
             opened = known.opened
         else:
             opened = await asyncio.to_thread(self._fetched, spec, number, version)
+        opening.ensure_variables_reach(opened.environment, is_inline=is_inline)
         serving = spec.serving or opened.serving
         return msgspec.structs.replace(
             opened, is_inline=is_inline, serving=serving, inputs=version.inputs, outputs=version.outputs

@@ -26,19 +26,28 @@ from limen.runtime.independence import CHECK_S, measure
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import isolation
 from limen.runtime.predictor import Predictor
+from limen.runtime.sandbox import scratch
+from limen.runtime.sandbox.confinement import confine_from_others, confine_to_scratch
 from limen.runtime.warmup import answer_example
 from limen.serving.probe import Answer, Loaded, Order, Refused, Said
 
 LOG = logging.getLogger("limen.model")
 
 
-def confine(order: Order) -> tuple[str, ...]:
-    """Take away from this process what a package does not need, and return what was. To be called before there are threads."""
+def confine(order: Order, held: list[str]) -> tuple[str, ...]:
+    """Take away from this process what a package does not need, and return what was. To be called before there are threads.
+
+    Args:
+        order: what the process is for.
+        held: what was left before.
+    """
     isolation.tune_allocator(order.memory_mb)
     isolation.limit_resources(order.memory_mb, None)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CPU, (order.time_s, order.time_s + 1))
-    held = isolation.leave_network() + isolation.forbid_new_privileges()
+    held = held + isolation.forbid_new_privileges()
+    scratch.use(Path(order.scratch))
+    held += confine_from_others() if order.brings_code else confine_to_scratch([Path(order.scratch)])
     isolation.set_blas_threads(order.cpus)
     root = Path(order.root)
     inside = (path for path in root.rglob("*") if path.is_dir())

@@ -22,6 +22,7 @@ from limen.packaging.origin import Origin
 from limen.packaging.signing import Content
 from limen.packaging.statement import MAX_SIGNATURE_BYTES
 from limen.packaging.trust import Judgement, Trust
+from limen.runtime.sandbox.exchange import Stop
 from limen.serving.behaviour import Replay, compare_answers
 from limen.serving.config import PublishConfig
 from limen.serving.probe import Probed
@@ -62,8 +63,15 @@ class Step(msgspec.Struct, frozen=True):
 class Trial(Protocol):
     """Something that tries packages out, as `serving.probe.Probe` does."""
 
-    def run(self, package: Package, examples: Sequence[Mapping[str, Json]], *, trust_code: bool) -> Probed:
-        """Load a package and return its answers, or raise `InvalidPackage`."""
+    def run(
+        self,
+        package: Package,
+        examples: Sequence[Mapping[str, Json]],
+        *,
+        trust_code: bool,
+        stop: Stop | None = None,
+    ) -> Probed:
+        """Load a package and return its answers, or raise `InvalidPackage`; `stop` ends it early."""
         ...
 
 
@@ -126,6 +134,7 @@ class Verification:
         note: Note,
         *,
         same_answers: bool | None = None,
+        stop: Stop | None = None,
     ) -> Findings:
         """Return what a package does to those who call the version before it, and what its model answers.
 
@@ -141,7 +150,7 @@ class Verification:
             note("compatibility", f"{compatibility.verdict} with version {incumbent.number}")
         own = contract.examples or (Example(inputs=example_record(contract)),)
         theirs = incumbent.contract.examples if incumbent is not None else ()
-        probed = self._probe.run(package, [e.inputs for e in (*own, *theirs)], trust_code=self._trust.code)
+        probed = self._probe.run(package, [e.inputs for e in (*own, *theirs)], trust_code=self._trust.code, stop=stop)
         note("load", f"loaded in {probed.loaded.load_s:.2f} s, in a process of its own")
         golden = compare_answers(contract, own, probed.answers[: len(own)])
         if golden.verdict is Verdict.FAIL:

@@ -10,6 +10,7 @@ import msgspec
 
 from limen.admin.app import management_api
 from limen.admin.services import Services
+from limen.admin.workers import Workers
 from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import EndpointStatus
 from limen.contracts.management import HEAD_LENGTH, PACKAGE_TYPE
@@ -17,6 +18,7 @@ from limen.packaging.archive import build
 from limen.packaging.config import TrustConfig
 from limen.packaging.trust import Trust
 from limen.registry.values import NewVersion
+from limen.runtime.sandbox.exchange import Stop
 from limen.serving.catalogue import Catalogue
 from limen.serving.config import PublishConfig
 from limen.serving.probe import Answer, Loaded, Probed
@@ -37,8 +39,10 @@ class Canned:
     def __init__(self) -> None:
         self.score = 2.0
         self.before = lambda: None
+        self.stop: Stop | None = None
 
-    def run(self, package, examples, *, trust_code):
+    def run(self, package, examples, *, trust_code, stop=None):
+        self.stop = stop
         self.before()
         return Probed(Loaded(0.1, False, ()), tuple(Answer({"score": self.score}) for _ in examples))
 
@@ -52,6 +56,7 @@ class Office:
         self.probe = Canned()
         self.trust = TrustConfig()
         self.max_archive_bytes = 1 << 20
+        self.workers = Workers(2, "publish", "other packages are being tried out")
         self.changes = 0
         self.reloads = 0
         self.problem = ""
@@ -142,6 +147,7 @@ class Office:
             publisher=self._publisher,
             staging=self.home / "staging",
             max_archive_bytes=self.max_archive_bytes,
+            publishing=self.workers,
             changed=changed,
             statuses=lambda: self.statuses,
             server=lambda: {"workers": 2},

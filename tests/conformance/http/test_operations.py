@@ -345,6 +345,72 @@ def test_without_control_nothing_is_managed_and_everything_is_served(managed: Ma
     assert_right(managed.gateway)
 
 
+# -- web pages -------------------------------------------------------------------------------------------------------------
+
+CHANGES = [
+    ("/v2/repository/models/pair/unload", None),
+    ("/v2/repository/models/other/load", None),
+    ("/v2/repository/elsewhere/models/pair/unload", None),
+    ("/v2/logging", {"log_info": True}),
+    ("/v2/trace/setting", {"trace_level": ["OFF"]}),
+    ("/v2/models/pair/trace/setting", {"trace_level": ["OFF"]}),
+]
+"""Everything that changes what the server does for others."""
+PAGES = [
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:9000"},
+    {"origin": "http://localhost", "sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+    {"sec-fetch-site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=str)
+@pytest.mark.parametrize(("path", "body"), CHANGES)
+def test_b82_a_page_of_another_site_changes_nothing(managed: Managed, path: str, body: Any, headers: dict[str, str]):
+    answer = managed.gateway.call("POST", path, body, headers)
+    told = refused(answer, 403)
+    assert (told["code"], managed.control.heard) == ("PERMISSION_DENIED", [])
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=str)
+def test_b82_the_refusal_is_remembered_with_the_head_and_only_with_that_one(managed: Managed, headers: dict[str, str]):
+    path = "/v2/repository/models/pair/unload"
+    for _ in range(2):
+        assert managed.gateway.call("POST", path, b"", headers).status == 403
+        assert managed.gateway.call("POST", path, b"").status == 200
+    assert managed.control.heard == [AskUnload("pair")] * 2
+
+
+def test_a_page_of_the_server_itself_and_a_program_may_change_it(managed: Managed):
+    for headers in ({"origin": "http://localhost", "sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}, {}):
+        assert managed.gateway.call("POST", "/v2/logging", {"log_info": False}, headers).status == 200
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=str)
+def test_what_changes_nothing_is_answered_and_no_page_may_read_the_answer(managed: Managed, headers: dict[str, str]):
+    for method, path in (("GET", "/v2/logging"), ("POST", "/v2/repository/index"), ("GET", "/v2/models/pair/config")):
+        answer = managed.gateway.call(method, path, {} if method == "POST" else None, headers)
+        assert answer.status == 200
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=str)
+@pytest.mark.parametrize("path", ["/v2/models/pair/infer", "/v1/models/pair:predict"])
+def test_a_page_of_another_site_has_no_model_run_by_a_body_without_a_type(
+    managed: Managed, path: str, headers: dict[str, str]
+):
+    assert managed.gateway.call("POST", path, b"{}", headers).status == 403
+
+
+def test_no_page_may_ask_before_it_sends(managed: Managed):
+    headers = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+    answer = managed.gateway.call("OPTIONS", "/v2/models/pair/infer", None, headers)
+    assert answer.status == 405
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
 # -- without --model-control explicit --------------------------------------------------------------------------------------
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from limen.app.process import python
 from limen.packaging.archive import build
 from limen.packaging.config import TrustConfig
 from limen.packaging.paths import signature_path
 from limen.packaging.trust import Trust
+from limen.runtime.sandbox.child import python
 from limen.serving.catalogue import Catalogue
 from limen.serving.config import PublishConfig
 from limen.serving.probe import Probe
@@ -37,7 +37,9 @@ class Shop:
         return self.publisher(probe).publish(Submission(archive=archive, **more))
 
     def publisher(self, probe: Trial | None = None) -> Publisher:
-        verification = Verification(probe or Probe(python("probe"), self.config), Trust.of(self.trust), self.config)
+        verification = Verification(
+            probe or Probe(python("limen.app.probe"), self.config), Trust.of(self.trust), self.config
+        )
         return Publisher(
             self.registry,
             self.database,

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from limen.app.process import python
 from limen.contracts.catalogue import EvidenceKind
 from limen.contracts.errors import InvalidPackage, Unavailable
 from limen.packaging.archive import build, open_package
+from limen.runtime.sandbox.child import python
 from limen.serving.probe import Answer, Loaded, Order, Probed
 from tests.services import publish_forked
 from tests.services.packages import write_code, write_score, write_trouble
@@ -24,7 +24,7 @@ WAIT_S = 60
 
 
 class Canned:
-    def run(self, package, examples, *, trust_code):
+    def run(self, package, examples, *, trust_code, stop=None):
         return Probed(Loaded(0.1, False, ()), tuple(Answer({"score": 2.0}) for _ in examples))
 
 
@@ -137,7 +137,7 @@ def test_a_package_that_is_tried_out_ends_with_whoever_asked(tmp_path):
     order = Order(
         root=str(package), trust_code=True, memory_mb=2048, cpus=1, time_s=WAIT_S, inputs_bytes=len(b'[{"x":-2}]')
     )
-    process = subprocess.Popen(python("probe"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    process = subprocess.Popen(python("limen.app.probe"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     process.stdin.write(msgspec.json.encode(order) + b'\n[{"x":-2}]')
     assert b"loaded" in process.stdout.readline()
     process.stdin.close()

@@ -120,6 +120,11 @@ def test_a_fallback_may_be_another_version_written_as_number_or_text(name, versi
     assert decode_manifest((TESTDATA / f"{name}.good.yaml").read_text()).fallback == Fallback(version=version)
 
 
+def test_a_python_package_may_name_the_variables_that_its_code_reads():
+    text = MINIMAL.replace("backend: onnx", "backend: python").replace("artifact: m.onnx", "artifact: m.py:M")
+    assert decode_manifest(text + "environment: [RISK_TABLE]\n").environment == ("RISK_TABLE",)
+
+
 def test_a_manifest_that_says_nothing_about_serving_is_as_it_was():
     manifest = decode_manifest(MINIMAL)
     assert (manifest.serving, manifest.fallback) == (Serving(), None)

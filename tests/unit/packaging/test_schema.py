@@ -157,5 +157,16 @@ def test_every_part_of_a_value_has_a_key(kind, keys):
 def test_the_keys_of_the_manifest_are_those_of_the_issue():
     assert set(MANIFEST.names) == {
         *("name", "major", "title", "description", "owner", "licence", "tags", "task", "backend", "artifact", "inputs"),
-        *("outputs", "bind", "slo", "batching", "serving", "fallback", "examples", "tolerance", "reference"),
+        *(
+            "outputs",
+            "bind",
+            "slo",
+            "batching",
+            "serving",
+            "environment",
+            "fallback",
+            "examples",
+            "tolerance",
+            "reference",
+        ),
     }

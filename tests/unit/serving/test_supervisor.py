@@ -120,7 +120,7 @@ async def test_a_process_reads_its_hello_first_and_its_own_environment(tmp_path)
         f"pathlib.Path({str(heard)!r}).write_text(sys.stdin.readline() + os.environ['MARK']);"
         f"print('a library says hello'); print('{READY}', flush=True); sys.stdin.read()"
     )
-    async with running(spec("a", program, env={"MARK": "x"})) as it:
+    async with running(spec("a", program, environment={"MARK": "x"})) as it:
         await it.until_running("a")
         assert heard.read_text() == "hello\nx"
 

@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from limen.contracts.errors import Internal, LimenError
+from limen.contracts.errors import Internal, LimenError, PermissionDenied
 from limen.contracts.names import REQUEST_ID
+from limen.contracts.web import FOREIGN_PAGE, is_for_another_site
 from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.documents import Documents
 from limen.gateway.http.encoding import choose, deflate, inflate
@@ -100,6 +101,9 @@ class HttpApplication:
             raise too_large(self._limits.max_body_bytes)
         try:
             head.route = self._router.resolve(head.target)
+            # A body without a type is taken for JSON, and a page may send one without asking first.
+            if head.method == b"POST" and (head.route.changes_server or head.media_type is None):
+                _refuse_pages(headers)
         except (Refused, LimenError) as error:
             head.route = error
         # A bad id is replaced and not refused: it is the caller's tracing, not its request.
@@ -210,6 +214,18 @@ class HttpApplication:
 
 def _merged(tables: Iterable[Table]) -> Table:
     return {path: handlers for table in tables for path, handlers in table.items()}
+
+
+def _refuse_pages(headers: dict[bytes, bytes]) -> None:
+    """Refuse what a browser sends for a page of another site.
+
+    Raises:
+        PermissionDenied: it does.
+    """
+    host, origin, site = (headers.get(name) for name in (b"host", b"origin", b"sec-fetch-site"))
+    found = [None if text is None else text.decode("latin-1") for text in (origin, site)]
+    if is_for_another_site((host or b"").decode("latin-1"), *found):
+        raise PermissionDenied(FOREIGN_PAGE)
 
 
 def _wrong_method(route: Route) -> Refused:

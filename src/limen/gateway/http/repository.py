@@ -47,7 +47,7 @@ class RepositoryApi:
         if len(rest) == 3 and rest[0] == "models" and (change := self._changes.get(rest[2])) is not None:
             # The model stays out of the route, whose model is the one that a request is counted for.
             handler = partial(_change, change, rest[1], repository)
-            return Route({b"POST": handler}, f"{template}models/{{m}}/{rest[2]}")
+            return Route({b"POST": handler}, f"{template}models/{{m}}/{rest[2]}", changes_server=True)
         return None
 
     async def index(self, request: Request) -> Response:

@@ -17,19 +17,38 @@ from limen.gateway.http.message import Handler
 
 MAX_REMEMBERED: Final = 4096
 MAX_TARGET_BYTES: Final = 4096
+CHANGING: Final = frozenset({"/v2/logging", "/v2/trace/setting", "/v2/models/{m}/trace/setting"})
+"""Paths whose POST changes what the server does for others."""
 
 
 class Route:
     """What a target means: its handlers by method, and the model it names."""
 
-    __slots__ = ("handlers", "label", "model", "version")
+    __slots__ = ("changes_server", "handlers", "label", "model", "version")
 
-    def __init__(self, handlers: Mapping[bytes, Handler], label: str, model: str = "", version: str = "") -> None:
-        """Bind handlers to a model and version; `label` is the path template for logs."""
+    def __init__(
+        self,
+        handlers: Mapping[bytes, Handler],
+        label: str,
+        model: str = "",
+        version: str = "",
+        *,
+        changes_server: bool = False,
+    ) -> None:
+        """Bind handlers to a model and version.
+
+        Args:
+            handlers: what answers, by method.
+            label: the path template, for logs.
+            model: the model that a request is counted for.
+            version: its version, when the path names one.
+            changes_server: whether a POST changes what the server does for others.
+        """
         self.handlers = handlers
         self.label = label
         self.model = model
         self.version = version
+        self.changes_server = changes_server
 
     @property
     def allow(self) -> bytes:
@@ -78,7 +97,7 @@ class Router:
         path = _path(target)
         handlers = self._fixed.get(path)
         if handlers is not None:
-            return Route(handlers, path)
+            return Route(handlers, path, changes_server=path in CHANGING)
         other = self._others(path) if self._others is not None else None
         if other is not None:
             return other
@@ -117,7 +136,8 @@ class Router:
         parse_called(name)
         if version is not None:
             parse_version(version)
-        return Route(handlers, root + suffix, name, version or "")
+        label = root + suffix
+        return Route(handlers, label, name, version or "", changes_server=label in CHANGING)
 
 
 def not_found(text: str = "there is nothing at this path") -> Refused:

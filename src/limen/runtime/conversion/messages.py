@@ -80,7 +80,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     """Warnings of the libraries."""
     isolation: tuple[str, ...] = ()
-    """What held: no-network, no-new-privs, uid, no-capabilities, no-files."""
+    """What held: the words of `isolation`, `namespaces` and `confinement`."""
 
 
 class Refused(msgspec.Struct, frozen=True):

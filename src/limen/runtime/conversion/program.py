@@ -1,7 +1,7 @@
 """The process that unpickles: the one place of the product where a pickle is loaded.
 
-It reads one `Task`, gives away the network, privileges, the user id and the right to write files, and only then unpickles. What the
-pickle does with what is left is lost with the process. Its answer is data that nobody trusts. Started by `process`.
+It reads one `Task`, gives away the network, privileges, the user id, files, sockets and other processes, and only then unpickles. What
+the pickle does with what is left is lost with the process. Its answer is data that nobody trusts. Started by `process`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.runtime.conversion.formats import converted
 from limen.runtime.conversion.messages import Converted, Refused, Said, Task
 from limen.runtime.placement.process import isolation
+from limen.runtime.sandbox import confinement, namespaces
 
 CPU_S = 600
 
 
 def main() -> None:
     """Convert one pickle; returns when the answer is written."""
-    voice, task = _take_streams()
+    task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
+    held = namespaces.leave(mounts=True, processes=True)
+    namespaces.split(own_processes="own-processes" in held)
+    voice = _take_voice()
     try:
-        said = Said(converted=_convert(task))
+        said = Said(converted=_convert(task, held))
     except LimenError as exc:
         said = Said(refused=Refused(exc.message))
     except MemoryError:
@@ -38,19 +42,18 @@ def main() -> None:
         out.write(msgspec.msgpack.encode(said))
 
 
-def _take_streams() -> tuple[int, Task]:
-    """Return where the answer goes and what to do; what the model reads and prints goes elsewhere."""
-    task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
+def _take_voice() -> int:
+    """Return where the answer goes; what the model reads and prints goes elsewhere."""
     voice = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return voice, task
+    return voice
 
 
-def _convert(task: Task) -> Converted:
-    held = _give_away(task.memory_mb)
+def _convert(task: Task, left: list[str]) -> Converted:
+    held = _give_away(task.memory_mb, left)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _unpickle(task.model)
@@ -61,15 +64,19 @@ def _convert(task: Task) -> Converted:
     return msgspec.structs.replace(found, notes=tuple(notes), isolation=held)
 
 
-def _give_away(memory_mb: int) -> tuple[str, ...]:
-    """Take from this process what the pickle has no use for.
+def _give_away(memory_mb: int, held: list[str]) -> tuple[str, ...]:
+    """Take from this process what the pickle has no use for, and return what holds.
+
+    Args:
+        memory_mb: mebibytes that it may use.
+        held: what was left before.
 
     Raises:
         InvalidPackage: this system cannot cut a process off from the network.
     """
     isolation.limit_resources(memory_mb, 1)
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    held = isolation.leave_network() + isolation.forbid_new_privileges()
+    held = held + isolation.forbid_new_privileges()
     if "no-network" not in held:
         raise InvalidPackage(
             "this system does not let a process be cut off from the network, so the pickle is not loaded; import it on Linux"
@@ -77,10 +84,11 @@ def _give_away(memory_mb: int) -> tuple[str, ...]:
     # What is still imported after this must be readable for everybody.
     libraries = (Path(module.__file__ or "").parent for module in (os, isolation))
     needed = (Path(sys.prefix), Path(sys.base_prefix), Path(msgspec.__file__).parents[1], *libraries)
-    held += isolation.become_nobody(needed)
-    held += isolation.drop_capabilities()
+    if "own-mounts" in held:
+        held += namespaces.make_read_only()
+    held += isolation.become_nobody(needed) + isolation.drop_capabilities()
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    return (*held, "no-files")
+    return tuple(held + confinement.confine_to_libraries())
 
 
 def _unpickle(data: bytes) -> Any:

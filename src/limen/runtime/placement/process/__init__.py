@@ -6,7 +6,7 @@
 from limen.runtime.placement.process.own import Launched, OwnPool, OwnReplicas, launch
 from limen.runtime.placement.process.placement import ProcessPlacement
 from limen.runtime.placement.process.pool import ReplicaPool
-from limen.runtime.placement.process.start import COMMAND, OOM_STATUS, Ready, ReplicaStart, Said, replica_environment
+from limen.runtime.placement.process.start import COMMAND, OOM_STATUS, Ready, ReplicaStart, Said
 from limen.runtime.placement.process.suspects import fingerprint
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "Said",
     "fingerprint",
     "launch",
-    "replica_environment",
 ]

@@ -1,8 +1,9 @@
-"""What is taken away from a replica process: memory and cores over its share, the network, privileges, the user id.
+"""What is taken away from a replica process: memory and cores over its share, privileges, the user id.
 
 Every step is tried and none is needed: what a platform or a container does not allow stays as it was, and the replica says what
-holds. Linux offers all of it; elsewhere only the resource limits exist. Called by `replica`, in the order of this module: limits and
-network before the package's code runs and before there are threads, the rest once it is loaded.
+holds. Linux offers all of it; elsewhere only the resource limits exist. Called by `replica`, in the order of this module: limits
+before the package's code runs and before there are threads, the rest once it is loaded. The network, files and system calls are the
+business of `runtime.sandbox`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-_NEW_USER: Final = 0x10000000
-_NEW_NETWORK: Final = 0x40000000
+from limen.runtime.sandbox.scratch import UNPRIVILEGED
+
 _NO_NEW_PRIVILEGES: Final = 38
 _CAPABILITY_VERSION: Final = 0x20080522
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -26,7 +27,6 @@ _PAD_BYTES: Final = 64 << 20
 _BLAS_SETTERS: Final = [
     f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_")
 ]
-NOBODY: Final = "nobody"
 
 
 def libc() -> Any:
@@ -58,31 +58,11 @@ def limit_resources(memory_mb: int | None, cores: int | None) -> None:
                 os.sched_setaffinity(0, (allowed + allowed)[first : first + cores])
 
 
-def leave_network() -> list[str]:
-    """Move to a network namespace that has nothing in it. Sockets that exist go on; Unix sockets with paths are not affected."""
-    if sys.platform != "linux":
-        return []
-    uid, gid = os.getuid(), os.getgid()
-    try:
-        if libc().unshare(_NEW_NETWORK) == 0:
-            return ["no-network"]
-        # Without the privilege: as the owner of a user namespace. All at once, so that nothing has changed if it is refused.
-        if libc().unshare(_NEW_USER | _NEW_NETWORK) != 0:
-            return []
-    except (OSError, AttributeError):
-        return []
-    with contextlib.suppress(OSError):
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-    return ["no-network"]
-
-
 def set_blas_threads(count: int) -> None:
     """Give OpenBLAS its threads, in what is loaded and in what will be.
 
     It starts them when it is loaded, with NumPy, and a process with threads cannot get namespaces of its own: so replicas start with
-    one (`start.replica_environment`) and get the others here.
+    one (`sandbox.child.model_environment`) and get the others here.
     """
     os.environ["OPENBLAS_NUM_THREADS"] = str(count)
     with contextlib.suppress(OSError):
@@ -111,7 +91,7 @@ def become_nobody(needed: Iterable[Path]) -> list[str]:
     import pwd
 
     try:
-        account = pwd.getpwnam(NOBODY)
+        account = pwd.getpwnam(UNPRIVILEGED)
         os.setgroups([])
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)

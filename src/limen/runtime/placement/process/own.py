@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import tempfile
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -26,10 +25,10 @@ from limen.runtime.placement.process.start import (
     Ready,
     ReplicaStart,
     Said,
-    replica_environment,
     resident_share,
 )
 from limen.runtime.placement.trust import ensure_trusted
+from limen.runtime.sandbox.child import model_environment, start_async
 
 LOG = logging.getLogger("limen.runtime")
 LOAD_TIMEOUT_S: Final = 300.0
@@ -59,13 +58,7 @@ async def launch(start: ReplicaStart, *, timeout_s: float = LOAD_TIMEOUT_S) -> L
     Raises:
         InvalidPackage: why it cannot load the package; the process has ended then.
     """
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        stdin=PIPE,
-        stdout=PIPE,
-        start_new_session=True,
-        env=os.environ | replica_environment(start.cpus),
-    )
+    process = await start_async(COMMAND, model_environment(start.cpus, start.environment))
     try:
         async with asyncio.timeout(timeout_s):
             said = await _ask(process, start)
@@ -133,6 +126,8 @@ class OwnPool(ReplicaPool):
         super().__init__(name, start.version, digest=start.digest, hang_after_s=hang_after_s)
         self._wanted = start
         self._folder = tempfile.mkdtemp(prefix="limen-")
+        # Not inside: a replica that goes on as another user must reach it. Its first user makes it.
+        self._scratch = f"{self._folder}-scratch"
         self._paths: dict[int, str] = {}
         self._generation = 0
         self._replicas = replicas
@@ -172,12 +167,13 @@ class OwnPool(ReplicaPool):
             keeper.cancel()
         if keepers:
             await asyncio.wait(keepers)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder, self._scratch):
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def _launch(self, slot: int) -> Launched:
         self._generation += 1
         path = str(Path(self._folder) / str(self._generation))
-        launched = await launch(msgspec.structs.replace(self._wanted, socket=path))
+        launched = await launch(msgspec.structs.replace(self._wanted, socket=path, scratch=self._scratch))
         self.ready.append(launched.ready)
         self._paths[slot] = path
         self.set_replicas(tuple(self._paths.values()))
@@ -269,6 +265,7 @@ class OwnReplicas:
             socket="",
             memory_mb=resources.memory_mb,
             cpus=resources.cpus,
+            environment=manifest.environment,
             isolate=self._isolate,
         )
         pool = OwnPool(start, manifest.contract.name, self._replicas, hang_after_s=manifest.serving.hang_after_s)

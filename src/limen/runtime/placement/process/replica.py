@@ -23,6 +23,8 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest import Manifest
+from limen.runtime.binding import Binding
 from limen.runtime.execution import load
 from limen.runtime.placement.process import isolation
 from limen.runtime.placement.process.frames import identity
@@ -30,6 +32,9 @@ from limen.runtime.placement.process.parent import die_with, read_line, take_str
 from limen.runtime.placement.process.server import Loaded, Server
 from limen.runtime.placement.process.start import Failed, Ready, ReplicaStart, Said
 from limen.runtime.placement.trust import ensure_trusted
+from limen.runtime.predictor import LoadedModel
+from limen.runtime.sandbox import namespaces, scratch
+from limen.runtime.sandbox.confinement import confine_from_others, confine_to_scratch
 from limen.telemetry.logs import log_to_stderr
 
 LOG = logging.getLogger("limen.model")
@@ -67,11 +72,26 @@ def _prepare(start: ReplicaStart) -> Server:
     ensure_trusted(manifest, trust_code=start.trust_code)
     began = time.perf_counter()
     listener = _bind(start.socket)
-    # Before the package's code runs, and before it starts threads: a namespace is left by one thread at a time.
-    held = isolation.leave_network() + isolation.forbid_new_privileges() if start.isolate else []
+    # Before there are threads: a namespace is left by one thread at a time.
+    held = _confine(start, root, brings_code=manifest.needs_trust) if start.isolate else []
     isolation.set_blas_threads(start.cpus)
+    model, binding = _load(start, root, manifest)
+    gc.collect()
+    # What is loaded stays; later collections look at what requests leave behind only.
+    gc.freeze()
+    if start.isolate and manifest.needs_trust:
+        held += _give_up_rights(root)
+    listener.listen(BACKLOG)
+    ready = Ready(time.perf_counter() - began, model.can_stream, tuple(held))
+    contract = manifest.contract
+    known_as = identity(contract.name, start.version, start.digest)
+    label = f"{contract.name} version {start.version}"
+    return Server(Loaded(model, binding, contract.batching.max_rows, known_as, label), listener, ready)
+
+
+def _load(start: ReplicaStart, root: Path, manifest: Manifest) -> tuple[LoadedModel, Binding]:
     try:
-        model, binding = load(root, manifest)
+        return load(root, manifest)
     except LimenError:
         raise
     except MemoryError as exc:
@@ -79,26 +99,24 @@ def _prepare(start: ReplicaStart) -> Server:
     except Exception as exc:
         LOG.warning("the package could not be loaded", exc_info=exc)
         raise InvalidPackage("the package could not be loaded; the log says why") from exc
-    gc.collect()
-    # What is loaded stays; later collections look at what requests leave behind only.
-    gc.freeze()
-    if start.isolate:
-        inside = (path for path in root.rglob("*") if path.is_dir())
-        needed = (
-            root,
-            *inside,
-            Path(sys.prefix),
-            Path(sys.base_prefix),
-            Path(os.__file__).parent,
-            Path(__file__).parent,
-        )
-        held += isolation.become_nobody(needed) + isolation.drop_capabilities()
-    listener.listen(BACKLOG)
-    ready = Ready(time.perf_counter() - began, model.can_stream, tuple(held))
-    contract = manifest.contract
-    known_as = identity(contract.name, start.version, start.digest)
-    label = f"{contract.name} version {start.version}"
-    return Server(Loaded(model, binding, contract.batching.max_rows, known_as, label), listener, ready)
+
+
+def _confine(start: ReplicaStart, root: Path, *, brings_code: bool) -> list[str]:
+    """Take away what a model has no use for. Code that is trusted may change files, and is loaded with the rights of the server."""
+    held = namespaces.leave() + isolation.forbid_new_privileges()
+    writable: list[Path] = []
+    if start.scratch:
+        writable.append(Path(start.scratch))
+        scratch.use(writable[0])
+    if brings_code:
+        return held + confine_from_others()
+    return held + confine_to_scratch(writable) + _give_up_rights(root)
+
+
+def _give_up_rights(root: Path) -> list[str]:
+    inside = (path for path in root.rglob("*") if path.is_dir())
+    python = (Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent, Path(__file__).parent)
+    return isolation.become_nobody((root, *inside, *python)) + isolation.drop_capabilities()
 
 
 def _bind(path: str) -> socket.socket:

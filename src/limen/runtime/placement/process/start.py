@@ -5,12 +5,13 @@ Called by whoever starts replicas (`own` here, the control process in production
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 import msgspec
 
-COMMAND: Final = (sys.executable, "-c", "from limen.runtime.placement.process.replica import main; main()")
+from limen.runtime.sandbox.child import python
+
+COMMAND: Final = python("limen.runtime.placement.process.replica")
 """Starts a replica; `ReplicaStart` goes to its standard input, which stays open for as long as it should live."""
 OOM_STATUS: Final = 86
 """The exit status of a replica whose model wanted more memory than it may have."""
@@ -36,6 +37,10 @@ class ReplicaStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Cores it is meant to use."""
     isolate: bool = True
     """Take away the network, privileges and, where possible, the user id."""
+    environment: tuple[str, ...] = ()
+    """Variables that the package asks for, on top of those that every replica inherits."""
+    scratch: str = ""
+    """The one folder that it may write to, unless the package brings code; made when it is not there."""
     pin: bool = False
     """Also bind it to `cpus` cores. The scheduler does better as long as replicas do not outnumber the cores."""
 
@@ -46,7 +51,7 @@ class Ready(msgspec.Struct, frozen=True):
     load_s: float
     can_stream: bool
     isolation: tuple[str, ...]
-    """What holds of: no-network, no-new-privs, uid, no-capabilities."""
+    """What holds of: no-network, no-new-privs, landlock, seccomp, uid, no-capabilities."""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -62,17 +67,6 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ready: Ready | None = None
     failed: Failed | None = None
-
-
-def replica_environment(cpus: int) -> dict[str, str]:
-    """Return the variables a replica needs on top of its parent's: native thread pools as large as its share of the machine."""
-    threads = str(max(1, cpus))
-    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), threads)
-    # The replica raises this one itself, see `isolation.set_blas_threads`.
-    found["OPENBLAS_NUM_THREADS"] = "1" if sys.platform == "linux" else threads
-    # Idle pool threads sleep: spinning ones take the cores of the other replicas.
-    found["OMP_WAIT_POLICY"] = "PASSIVE"
-    return found
 
 
 def resident_share(pid: int, memory_mb: int) -> float:

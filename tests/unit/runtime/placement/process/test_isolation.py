@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from limen.runtime.placement.process import replica_environment
+from limen.runtime.sandbox.child import model_environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of it")
 is_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
@@ -16,8 +16,8 @@ import socket
 listener = socket.socket(); listener.bind(("127.0.0.1", 0)); listener.listen()
 address = listener.getsockname()
 from pathlib import Path
-from limen.runtime.placement.process import isolation
-held = isolation.leave_network()
+from limen.runtime.sandbox import namespaces
+held = namespaces.leave()
 try:
     socket.create_connection(address, 2)
 except OSError:
@@ -28,7 +28,7 @@ else:
 
 
 def run(program: str) -> str:
-    environment = os.environ | replica_environment(1)
+    environment = model_environment(1)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False, env=environment
     )
@@ -42,7 +42,7 @@ def test_the_network_is_gone_exactly_when_it_says_so():
 
 @is_root
 def test_without_privileges_too():
-    program = "import encodings.idna, limen.runtime.placement.process.isolation\n" + AS_USER + CONNECT
+    program = "import encodings.idna, limen.runtime.sandbox.namespaces\n" + AS_USER + CONNECT
     assert run(program) in ("['no-network'] cut off", "[] connected")
 
 

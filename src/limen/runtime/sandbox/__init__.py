@@ -1,0 +1,1 @@
+"""Child processes of Limen: how each is started, what it inherits, and what it may do."""

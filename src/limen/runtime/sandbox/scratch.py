@@ -1,0 +1,49 @@
+"""Folders that a confined process may write to: its own and nobody else's, and gone after it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+UNPRIVILEGED: Final = "nobody"
+"""The user that processes of root go on as."""
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a new folder for one process; it is removed afterwards with all that is in it."""
+    folder = Path(tempfile.mkdtemp(prefix="limen-scratch-"))
+    try:
+        _share(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def use(folder: Path) -> None:
+    """Have this process keep its temporary files in a folder, which is made when it is not there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        _share(folder)
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None
+
+
+def _share(folder: Path) -> None:
+    """Let the unprivileged user and the one of this process write to a folder: a process of root goes on as either."""
+    if os.getuid() != 0:
+        folder.chmod(0o700)
+        return
+    folder.chmod(0o770)
+    with suppress(KeyError, OSError):
+        os.chown(folder, pwd.getpwnam(UNPRIVILEGED).pw_uid, -1)
