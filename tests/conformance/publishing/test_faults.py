@@ -1,12 +1,9 @@
 """Whatever breaks while something is published, there is never half a version, and publishing again works (F08, F18, F19)."""
 
-import os
 import random
 import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,6 +15,7 @@ from limen.runtime.sandbox.child import python
 from limen.serving.probe import Answer, Loaded, Order, Probed
 from tests.services import publish_forked
 from tests.services.packages import write_code, write_score, write_trouble
+from tests.services.process import wait_gone
 
 KILLS = 20
 WAIT_S = 60
@@ -134,29 +132,38 @@ def test_f08_a_staging_folder_that_cannot_be_made_is_a_matter_of_storage(shop, t
 def test_a_package_that_is_tried_out_ends_with_whoever_asked(tmp_path):
     """The model never answers; the process that asked is killed, which closes its end of standard input."""
     package = write_trouble(tmp_path / "trouble")
+    inputs = b'[{"x":-2}]'
     order = Order(
-        root=str(package), trust_code=True, memory_mb=2048, cpus=1, time_s=WAIT_S, inputs_bytes=len(b'[{"x":-2}]')
+        root=str(package),
+        trust_code=True,
+        memory_mb=2048,
+        cpus=1,
+        time_s=WAIT_S,
+        inputs_bytes=len(inputs),
+        scratch=str(tmp_path),
+        brings_code=True,
     )
     process = subprocess.Popen(python("limen.app.probe"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    process.stdin.write(msgspec.json.encode(order) + b'\n[{"x":-2}]')
+    process.stdin.write(msgspec.json.encode(order) + b"\n" + inputs)
     assert b"loaded" in process.stdout.readline()
     process.stdin.close()
     assert process.wait(WAIT_S) != 0
     process.stdout.close()
 
 
-def test_what_the_model_started_is_thrown_away_with_it(shop, tmp_path):
+@pytest.mark.parametrize("session", [False, True], ids=["in its session", "in one of its own"])
+def test_what_the_model_started_is_thrown_away_with_it(session, shop, tmp_path):
     """A package of code starts a process of its own; it is gone when the answer is there."""
     told = tmp_path / "pid"
+    # Ids inside a namespace of processes mean nothing here: /proc says what it is outside.
+    program = "import os, sys, time; os.write(1, os.readlink('/proc/self').encode()); os.close(1); time.sleep(600)"
     code = f"""\
     import subprocess
     import sys
 
-    import numpy as np
-
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    with open({str(told)!r}, "w") as file:
-        file.write(str(child.pid))
+    child = subprocess.Popen([sys.executable, "-c", {program!r}], stdout=subprocess.PIPE, start_new_session={session})
+    with open({str(told)!r}, "wb") as file:
+        file.write(child.stdout.read())
 
 
     class Model:
@@ -168,11 +175,7 @@ def test_what_the_model_started_is_thrown_away_with_it(shop, tmp_path):
     )
     shop.trust = type(shop.trust)(code=True)
     shop.publish(package)
-    until = time.monotonic() + WAIT_S
-    pid = int(told.read_text())
-    while Path(f"/proc/{pid}/stat").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-        assert time.monotonic() < until
-        os.sched_yield()
+    wait_gone([int(told.read_text())])
 
 
 def test_secrets_of_the_server_stay_out_of_the_process(shop, tmp_path, monkeypatch):
