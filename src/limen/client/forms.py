@@ -4,7 +4,7 @@
 |---|---|
 | record | one mapping of field names to values |
 | records | a sequence of them |
-| arrays | a mapping of field names to NumPy arrays, the rows along the first axis |
+| arrays | a mapping of tensor names to NumPy arrays, as the protocol has them: the rows along the first axis, if the model has one for them |
 | frame | a pandas data frame |
 
 Rows become tensors only where no value changes by it: what the types of a model cannot hold is `Inexpressible` and either goes as JSON
@@ -48,9 +48,10 @@ class TensorType(msgspec.Struct, frozen=True, kw_only=True):
     """One input or output as a server describes it."""
 
     name: str
+    """The tensor's name in the protocol; records may call it otherwise."""
     datatype: str
     shape: tuple[int, ...]
-    """-1 is variable; the first axis is the batch."""
+    """-1 is variable; the first axis is the batch, if the model has one."""
     is_text: bool = False
     """Whether a BYTES tensor holds text."""
     is_nullable: bool = False
@@ -58,10 +59,12 @@ class TensorType(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """Inputs and outputs of one endpoint, by name."""
+    """Inputs and outputs of one endpoint, by the names that records have for them."""
 
     inputs: dict[str, TensorType]
     outputs: dict[str, TensorType]
+    is_batched: bool = True
+    """Whether tensors have the batch as their first axis; without it a call is one record."""
 
 
 class Inexpressible(InvalidArgument):
@@ -121,11 +124,14 @@ def tensors_of(given: Given, signature: Signature) -> dict[str, Array]:
     """Return rows, a data frame or arrays of objects as tensors of the model's own types.
 
     Raises:
-        Inexpressible: a field is unknown, is in some rows only, or holds what its type cannot.
+        Inexpressible: a field is unknown, is in some rows only, or holds what its type cannot; or there are several rows and the
+            model's tensors have no place for them.
     """
     columns: dict[str, Any]
     if given.tensors is not None:
-        columns = {name: _values(array) for name, array in given.tensors.items()}
+        fields = {kind.name: name for name, kind in signature.inputs.items()}
+        arrays = {fields.get(name, name): array for name, array in given.tensors.items()}
+        columns = {n: _values(a if signature.is_batched else a[np.newaxis]) for n, a in arrays.items()}
     elif given.rows is None:
         columns = {name: _values(given.frame[name].to_numpy()) for name in given.frame.columns}
     else:
@@ -133,7 +139,17 @@ def tensors_of(given: Given, signature: Signature) -> dict[str, Array]:
     unknown = [name for name in columns if name not in signature.inputs]
     if unknown:
         raise _cannot(unknown[0], "is not a field of this model", Reason.UNKNOWN_FIELD)
-    return {name: _typed(values, signature.inputs[name]) for name, values in columns.items()}
+    if signature.is_batched:
+        return {signature.inputs[name].name: _typed(values, signature.inputs[name]) for name, values in columns.items()}
+    if given.tensors is None and given.count != 1:
+        text = "the model's tensors have no batch axis: send each record in a call of its own"
+        raise Inexpressible(text, reason=Reason.BATCH_LIMIT)
+    found = {}
+    for name, values in columns.items():
+        kind = signature.inputs[name]
+        one = _typed(values, msgspec.structs.replace(kind, shape=(1, *kind.shape)))
+        found[kind.name] = one.reshape(one.shape[1:])
+    return found
 
 
 def _values(array: Array) -> Any:
@@ -157,6 +173,9 @@ def _typed(values: Any, kind: TensorType) -> Array:
     try:
         array = _numbers(values, element, kind) if element.size else _texts(values, kind)
     except (ValueError, TypeError, ArithmeticError) as exc:
+        if len(kind.shape) > 1 and len({len(v) for v in values if isinstance(v, list | np.ndarray)}) > 1:
+            text = "must have the same size in all records of a call; send records of other sizes in calls of their own"
+            raise _cannot(kind.name, text, Reason.SHAPE_MISMATCH) from exc
         raise _cannot(kind.name, f"must be values of {kind.datatype}") from exc
     if array.ndim != len(kind.shape):
         raise _cannot(kind.name, "does not have the model's shape", Reason.SHAPE_MISMATCH)
@@ -267,11 +286,18 @@ def _cannot(name: str, text: str, reason: Reason = Reason.VALUE) -> Inexpressibl
 # -- what comes back ------------------------------------------------------------------------------------------------------
 
 
+def as_fields(tensors: Mapping[str, Array], signature: Signature) -> dict[str, Array]:
+    """Return outputs by the names that records have for them, one row for each record."""
+    fields = {kind.name: name for name, kind in signature.outputs.items()}
+    return {fields.get(name, name): a if signature.is_batched else a[np.newaxis] for name, a in tensors.items()}
+
+
 def with_texts(tensors: dict[str, Array], types: Mapping[str, TensorType]) -> dict[str, Array]:
     """Return outputs with text in place of its bytes, where the server says that it is text."""
     found = dict(tensors)
+    kinds = {kind.name: kind for kind in types.values()}
     for name, array in tensors.items():
-        kind = types.get(name)
+        kind = kinds.get(name)
         if array.dtype.kind == "O" and kind is not None and kind.is_text:
             texts = np.empty(array.size, object)
             texts[:] = [v.decode() if isinstance(v, bytes) else v for v in array.ravel()]

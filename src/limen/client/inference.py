@@ -197,27 +197,31 @@ class AsyncClient:
         if takes_rows and given.rows is not None and given.count < BULK_ROWS:
             return msgspec.structs.replace(question, rows=given.rows)
         try:
-            tensors = await self._tensors(question, given, attempt)
+            known, tensors = await self._tensors(question, given, attempt)
         except Inexpressible as exc:
             if not takes_rows:
                 raise InvalidArgument(exc.message, reason=exc.reason, violations=exc.violations) from exc
             # JSON says more than tensors can, and the server says best what is wrong.
             return msgspec.structs.replace(question, rows=rows_of(given))
-        return msgspec.structs.replace(question, tensors=tensors)
+        outputs = tuple(known.outputs[name].name if name in known.outputs else name for name in question.outputs)
+        return msgspec.structs.replace(question, tensors=tensors, outputs=outputs)
 
-    async def _tensors(self, question: Question, given: Given, attempt: Attempt) -> dict[str, Array]:
+    async def _tensors(self, question: Question, given: Given, attempt: Attempt) -> tuple[Signature, dict[str, Array]]:
+        """Return rows or a data frame as tensors, and what was known of the model then."""
         from limen.client.forms import Inexpressible, tensors_of
 
         key = (question.endpoint, question.version)
         was_known = key in self._known
         try:
-            return tensors_of(given, await self._signature(*key, question.request_id, attempt))
+            known = await self._signature(*key, question.request_id, attempt)
+            return known, tensors_of(given, known)
         except Inexpressible:
             if not was_known:
                 raise
             # The endpoint may have another version by now, which takes more.
             self._known.pop(key, None)
-            return tensors_of(given, await self._signature(*key, question.request_id, attempt))
+            known = await self._signature(*key, question.request_id, attempt)
+            return known, tensors_of(given, known)
 
     async def _signature(self, endpoint: str, version: str, request_id: str, attempt: Attempt) -> Signature:
         key = (endpoint, version)
@@ -242,12 +246,16 @@ class AsyncClient:
         tensors = reply.tensors
         types: Any = {}
         has_texts = tensors is not None and any(array.dtype.kind == "O" for array in tensors.values())
-        if has_texts or (reply.rows is not None and given.rows is None):
-            from limen.client.forms import with_texts
+        # The signature is known wherever records were sent as tensors.
+        is_fields = tensors is not None and given.tensors is None
+        if has_texts or is_fields or (reply.rows is not None and given.rows is None):
+            from limen.client.forms import as_fields, with_texts
 
             known = await self._signature(question.endpoint, question.version, question.request_id, attempt)
             types = known.outputs
-            tensors = None if tensors is None else with_texts(tensors, types)
+            if tensors is not None:
+                tensors = with_texts(tensors, types)
+                tensors = as_fields(tensors, known) if is_fields else tensors
         return Answer(
             given,
             model=reply.model,

@@ -80,10 +80,16 @@ class Metadata(msgspec.Struct):
 
     def signature(self) -> Signature:
         """Return the tensors by name, text told from bytes as far as the server says which is which."""
-        return Signature(inputs=self._by_name(self.inputs, "inputs"), outputs=self._by_name(self.outputs, "outputs"))
+        inputs, outputs = self._by_field(self.inputs, "input"), self._by_field(self.outputs, "output")
+        return Signature(inputs=inputs, outputs=outputs, is_batched=self.properties.get("batching") != "none")
 
-    def _by_name(self, tensors: Sequence[TensorType], side: str) -> dict[str, TensorType]:
-        texts, gaps = (frozenset(self.properties.get(f"{what}_{side}", "").split(",")) for what in ("text", "nullable"))
+    def _by_field(self, tensors: Sequence[TensorType], side: str) -> dict[str, TensorType]:
+        texts, gaps = (
+            frozenset(self.properties.get(f"{what}_{side}s", "").split(",")) for what in ("text", "nullable")
+        )
+        renamed = self.properties.get(f"{side}_fields")
+        fields = msgspec.json.decode(renamed, type=dict[str, str]) if renamed else {}
         return {
-            t.name: msgspec.structs.replace(t, is_text=t.name in texts, is_nullable=t.name in gaps) for t in tensors
+            fields.get(t.name, t.name): msgspec.structs.replace(t, is_text=t.name in texts, is_nullable=t.name in gaps)
+            for t in tensors
         }

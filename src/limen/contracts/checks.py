@@ -31,6 +31,7 @@ class TensorCheck:
         "_choices",
         "_fixed",
         "_high",
+        "_is_batched",
         "_is_wide",
         "_low",
         "_pattern",
@@ -42,9 +43,16 @@ class TensorCheck:
         "is_plain_float",
     )
 
-    def __init__(self, field: Field, *, is_input: bool = False) -> None:
-        """Prepare everything about the field that does not depend on a request."""
+    def __init__(self, field: Field, *, is_input: bool = False, is_batched: bool = True) -> None:
+        """Prepare everything about the field that does not depend on a request.
+
+        Args:
+            field: the field.
+            is_input: whether callers send it, so that empty text may mean that it is missing.
+            is_batched: whether callers see the batch axis, so that error texts have it.
+        """
         self.field = field
+        self._is_batched = is_batched
         self._blank = "" if is_input and field.is_blank_missing else None
         self.element = field.element
         self.dtype = field.element.dtype
@@ -67,11 +75,12 @@ class TensorCheck:
         BYTES elements become `str` for a string field and `bytes` for a bytes field.
         """
         if array.dtype is not self.dtype and array.dtype != self.dtype:
-            raise InvalidArgument.at(path, f"must have datatype {self.field.wire}", Reason.DTYPE)
+            raise InvalidArgument.at(path, f"must have datatype {self.field.datatype}", Reason.DTYPE)
         shape = array.shape
         if not shape or (shape[1:] != self._tail and (self._fixed or not self._fits(shape))):
-            dims = ", ".join(str(d) for d in self.field.batched_shape)
-            got = ", ".join(str(d) for d in shape)
+            start = 0 if self._is_batched else 1
+            dims = ", ".join(str(d) for d in self.field.batched_shape[start:])
+            got = ", ".join(str(d) for d in shape[start:])
             raise InvalidArgument.at(path, f"must have shape [{dims}], got [{got}]", Reason.SHAPE_MISMATCH)
         return array if self.element.size else self._texts(array, path)
 
@@ -148,7 +157,7 @@ class TensorCheck:
             return
         for i, value in enumerate(array.flat):
             if value is not None and (text := text_problem(field, value, self._allowed, self._pattern)):
-                raise InvalidArgument.at(_element(array, i, path), text, Reason.VALUE)
+                raise InvalidArgument.at(self._element(array, i, path), text, Reason.VALUE)
 
     def _are_allowed(self, values: list[Any]) -> bool:
         """Return whether all values keep the limits, without saying which does not."""
@@ -162,7 +171,11 @@ class TensorCheck:
         return self._pattern is None or self._pattern.match_all(values)
 
     def _violation(self, array: Array, bad: Array, path: str, text: str, reason: Reason) -> InvalidArgument:
-        return InvalidArgument.at(_element(array, int(np.flatnonzero(bad)[0]), path), text, reason)
+        return InvalidArgument.at(self._element(array, int(np.flatnonzero(bad)[0]), path), text, reason)
+
+    def _element(self, array: Array, flat_index: int, path: str) -> str:
+        index = np.unravel_index(flat_index, array.shape)
+        return path + "".join(f"[{i}]" for i in index[0 if self._is_batched else 1 :])
 
 
 class ContractCheck:
@@ -182,10 +195,11 @@ class ContractCheck:
     def __init__(self, contract: Contract) -> None:
         """Compile the contract once; the result is immutable and shared by all requests."""
         self.contract = contract
-        self._inputs = {f.name: TensorCheck(f, is_input=True) for f in contract.inputs}
+        is_batched = contract.batching.is_batched
+        self._inputs = {f.name: TensorCheck(f, is_input=True, is_batched=is_batched) for f in contract.inputs}
         self._input_checks = tuple(self._inputs.items())
         self.outputs = {f.name: f for f in contract.outputs}
-        self._output_checks = tuple((f.name, TensorCheck(f)) for f in contract.outputs)
+        self._output_checks = tuple((f.name, TensorCheck(f, is_batched=is_batched)) for f in contract.outputs)
         self._max_rows = contract.batching.max_request_rows
         self._plain_inputs = PlainFloats(contract.inputs) if all(map(is_plain, contract.inputs)) else None
         self._plain_outputs = PlainFloats(contract.outputs) if all(map(is_plain, contract.outputs)) else None
@@ -313,8 +327,3 @@ def _as_text(value: Any, wanted: type) -> Any:
             return value.decode()
         raise ValueError
     return value.encode() if isinstance(value, str) else bytes(value)
-
-
-def _element(array: Array, flat_index: int, path: str) -> str:
-    index = np.unravel_index(flat_index, array.shape)
-    return path + "".join(f"[{i}]" for i in index)

@@ -88,6 +88,10 @@ def _time(old: Contract, new: Contract) -> Iterator[Finding]:
 
 def _rows(old: Contract, new: Contract) -> Iterator[Finding]:
     before, after = old.batching, new.batching
+    if before.is_batched != after.is_batched:
+        now = "have the batch as their first axis now" if after.is_batched else "have no batch axis any more"
+        reason = f"Tensors {now}; callers send and read other shapes."
+        yield _breaks("batching", FindingKind.CHANGED, reason, (Surface.TENSORS,))
     change = f"The most rows of one request change from {before.max_request_rows} to {after.max_request_rows}"
     if after.max_request_rows < before.max_request_rows:
         yield _breaks(
@@ -139,7 +143,7 @@ def _removed(field: Field, added: Sequence[Field], side: Side) -> Finding:
 
 
 def _unnamed(field: Field) -> Field:
-    return msgspec.structs.replace(field, name="", number=None, title="", description="")
+    return msgspec.structs.replace(field, name="", wire="", number=None, title="", description="")
 
 
 def _added(added: Sequence[Field], side: Side) -> Iterator[Finding]:

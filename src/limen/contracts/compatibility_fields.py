@@ -74,8 +74,20 @@ def field_findings(old: Field, new: Field, side: Side) -> list[Finding]:
     """Return every difference between a field and the one that takes its place under the same name; numbers aside."""
     pair = _Pair(old, new, side)
     presence = _presence_in if pair.is_input else _presence_out
-    rules = (_type, _shape, _unit, _limits, presence, _finite, _labels, _sensitivity, _words)
+    rules = (_wire, _type, _shape, _unit, _limits, presence, _finite, _labels, _sensitivity, _words)
     return [finding for rule in rules for finding in rule(pair)]
+
+
+def _wire(pair: _Pair) -> Iterator[Finding]:
+    old, new = pair.old.wire_name, pair.new.wire_name
+    if old != new:
+        effect = (
+            "callers who send it by its old name are refused"
+            if pair.is_input
+            else "callers find nothing by its old name"
+        )
+        reason = f"The tensor is called {new} on the wire and was called {old}; {effect}."
+        yield pair.breaks("wire", FindingKind.CHANGED, reason, (Surface.TENSORS,))
 
 
 def _type(pair: _Pair) -> Iterator[Finding]:
@@ -86,7 +98,7 @@ def _type(pair: _Pair) -> Iterator[Finding]:
     if not types_cover(pair.wide, pair.narrow):
         surfaces.append(Surface.RECORDS)
     # string and bytes share a datatype, but not all bytes are text.
-    if old.wire != new.wire or pair.wide.type == "string":
+    if old.datatype != new.datatype or pair.wide.type == "string":
         surfaces.append(Surface.TENSORS)
     if SCALARS[old.type] != SCALARS[new.type]:
         surfaces.append(Surface.PROTOBUF)

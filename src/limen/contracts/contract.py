@@ -38,8 +38,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     name: str
+    """What records, `.proto` and Python code call it: an identifier."""
     type: str
     shape: tuple[int, ...] = ()
+    wire: str = ""
+    """What OIP calls the tensor, when that is another name; callers of Triton and other servers know it so."""
     number: int | None = None
     """Protobuf field number; its place in the list, from 1, when not given."""
     title: str = ""
@@ -68,9 +71,14 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return BY_NAME[self.type]
 
     @property
-    def wire(self) -> str:
+    def datatype(self) -> str:
         """The OIP datatype."""
         return BY_NAME[self.type].wire
+
+    @property
+    def wire_name(self) -> str:
+        """What OIP calls the tensor."""
+        return self.wire or self.name
 
     @property
     def is_blank_missing(self) -> bool:
@@ -99,7 +107,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def batched_shape(self) -> tuple[int, ...]:
-        """The OIP shape, with -1 for the batch axis first."""
+        """The shape of the tensor inside Limen, with -1 for the batch axis first."""
         return (-1, *self.shape)
 
 
@@ -119,6 +127,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Rows in one run of the model; larger requests are run in parts."""
     max_request_rows: int = 65_536
     """Rows in one request; more are refused."""
+    is_batched: bool = True
+    """Whether tensors have the batch as their first axis. Without it a request is one run of the model, and a record one request."""
     max_wait_ms: float = 0.0
     """How long rows may wait for company while the model is idle. 0: never; what arrives while it is busy leaves together anyway."""
     merge: bool | None = None
@@ -159,6 +169,10 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batching: Batching = Batching()
     examples: tuple[Example, ...] = ()
     tolerance: Tolerance = Tolerance()
+
+    def wire_shape(self, field: Field) -> tuple[int, ...]:
+        """Return the shape that a field's tensor has in OIP; -1 is variable."""
+        return field.batched_shape if self.batching.is_batched else field.shape
 
     def input(self, name: str) -> Field | None:
         """Return the input field of that name, or None."""

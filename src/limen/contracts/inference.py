@@ -66,7 +66,7 @@ class InferenceRequest(msgspec.Struct, gc=False):
     """One request: named tensors, each with the batch as its first axis.
 
     `checked` is the compiled contract the inputs were validated against while they were decoded; the data plane checks
-    them itself when it is another one or None.
+    them itself when it is another one. None: they are still as OIP's callers name and shape them.
     """
 
     model_name: str
@@ -89,6 +89,8 @@ class InferenceRequest(msgspec.Struct, gc=False):
     """Whether the declared fallback is answering already."""
     log_id: str = ""
     """What the log calls it when the caller gave no id."""
+    is_wire: bool = False
+    """Whether the caller knows the tensors by other names or shapes than Limen keeps them in, so that the answer needs them too."""
     is_finite: bool = False
     """Whether the decoder has already made sure that no number is NaN or infinite."""
 

@@ -17,6 +17,7 @@ Version = NewType("Version", str)
 
 MODEL_NAME = re.compile(r"(?!stats$)[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,62}", re.ASCII)
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)
+WIRE_NAME = re.compile(r"[^\x00-\x20\x7f,](?:[^\x00-\x1f\x7f,]{0,198}[^\x00-\x20\x7f,])?")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 ALIAS = re.compile(r"(?!latest$)[a-z][a-z0-9_-]{0,62}", re.ASCII)
 VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -25,6 +26,7 @@ MODEL_NAME_RULE = (
     "1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, without '..', other than 'stats'"
 )
 ALIAS_RULE = "1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, other than 'latest'"
+WIRE_NAME_RULE = "1 to 200 characters without commas and control characters, and without a space at either end"
 FIELD_NAME_RULE = "1 to 63 letters, digits and '_', starting with a letter"
 
 

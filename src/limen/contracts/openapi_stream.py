@@ -23,13 +23,13 @@ _END: Final = "event: end\ndata: {}\n\n"
 
 def generate_request(contract: Contract) -> Schema:
     """Return the schema of a generate body: the inputs of one row by name, flat, and what else may stand beside them."""
-    names = [field.name for field in contract.inputs]
+    names = [field.wire_name for field in contract.inputs]
     properties: dict[str, Schema] = {
         "id": ID_REF,
         # An input among the parameters is as good as one beside them, but not both.
         "parameters": {"allOf": [PARAMETERS_REF, {"propertyNames": {"not": {"enum": names}}}]},
     }
-    properties |= {field.name: _generate_value(field, answer=False) for field in contract.inputs}
+    properties |= {field.wire_name: _generate_value(field, answer=False) for field in contract.inputs}
     return {
         "type": "object",
         "description": (
@@ -37,14 +37,14 @@ def generate_request(contract: Contract) -> Schema:
             "taken as if it stood in `parameters`."
         ),
         "properties": properties,
-        "required": [field.name for field in contract.inputs if field.is_required],
+        "required": [field.wire_name for field in contract.inputs if field.is_required],
         "additionalProperties": {"$ref": "#/components/schemas/Parameter"},
     }
 
 
 def generate_answer(contract: Contract) -> Schema:
     """Return the schema of one answer to a generate call."""
-    outputs = {field.name: _generate_value(field, answer=True) for field in contract.outputs}
+    outputs = {field.wire_name: _generate_value(field, answer=True) for field in contract.outputs}
     return {
         "type": "object",
         "properties": {
@@ -73,14 +73,15 @@ def record_part(output: Schema) -> Schema:
 def generate_example(contract: Contract) -> dict[str, Json]:
     """Return a generate body made from the contract's examples."""
     record = example_record(contract)
-    given = {f.name: example_value(f) if record[f.name] is None else record[f.name] for f in contract.inputs}
-    nested = {f.name for f in contract.inputs if _is_nested(f)}
+    given = {f.wire_name: example_value(f) if record[f.name] is None else record[f.name] for f in contract.inputs}
+    nested = {f.wire_name for f in contract.inputs if _is_nested(f)}
     return {name: value if name in nested else _unwrapped(value) for name, value in given.items()}
 
 
 def generate_answer_example(contract: Contract, version: str) -> dict[str, Json]:
     """Return what one answer to `generate_example` looks like."""
-    outputs = {name: _unwrapped(value) for name, value in example_outputs(contract).items()}
+    values = example_outputs(contract)
+    outputs = {field.wire_name: _unwrapped(values[field.name]) for field in contract.outputs}
     return {"model_name": contract.name, "model_version": version, **outputs}
 
 

@@ -134,7 +134,9 @@ class RecordCodec:
             try:
                 inputs[column.name] = column.build([values[i] for values in clean], len(clean))
             except ValueError as exc:
-                text = f"must all have {column.name} of the same size"
+                text = (
+                    f"must all have {column.name} of the same size; send rows of other sizes in requests of their own"
+                )
                 raise InvalidArgument.at("instances", text, Reason.SHAPE_MISMATCH) from exc
         # Smaller bodies were searched when they were parsed.
         if len(body) > strict_json.EXACT_UP_TO and strict_json.has_duplicate_keys(body):

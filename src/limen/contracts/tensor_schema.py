@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from limen.contracts import content_types
 from limen.contracts.contract import Contract, Field, Json
@@ -39,18 +39,26 @@ _CONTENT: Final[Schema] = {
 def infer_request(contract: Contract) -> Schema:
     """Return the schema of an inference request with JSON tensors."""
     limit = contract.batching.max_request_rows
+    leads: list[tuple[int, ...]] = [(rows,) for rows in ROWS_SHOWN if rows <= limit]
+    about = (
+        "Tensors by name, row-major, with the batch as the first axis. Spelled out here for one and two rows in the "
+        f"contract's order; up to {limit} rows and any order of the inputs are accepted. `data` may be flat or nested."
+    )
+    if not contract.batching.is_batched:
+        leads = [()]
+        about = (
+            "Tensors by name, row-major, without a batch axis: a request is one run of the model. Spelled out here in the "
+            "contract's order; any order of the inputs is accepted. `data` may be flat or nested."
+        )
     return {
         "type": "object",
-        "description": (
-            "Tensors by name, row-major, with the batch as the first axis. Spelled out here for one and two rows in the "
-            f"contract's order; up to {limit} rows and any order of the inputs are accepted. `data` may be flat or nested."
-        ),
+        "description": about,
         "properties": {
             # Some clients always send one, empty when they have none.
             "id": {"anyOf": [ID_REF, {"enum": ["", None]}]},
             "model_name": {"enum": [contract.name, "", None], "description": "Not needed: the path names the model."},
             "parameters": {"anyOf": [INFER_PARAMETERS_REF, {"type": "null"}]},
-            "inputs": {"anyOf": [_inputs(contract.inputs, rows) for rows in ROWS_SHOWN if rows <= limit]},
+            "inputs": {"anyOf": [_inputs(contract.inputs, lead) for lead in leads]},
             "outputs": _requested(contract.outputs),
         },
         "required": ["inputs"],
@@ -60,8 +68,9 @@ def infer_request(contract: Contract) -> Schema:
 
 def infer_response(contract: Contract) -> Schema:
     """Return the schema of an inference answer with JSON tensors."""
-    tensors = [_answer_tensor(f) for f in contract.outputs]
-    tensors += [_classes_tensor(f) for f in contract.outputs if _can_classify(f)]
+    batch: list[Schema] = [{"type": "integer", "minimum": 0}] if contract.batching.is_batched else []
+    tensors = [_answer_tensor(f, batch) for f in contract.outputs]
+    tensors += [_classes_tensor(f, batch) for f in contract.outputs if _can_classify(f)]
     return {
         "type": "object",
         "properties": {
@@ -80,13 +89,13 @@ def infer_example(contract: Contract) -> Json:
     record = example_record(contract)
     # A missing value has no form that every datatype shares, so the example shows a present one.
     present = {f.name: example_value(f) if record[f.name] is None else record[f.name] for f in contract.inputs}
-    return {"inputs": [_example_tensor(f, present[f.name]) for f in contract.inputs]}
+    return {"inputs": [example_tensor(contract, f, present[f.name]) for f in contract.inputs]}
 
 
 def infer_answer_example(contract: Contract, version: str) -> Json:
     """Return the answer to `infer_example`."""
     outputs = example_outputs(contract)
-    tensors = [_example_tensor(f, outputs[f.name]) for f in contract.outputs]
+    tensors = [example_tensor(contract, f, outputs[f.name]) for f in contract.outputs]
     return {"model_name": contract.name, "model_version": version, "outputs": tensors}
 
 
@@ -100,27 +109,27 @@ def flat(value: Json) -> list[Json]:
     return [element for item in value for element in flat(item)] if isinstance(value, list) else [value]
 
 
-def _inputs(fields: Sequence[Field], rows: int) -> Schema:
+def _inputs(fields: Sequence[Field], lead: tuple[int, ...]) -> Schema:
     # Inputs may be left out from the end as far as they are optional; none may follow.
     least = max((i for i, f in enumerate(fields, 1) if f.is_required), default=1)
     return {
         "type": "array",
-        "title": "One row" if rows == 1 else f"{rows} rows",
-        "prefixItems": [_input_tensor(f, rows) for f in fields],
+        "title": {(): "One run", (1,): "One row"}.get(lead) or f"{lead[0]} rows",
+        "prefixItems": [_input_tensor(f, lead) for f in fields],
         "items": False,
         "minItems": least,
         "maxItems": len(fields),
     }
 
 
-def _input_tensor(field: Field, rows: int) -> Schema:
-    shape = [rows, *_sizes(field)]
+def _input_tensor(field: Field, lead: tuple[int, ...]) -> Schema:
+    shape = [*lead, *_sizes(field)]
     return {
         "type": "object",
         "properties": {
-            "name": {"const": field.name},
+            "name": {"const": field.wire_name},
             "shape": {"const": shape},
-            "datatype": {"const": field.wire},
+            "datatype": {"const": field.datatype},
             # Another parameter of an input, binary_data_size, takes the place of data.
             "parameters": {"type": ["object", "null"], "properties": _CONTENT, "additionalProperties": False},
             "data": _data(_input_element(field), shape),
@@ -152,7 +161,7 @@ def _sizes(field: Field) -> tuple[int, ...]:
 def _data(element: Schema, shape: Sequence[int]) -> Schema:
     count = math.prod(shape)
     one_list: Schema = {"type": "array", "items": element, "minItems": count, "maxItems": count}
-    if len(shape) == 1:
+    if len(shape) <= 1:
         return one_list
     nested = element
     for size in reversed(shape):
@@ -189,7 +198,7 @@ def _requested_output(field: Field) -> Schema:
     return {
         "type": "object",
         "properties": {
-            "name": {"const": field.name},
+            "name": {"const": field.wire_name},
             "parameters": {"type": ["object", "null"], "properties": known | _CONTENT, "additionalProperties": False},
         },
         "required": ["name"],
@@ -201,22 +210,19 @@ def _can_classify(field: Field) -> bool:
     return field.element.kind in {Kind.INT, Kind.FLOAT} and not _is_binary_only(field)
 
 
-def _answer_tensor(field: Field) -> Schema:
+def _answer_tensor(field: Field, batch: list[Schema]) -> Schema:
     element = element_schema(field, as_text=True, answer=True)
     if field.nullable:
         element = or_null(element)
-    fixed: list[Any] = [{"const": d} if d >= 0 else {"type": "integer", "minimum": 0} for d in field.shape]
+    sizes = [*batch, *({"const": d} if d >= 0 else {"type": "integer", "minimum": 0} for d in field.shape)]
     return {
         "type": "object",
         "properties": {
-            "name": {"const": field.name},
-            "datatype": {"const": field.wire},
-            "shape": {
-                "type": "array",
-                "prefixItems": [{"type": "integer", "minimum": 0}, *fixed],
-                "items": False,
-                "minItems": 1 + len(fixed),
-            },
+            "name": {"const": field.wire_name},
+            "datatype": {"const": field.datatype},
+            # A list of no schemas is not allowed.
+            "shape": {"type": "array", "items": False, "minItems": len(sizes)}
+            | ({"prefixItems": sizes} if sizes else {}),
             "parameters": PARAMETERS_REF,
             "data": {"type": "array", "items": element},
         },
@@ -224,14 +230,15 @@ def _answer_tensor(field: Field) -> Schema:
     }
 
 
-def _classes_tensor(field: Field) -> Schema:
+def _classes_tensor(field: Field, batch: list[Schema]) -> Schema:
+    axes = len(batch) + 1
     return {
         "type": "object",
         "title": "Best classes",
         "properties": {
-            "name": {"const": field.name},
+            "name": {"const": field.wire_name},
             "datatype": {"const": "BYTES"},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": axes, "maxItems": axes},
             "parameters": PARAMETERS_REF,
             "data": {"type": "array", "items": {"type": "string", "pattern": "^[^:]+:[0-9]+"}},
         },
@@ -239,12 +246,14 @@ def _classes_tensor(field: Field) -> Schema:
     }
 
 
-def _example_tensor(field: Field, value: Json) -> Json:
+def example_tensor(contract: Contract, field: Field, value: Json) -> Json:
+    """Return the tensor of one value of a field."""
+    batch = [1] if contract.batching.is_batched else []
     shape = shape_of(value, len(field.shape)) or ()
     data = flat(value)
     if field.element.kind is Kind.BINARY:
         data = [_as_text(item) for item in data]
-    return {"name": field.name, "datatype": field.wire, "shape": [1, *shape], "data": data}
+    return {"name": field.wire_name, "datatype": field.datatype, "shape": [*batch, *shape], "data": data}
 
 
 def _as_text(content: Json) -> str:

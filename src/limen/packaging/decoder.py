@@ -78,6 +78,15 @@ EXAMPLES: Final = ListOf(
 _PATH: Final = Text(max_length=300)
 _MS: Final = Number(above=0)
 _ROWS: Final = Number(whole=True, low=1, high=(1 << 31) - 1)
+UNBATCHED: Final = "none"
+BATCHING: Final = Keys(
+    (
+        Key("max_rows", _ROWS, "rows in one run of the model"),
+        Key("max_request_rows", _ROWS, "rows in one request"),
+        Key("max_wait_ms", Number(low=0, high=60_000), "how long rows wait for company while the model is idle"),
+        Key("merge", Flag(), "whether requests of different callers may share a run; tested when left out"),
+    )
+)
 MANIFEST: Final = Keys(
     (
         Key("name", Text(form=MODEL_NAME.pattern, rule=MODEL_NAME_RULE), "the model's name", required=True),
@@ -106,19 +115,12 @@ MANIFEST: Final = Keys(
         ),
         Key(
             "batching",
-            Keys(
-                (
-                    Key("max_rows", _ROWS, "rows in one run of the model"),
-                    Key("max_request_rows", _ROWS, "rows in one request"),
-                    Key(
-                        "max_wait_ms",
-                        Number(low=0, high=60_000),
-                        "how long rows wait for company while the model is idle",
-                    ),
-                    Key("merge", Flag(), "whether requests of different callers may share a run; tested when left out"),
-                )
+            ByKind(
+                "none or a mapping of max_rows, max_request_rows, max_wait_ms, merge",
+                text=OneOf((UNBATCHED,)),
+                mapping=BATCHING,
             ),
-            "how many rows may travel together",
+            "how many rows may travel together; `none` for a model whose tensors have no batch axis",
         ),
         Key("serving", SERVING, "how the model wants to be run: replicas, queue and resources"),
         Key(
@@ -292,6 +294,9 @@ def _check_example(example: dict[str, Any], path: str, inputs: Fields, outputs: 
 
 def _build(found: dict[str, Any], examples: list[Json]) -> Manifest:
     parts = {key: found[key] for key in _DESCRIPTION if key in found}
+    if parts.get("batching") == UNBATCHED:
+        # A run takes one request, which is one row inside.
+        parts["batching"] = {"is_batched": False, "max_rows": 1}
     contract = parts | {"inputs": found["inputs"], "outputs": found["outputs"], "examples": examples}
     return Manifest(
         contract=msgspec.convert(contract, Contract),

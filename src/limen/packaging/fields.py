@@ -16,7 +16,7 @@ import numpy as np
 
 from limen.contracts.contract import Contract, Field, Json, Sensitivity
 from limen.contracts.errors import Violation
-from limen.contracts.names import FIELD_NAME, FIELD_NAME_RULE
+from limen.contracts.names import FIELD_NAME, FIELD_NAME_RULE, WIRE_NAME, WIRE_NAME_RULE
 from limen.contracts.patterns import PatternError, compile_pattern
 from limen.contracts.rows import RowCheck
 from limen.contracts.tensors import BY_NAME, ElementType, Kind
@@ -40,6 +40,7 @@ from limen.packaging.rules import (
 MAX_FIELDS: Final = 4096
 MAX_ELEMENTS: Final = 1 << 31
 FIELD_NAME_TEXT: Final = Text(form=FIELD_NAME.pattern, rule=FIELD_NAME_RULE)
+WIRE_NAME_TEXT: Final = Text(form=WIRE_NAME.pattern, rule=WIRE_NAME_RULE)
 _RESERVED_NUMBERS: Final = range(19_000, 20_000)
 _NUMERIC: Final = (Kind.INT, Kind.FLOAT)
 
@@ -71,13 +72,15 @@ class _Plain(msgspec.Struct, frozen=True):
         return {"type": ["string", "number"]}
 
 
+DIMENSION: Final = _Dimension()
 FIELD: Final = Keys(
     (
         Key("name", FIELD_NAME_TEXT, "the name callers use", required=True),
+        Key("wire", WIRE_NAME_TEXT, "the tensor's name in OIP, when callers know it by another one, such as `input.1`"),
         Key("type", OneOf(tuple(BY_NAME)), "the type of each element", required=True),
         Key(
             "shape",
-            ListOf(item=_Dimension(), max_items=31),
+            ListOf(item=DIMENSION, max_items=31),
             "shape of one row, without the batch axis; [] is one value",
         ),
         Key("number", Number(whole=True, low=1, high=(1 << 29) - 1), "Protobuf field number; its place when left out"),
@@ -116,6 +119,7 @@ def check_fields(fields: Any, path: str, report: Report) -> Fields:
     for where, field in readable:
         _FieldCheck(field, where, report, is_output=path == "outputs").run()
     _check_names(readable, report)
+    _check_wire_names(readable, report)
     _check_numbers(readable, report)
     return {field["name"]: _as_field(field) if "type" in field else None for _, field in readable if "name" in field}
 
@@ -132,6 +136,19 @@ def _check_names(fields: list[tuple[str, Values]], report: Report) -> None:
             report.add(f"{where}.name", f"{shown(name)} {text}")
         elif name:
             seen[spelling] = name
+
+
+def _check_wire_names(fields: list[tuple[str, Values]], report: Report) -> None:
+    seen: dict[str, str] = {}
+    for where, field in fields:
+        name = field.get("wire") or field.get("name", "")
+        if name and name in seen:
+            # Two fields of one name have been reported.
+            if "wire" in field or not report.has(f"{where}.name"):
+                text = f"callers of tensors would know {seen[name]} and this field by one name, {shown(name)}"
+                report.add(f"{where}.{'wire' if 'wire' in field else 'name'}", text)
+        elif name:
+            seen[name] = field.get("name", where)
 
 
 def _check_numbers(fields: list[tuple[str, Values]], report: Report) -> None:

@@ -22,6 +22,14 @@ from limen.contracts.serving import Serving
 MANIFEST_NAME = "model.yaml"
 
 
+class InputBinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The one field that an artifact's tensor comes from, laid out in another shape."""
+
+    field: str
+    shape: tuple[int, ...]
+    """The shape of one row that the tensor takes, without the batch axis as in a field; -1 for at most one variable size."""
+
+
 class OutputBinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where one contract output comes from."""
 
@@ -31,6 +39,8 @@ class OutputBinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Take this column of the tensor's last axis."""
     argmax: bool = False
     """Take the index of the largest value of the last axis; a string output takes its `enum` entry (or label) there."""
+    reshape: bool = False
+    """Lay the tensor's values out in the field's shape, row by row."""
     threshold: float | None = None
     """Give 1 where the value is above this and 0 elsewhere; a string output takes the second or first `enum` entry (or label)."""
 
@@ -38,8 +48,8 @@ class OutputBinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class Bind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How contract fields map to the artifact's own tensors."""
 
-    inputs: dict[str, tuple[str, ...] | str] = {}
-    """Artifact tensor to the scalar fields packed as its columns, or to the one field it is renamed from."""
+    inputs: dict[str, tuple[str, ...] | str | InputBinding] = {}
+    """Artifact tensor to the scalar fields packed as its columns, or to the one field it is renamed or reshaped from."""
     outputs: dict[str, OutputBinding] = {}
     """Contract output to its source."""
 

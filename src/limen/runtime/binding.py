@@ -5,7 +5,7 @@ fits as it is costs nothing per call. Not here: checking values (`contracts.chec
 Called by the placements and `limen check`; `wanted_tensors` also by the backends.
 
 Shapes: a scalar field may stand for a tensor [-1, 1] and the other way round. Types: see `runtime.casts`. The batch axis must
-be free, or 1 with `batching.max_rows: 1`. An artifact that declares no tensors (a Python class) is taken by its word: inputs go
+be free, or 1 with `batching.max_rows: 1`; with `batching: none` there is none. An artifact that declares no tensors (a Python class) is taken by its word: inputs go
 in as the contract has them and each answer is brought to the contract's type when it comes.
 """
 
@@ -20,14 +20,14 @@ import numpy as np
 from limen.contracts.contract import Field
 from limen.contracts.errors import InvalidOutput, Violation
 from limen.contracts.tensors import BY_NAME, Array, ElementType, TensorSpec
-from limen.packaging.manifest import Manifest, OutputBinding
+from limen.packaging.binding import reshape_problem
+from limen.packaging.manifest import InputBinding, Manifest, OutputBinding
 from limen.packaging.paths import invalid
 from limen.packaging.rules import at, listed
+from limen.runtime.batch_axis import Pack, Unpack, as_one_row, with_batch_axis, without_batch_axis
 from limen.runtime.casts import cast_problem, cast_values, limits_of, listed_shape
 from limen.runtime.predictor import Signature
 
-Pack = Callable[[dict[str, Array]], dict[str, Array]]
-Unpack = Callable[[dict[str, Array], int], dict[str, Array]]
 Feed = Callable[[dict[str, Array]], Array]
 """Makes one artifact tensor from the contract's inputs."""
 Take = Callable[[Array, int], Array]
@@ -76,6 +76,8 @@ def compile_binding(manifest: Manifest, signature: Signature) -> Binding:
     unpack = _Outputs(manifest, signature.outputs, mistakes, signature.left_out).compile()
     if mistakes:
         raise invalid("the manifest does not fit the artifact", mistakes)
+    if not manifest.contract.batching.is_batched:
+        pack, unpack = without_batch_axis(pack), as_one_row(unpack)
     return Binding(pack, unpack, wanted_tensors(manifest))
 
 
@@ -95,12 +97,18 @@ class _Side:
     ) -> None:
         self.manifest = manifest
         self.contract = manifest.contract
-        self.tensors = {t.name: t for t in tensors}
+        self.is_batched = manifest.contract.batching.is_batched
+        # Without a batch axis of its own an artifact takes and gives one row, see `runtime.batch_axis`.
+        self.tensors = {t.name: t if self.is_batched or not t.shape else with_batch_axis(t) for t in tensors}
         self.mistakes = mistakes
         self.left_out = left_out
 
     def report(self, path: str, text: str) -> None:
         self.mistakes.append(Violation(path, text))
+
+    def listed(self, shape: tuple[int, ...]) -> str:
+        """Return a shape as the artifact and its author know it."""
+        return listed_shape(shape if self.is_batched else shape[1:])
 
     def find(self, tensor: str, path: str, noun: str) -> TensorSpec | None:
         """Return the artifact's tensor, or None after reporting it; None as well when the artifact declares nothing."""
@@ -111,8 +119,10 @@ class _Side:
             self.report(path, f"the artifact's {known}, which a contract cannot express" if known else text)
         if spec is not None and spec.shape and not self._is_batched(spec):
             text = f"the artifact's {noun} '{tensor}' takes batches of {spec.shape[0]} only"
-            hint = "set batching.max_rows to 1, or export it" if spec.shape[0] == 1 else "export it"
-            self.report(path, f"{text}: {hint} with a variable first axis")
+            hint = "set batching.max_rows to 1, " if spec.shape[0] == 1 else ""
+            self.report(
+                path, f"{text}: {hint}export it with a variable first axis, or say `batching: none` if that is no batch"
+            )
             return None
         return spec
 
@@ -131,7 +141,10 @@ class _Inputs(_Side):
         for tensor, names in self.manifest.bind.inputs.items():
             path = at("bind.inputs", tensor)
             spec = self.find(tensor, path, "input")
-            if isinstance(names, str):
+            if isinstance(names, InputBinding):
+                used.add(names.field)
+                feeds[tensor] = self._reshaped(fields[names.field], names.shape, spec, path)
+            elif isinstance(names, str):
                 used.add(names)
                 feeds[tensor] = self._rename(fields[names], spec, path) or itemgetter(names)
             else:
@@ -147,7 +160,7 @@ class _Inputs(_Side):
             feeds[name] = self._rename(field, self.find(name, places[name], "input"), places[name])
         for missing in self.tensors.keys() - feeds.keys():
             spec = self.tensors[missing]
-            text = f"nothing feeds this input of the artifact ({spec.type} {listed_shape(spec.shape)})"
+            text = f"nothing feeds this input of the artifact ({spec.type} {self.listed(spec.shape)})"
             self.report(at("bind.inputs", missing), text)
         return _packing(feeds)
 
@@ -158,17 +171,31 @@ class _Inputs(_Side):
         target = BY_NAME[spec.type]
         shape = field.batched_shape
         width = 1 if field.is_scalar and len(spec.shape) == 2 and spec.shape[1] in (1, -1) else None
-        fits = width == 1 or _accepts(spec.shape, shape)
+        is_unknown = not spec.shape and not self.is_batched
+        fits = width == 1 or is_unknown or _accepts(spec.shape, shape)
         problem = cast_problem(field.element, target, limits_of(field))
         if not fits or problem:
-            declared = f"{field.type} {listed_shape(shape)}"
-            text = f"is {declared}; the artifact's input '{spec.name}' takes {spec.type} {listed_shape(spec.shape)}"
-            self.report(path, text + (f" ({problem})" if fits and problem else ""))
+            self._refuse(field, shape, spec, path, problem if fits else None)
             return None
         name, dtype = field.name, target.dtype
         if width == 1:
             return lambda inputs: _cast(inputs[name], dtype).reshape(-1, 1)
         return None if field.element is target else lambda inputs: _cast(inputs[name], dtype)
+
+    def _reshaped(self, field: Field, shape: tuple[int, ...], spec: TensorSpec | None, path: str) -> Feed | None:
+        """Return how one field becomes one tensor of another shape."""
+        target = field.element if spec is None else BY_NAME[spec.type]
+        problem = cast_problem(field.element, target, limits_of(field))
+        fits = spec is None or not spec.shape or _accepts(spec.shape, (-1, *shape))
+        if spec is not None and (problem or not fits):
+            self._refuse(field, (-1, *shape), spec, path, problem if fits else None)
+            return None
+        name, dtype = field.name, target.dtype
+        return lambda inputs: _cast(inputs[name], dtype).reshape(len(inputs[name]), *shape)
+
+    def _refuse(self, field: Field, shape: tuple[int, ...], spec: TensorSpec, path: str, problem: str | None) -> None:
+        text = f"is {field.type} {self.listed(shape)}; the artifact's input '{spec.name}' takes {spec.type} {self.listed(spec.shape)}"
+        self.report(path, text + (f" ({problem})" if problem else ""))
 
     def _columns(self, fields: list[Field], spec: TensorSpec | None, path: str) -> Feed | None:
         """Return how scalar fields become the columns of one tensor."""
@@ -177,7 +204,7 @@ class _Inputs(_Side):
             return _columns(tuple(f.name for f in fields), dtype, _share(fields, dtype))
         target = BY_NAME[spec.type]
         if not _accepts(spec.shape, (-1, len(fields))):
-            text = f"packs {len(fields)} columns; the artifact's input '{spec.name}' takes {listed_shape(spec.shape)}"
+            text = f"packs {len(fields)} columns; the artifact's input '{spec.name}' takes {self.listed(spec.shape)}"
             self.report(path, text)
         for i, field in enumerate(fields):
             if problem := cast_problem(field.element, target, limits_of(field)):
@@ -212,11 +239,13 @@ class _Outputs(_Side):
         shape = field.batched_shape
         is_column = field.is_scalar and len(left) == 2 and left[1] in (1, -1)
         fits = not left or is_column or _promises(left, shape)
+        if source.reshape and left:
+            fits = reshape_problem(left[1:], field.shape) is None
         if not fits or problem:
-            text = f"is {field.type} {listed_shape(shape)}; it comes from {spec.type} {listed_shape(left)}"
+            text = f"is {field.type} {self.listed(shape)}; it comes from {spec.type} {self.listed(left)}"
             self.report(path, text + (f" ({problem})" if fits and problem else ""))
             return None
-        if left and not is_column and not is_class and given is field.element and left == spec.shape:
+        if left and not (is_column or source.reshape or is_class) and given is field.element and left == spec.shape:
             return None
         return _adapting(field, source, given)
 
@@ -316,7 +345,7 @@ def _adapting(field: Field, source: OutputBinding, given: ElementType | None = N
     `given` is the type it is known to have; None checks the type of every answer.
     """
     element, name, ndim = field.element, field.name, len(field.shape) + 1
-    column, argmax, threshold = source.column, source.argmax, source.threshold
+    column, argmax, threshold, reshape = source.column, source.argmax, source.threshold, source.reshape
     is_named = field.type == "string" and (argmax or threshold is not None)
     labels = np.array(field.enum or field.labels, object) if is_named else None
 
@@ -329,11 +358,20 @@ def _adapting(field: Field, source: OutputBinding, given: ElementType | None = N
             array = _above(array, threshold, labels, name)
         if array.dtype != element.dtype:
             array = _cast(array, element.dtype) if given is not None else cast_values(array, element, name)
+        if reshape:
+            return _laid_out(array, (rows, *field.shape), name)
         if array.ndim != ndim and array.size == rows and ndim == 1:
             array = array.reshape(rows)
         return array
 
     return take
+
+
+def _laid_out(array: Array, shape: tuple[int, ...], name: str) -> Array:
+    try:
+        return array.reshape(shape)
+    except ValueError:
+        raise InvalidOutput(f"the model's output for {name} does not have the values of its shape") from None
 
 
 def _above(array: Array, threshold: float, labels: Array | None, name: str) -> Array:

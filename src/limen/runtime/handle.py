@@ -8,6 +8,7 @@ from typing import Any, Self
 from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Contract
 from limen.contracts.records import RecordCodec
+from limen.contracts.wire_form import wire_form
 from limen.packaging.archive import Package
 from limen.runtime.fallback import compile_fallback
 from limen.runtime.predictor import Predictor
@@ -41,6 +42,7 @@ class VersionHandle:
         "records",
         "series",
         "version",
+        "wire",
     )
 
     def __init__(
@@ -52,6 +54,7 @@ class VersionHandle:
         self.package = package
         self.contract: Contract = package.manifest.contract
         self.check = ContractCheck(self.contract)
+        self.wire = wire_form(self.contract, self.check)
         self.records = RecordCodec(self.contract)
         self.predictor = predictor
         self.counts = counts

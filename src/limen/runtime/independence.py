@@ -65,6 +65,8 @@ async def measure(
     batching = check.contract.batching
     if predictor.can_stream:
         return _needless("a streaming model: its requests never share a run")
+    if not batching.is_batched:
+        return _needless("batching is none: every request is a run of its own")
     if batching.max_rows == 1:
         return _needless("batching.max_rows is 1: every row runs by itself")
     if batching.merge is False:

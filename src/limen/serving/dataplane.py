@@ -29,7 +29,7 @@ from limen.serving.call import Call, Started
 from limen.serving.metadata import ModelMetadata, ServerMetadata, model_metadata, platform_of, server_metadata
 from limen.serving.model_config import ModelConfig, model_config
 from limen.serving.operations import Operations
-from limen.serving.selection import check_requested, select_outputs
+from limen.serving.selection import check_requested, wanted_outputs
 from limen.telemetry.metrics import Metrics
 from limen.traffic.admission import Admission, Ended, Lane
 from limen.traffic.routing import Split
@@ -181,11 +181,13 @@ class DataPlane:
         """Hold a request against the contract, once."""
         if handle.predictor.can_stream:
             raise Unsupported("this model answers in a stream; use the streaming call")
-        if request.checked is not handle.check:
+        if handle.wire is not None and request.checked is None:
+            handle.wire.enter(request)
+        elif request.checked is not handle.check:
             request.rows = handle.check.check_inputs(request.inputs, is_finite=request.is_finite)
             request.checked = handle.check
         if request.outputs:
-            check_requested(handle, request.outputs)
+            check_requested(handle, request)
 
     def finish(self, handle: VersionHandle, request: InferenceRequest, outcome: Outcome) -> InferenceResponse:
         """Hold an answer against the contract, give the caller what it asked for, and count it.
@@ -196,8 +198,8 @@ class DataPlane:
         if isinstance(outcome, LimenError):
             raise outcome
         outcome.outputs = handle.check.check_outputs(outcome.outputs, request.rows)
-        if request.outputs:
-            outcome.outputs = select_outputs(handle, outcome.outputs, request.outputs)
+        if request.outputs or request.is_wire:
+            outcome.outputs = wanted_outputs(handle, request, outcome.outputs)
         if request.is_fallback and not outcome.parameters:
             outcome.parameters = {MARK: "version"}
         if self._count:
@@ -265,8 +267,11 @@ class DataPlane:
                 request.model_version = handle.version
                 yield StreamPart(await self.infer(request, deadline), is_final=True)
                 return
-            request.rows = handle.check.check_inputs(request.inputs)
-            check_requested(handle, request.outputs)
+            if handle.wire is not None and request.checked is None:
+                handle.wire.enter(request)
+            else:
+                request.rows = handle.check.check_inputs(request.inputs)
+            check_requested(handle, request)
             if handle.deadline_s is not None and not deadline.is_set:
                 deadline = Deadline.after(handle.deadline_s)
             lane = self.lane(handle)
@@ -276,8 +281,8 @@ class DataPlane:
             async with aclosing(parts):
                 async for response in parts:
                     response.outputs = handle.check.check_outputs(response.outputs, request.rows)
-                    if request.outputs:
-                        response.outputs = select_outputs(handle, response.outputs, request.outputs)
+                    if request.outputs or request.is_wire:
+                        response.outputs = wanted_outputs(handle, request, response.outputs)
                     yield StreamPart(response, is_final=False)
             end = InferenceResponse(request.model_name, handle.version, {}, request.id)
             yield StreamPart(end, is_final=True)

@@ -26,7 +26,7 @@ _PLATFORMS = {
 
 
 class TensorMetadata(msgspec.Struct, frozen=True):
-    """One input or output as OIP shows it; -1 is variable and the first axis is the batch."""
+    """One input or output as OIP shows it; -1 is variable and the first axis the batch, unless the model has none."""
 
     name: str
     datatype: str
@@ -79,20 +79,30 @@ def model_metadata(handle: VersionHandle, versions: tuple[str, ...]) -> ModelMet
         ("text_inputs", _texts(contract.inputs)),
         ("text_outputs", _texts(contract.outputs)),
         # A missing text travels as an empty one; a client must know whether the model takes it so.
-        ("nullable_inputs", ",".join(field.name for field in contract.inputs if field.nullable)),
+        ("nullable_inputs", ",".join(field.wire_name for field in contract.inputs if field.nullable)),
+        # What records call the tensors that have another name, and whether tensors have the batch as their first axis.
+        ("input_fields", _renamed(contract.inputs)),
+        ("output_fields", _renamed(contract.outputs)),
+        ("batching", "" if contract.batching.is_batched else "none"),
     )
     return ModelMetadata(
         name=contract.name,
         versions=versions,
         platform=platform_of(handle.package.manifest.backend),
-        inputs=tuple(TensorMetadata(f.name, f.wire, f.batched_shape) for f in contract.inputs),
-        outputs=tuple(TensorMetadata(f.name, f.wire, f.batched_shape) for f in contract.outputs),
+        inputs=tuple(TensorMetadata(f.wire_name, f.datatype, contract.wire_shape(f)) for f in contract.inputs),
+        outputs=tuple(TensorMetadata(f.wire_name, f.datatype, contract.wire_shape(f)) for f in contract.outputs),
         properties={key: value for key, value in shown if value} | {"digest": handle.package.digest},
     )
 
 
 def _texts(fields: Sequence[Field]) -> str:
-    return ",".join(field.name for field in fields if field.element.kind is Kind.TEXT)
+    return ",".join(field.wire_name for field in fields if field.element.kind is Kind.TEXT)
+
+
+def _renamed(fields: Sequence[Field]) -> str:
+    """Return the fields of the tensors that are called otherwise, as a JSON object; nothing when there are none."""
+    found = {field.wire: field.name for field in fields if field.wire}
+    return msgspec.json.encode(found).decode() if found else ""
 
 
 def platform_of(backend: str) -> str:

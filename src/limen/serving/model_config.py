@@ -23,7 +23,7 @@ class InputConfig(msgspec.Struct, frozen=True):
     data_type: str
     """`TYPE_` and the datatype; text and bytes are TYPE_STRING."""
     dims: tuple[int, ...]
-    """Its shape without the batch axis; -1 is variable, and one value a row has none."""
+    """Its shape without the batch axis, if there is one; -1 is variable, and one value a row has none."""
     optional: bool
 
 
@@ -77,33 +77,33 @@ class ModelConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     backend: str
     version_policy: VersionPolicy
     max_batch_size: int
-    """Rows that are run at once; a larger request is run in parts, as far as the contract allows it."""
+    """Rows that are run at once; a larger request is run in parts, as far as the contract allows it. 0 without a batch axis."""
     input: tuple[InputConfig, ...]
     output: tuple[OutputConfig, ...]
     instance_group: tuple[InstanceGroup, ...]
     model_transaction_policy: TransactionPolicy
     dynamic_batching: DynamicBatching | None = None
-    """None for a model whose requests run alone: it answers in streams, or its rows influence each other."""
+    """None for a model whose requests run alone: it answers in streams, has no batch axis, or its rows influence each other."""
 
 
 def model_config(handle: VersionHandle, versions: tuple[str, ...]) -> ModelConfig:
     """Return the configuration of a version, with the numbers of all ready versions of its endpoint."""
     contract, manifest = handle.contract, handle.package.manifest
-    is_stream = handle.predictor.can_stream
+    is_stream, is_batched = handle.predictor.can_stream, contract.batching.is_batched
     delay = round(contract.batching.max_wait_ms * MICROSECONDS)
     return ModelConfig(
         name=contract.name,
         platform=platform_of(manifest.backend),
         backend=manifest.backend,
         version_policy=VersionPolicy(SpecificVersions(tuple(int(v) for v in versions))),
-        max_batch_size=min(contract.batching.max_rows, contract.batching.max_request_rows),
-        input=tuple(InputConfig(f.name, _type(f), f.shape, not f.is_required) for f in contract.inputs),
-        output=tuple(OutputConfig(f.name, _type(f), f.shape) for f in contract.outputs),
+        max_batch_size=min(contract.batching.max_rows, contract.batching.max_request_rows) if is_batched else 0,
+        input=tuple(InputConfig(f.wire_name, _type(f), f.shape, not f.is_required) for f in contract.inputs),
+        output=tuple(OutputConfig(f.wire_name, _type(f), f.shape) for f in contract.outputs),
         instance_group=(InstanceGroup(contract.name, "KIND_CPU", max(1, manifest.serving.replicas.min)),),
         model_transaction_policy=TransactionPolicy(is_stream),
-        dynamic_batching=DynamicBatching(delay) if handle.predictor.merges and not is_stream else None,
+        dynamic_batching=DynamicBatching(delay) if handle.predictor.merges and is_batched and not is_stream else None,
     )
 
 
 def _type(field: Field) -> str:
-    return "TYPE_STRING" if field.wire == "BYTES" else f"TYPE_{field.wire}"
+    return "TYPE_STRING" if field.datatype == "BYTES" else f"TYPE_{field.datatype}"

@@ -77,7 +77,7 @@ def _inputs(manifest: Manifest, rows: Mapping[str, Array]) -> dict[str, Array]:
     columns = list(rows.values()) if whole is None else []
     bound = manifest.bind.inputs
     fields = manifest.contract.inputs
-    for names in (names for names in bound.values() if not isinstance(names, str)):
+    for names in (names for names in bound.values() if isinstance(names, tuple)):
         values = list(whole.T) if whole is not None else columns
         return dict(zip(names, values, strict=False)) if len(names) == len(values) else {}
     if len(fields) == 1 and (whole is not None or not fields[0].is_scalar):

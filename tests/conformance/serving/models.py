@@ -280,12 +280,62 @@ def labelled(folder: Path) -> Path:
     return write_code(folder, manifest, code)
 
 
+def foreign(folder: Path) -> Path:
+    """Take and give tensors that callers know by names which no field can have; two of them trade names."""
+    manifest = """
+    inputs:
+      - {name: numbers, wire: input.1, type: float32, shape: [2], maximum: 100}
+      - {name: word, wire: "head/Word:0", type: string, default: none}
+      - {name: left, wire: right, type: int32, default: 1}
+      - {name: right, wire: left, type: int32, default: 2}
+    outputs:
+      - {name: scores, wire: "Softmax Out", type: float32, shape: [2], labels: [no, yes]}
+      - {name: said, wire: said.1, type: string}
+      - {name: plain, type: int32}
+    """
+    code = """
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs):
+            said = [f"{w} {a} {b}" for w, a, b in zip(inputs["word"], inputs["left"], inputs["right"])]
+            return {"scores": inputs["numbers"] * 2, "said": np.array(said, object), "plain": inputs["left"]}
+    """
+    return write_code(folder, manifest, code)
+
+
+def whole(folder: Path) -> Path:
+    """Take a table, a size and a title without a batch axis: a request is one run."""
+    manifest = """
+    batching: none
+    inputs:
+      - {name: table, wire: table.1, type: float32, shape: [-1, 2], maximum: 100}
+      - {name: scale, type: float32, default: 1}
+      - {name: title, type: string, shape: [1], default: [none]}
+    outputs:
+      - {name: sums, wire: sums.1, type: float32, shape: [2], labels: [first, second]}
+      - {name: count, type: int64}
+      - {name: title, type: string, shape: [1]}
+    """
+    code = """
+    import numpy as np
+
+    class Model:
+        def predict(self, inputs):
+            table = inputs["table"]
+            assert (table.ndim, inputs["scale"].shape, inputs["title"].shape) == (2, (), (1,))
+            sums = table.sum(axis=0) * inputs["scale"]
+            return {"sums": sums, "count": np.int64(len(table)), "title": inputs["title"]}
+    """
+    return write_code(folder, manifest, code)
+
+
 def write_all(folder: Path) -> list[Path]:
     """Write every model; echo models are named echo-TYPE, the one that allows NaN is echo-anything."""
     made = [echo(folder / f"echo-{t.name}", t.name) for t in TYPES]
     made.append(echo(folder / "echo-anything", "float32", ", finite: false"))
     made.append(echo(folder / "echo-maybe", "string", ", nullable: true"))
     made.append(echo(folder / "echo-one", "bytes", shape="[1]"))
-    makers = (pair, typed, greedy, moody, promises, patient, countdown, steps, flood, teller, labelled)
+    makers = (pair, typed, greedy, moody, promises, patient, countdown, steps, flood, teller, labelled, foreign, whole)
     made += [make(folder / make.__name__) for make in makers]
     return [*made, write_score(folder / "score")]

@@ -124,9 +124,24 @@ EDITS: list[Edit] = [
         with_contract(batching=Batching(max_rows=64, max_request_rows=500, max_wait_ms=2)),
         *(COMPATIBLE, "batching.max_wait_ms", CHANGED, ()),
     ),
+    (
+        "no batch axis",
+        with_contract(batching=Batching(max_rows=64, max_request_rows=500, is_batched=False)),
+        *(BREAKING, "batching", CHANGED, (TENSORS,)),
+    ),
     ("a looser tolerance", with_contract(tolerance=Tolerance(absolute=1)), NOTE, "tolerance", CHANGED, ()),
     ("a golden example", with_contract(examples=(Example(),)), COMPATIBLE, "examples", CHANGED, ()),
     # -- the inputs --------------------------------------------------------------------------------------------------------
+    (
+        "an input's other name on the wire",
+        put("amount", wire="input.1"),
+        BREAKING,
+        "inputs.amount.wire",
+        CHANGED,
+        (TENSORS,),
+    ),
+    ("an output's other name on the wire", out("risk", wire="r:0"), BREAKING, "outputs.risk.wire", CHANGED, (TENSORS,)),
+    ("the same name on the wire", put("amount", wire="amount"), COMPATIBLE, "", None, ()),
     ("a new required input", more("inputs", Field(name="age", type="int8")), BREAKING, "inputs.age", ADDED, ALL),
     (
         "a new input with a default",

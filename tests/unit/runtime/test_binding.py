@@ -6,7 +6,7 @@ import pytest
 from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.errors import InvalidOutput, InvalidPackage
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.manifest import Bind, Manifest, OutputBinding
+from limen.packaging.manifest import Bind, InputBinding, Manifest, OutputBinding
 from limen.runtime.binding import Binding, compile_binding, wanted_tensors
 from limen.runtime.predictor import Signature
 
@@ -223,6 +223,66 @@ def test_an_artifact_for_single_rows_needs_batches_of_one():
     args = ([field("x")], OUT, [("x", "float32", (1,))], [("y", "float32", (1,))])
     assert "set batching.max_rows to 1" in mistakes(*args)["inputs[0]"]
     assert bound(*args, batching=Batching(max_rows=1)).wanted == ("y",)
+
+
+def test_an_artifact_without_a_batch_axis_takes_and_gives_one_row_as_it_is():
+    binding = bound(
+        [field("x", shape=(2, 3)), field("n", "int32"), field("a"), field("b")],
+        [field("y", shape=(3,)), field("z")],
+        [("x", "float64", (2, 3)), ("n", "int32", ()), ("ab", "float32", (2,))],
+        [("y", "float32", (-1,)), ("z", "float32", (1,))],
+        Bind(inputs={"ab": ("a", "b")}),
+        batching=Batching(is_batched=False, max_rows=1),
+    )
+    one = {"x": np.ones((1, 2, 3), np.float32), "n": np.array([7], np.int32)}
+    packed = binding.pack(one | {"a": np.array([1], np.float32), "b": np.array([2], np.float32)})
+    assert {name: (array.shape, array.dtype.name) for name, array in packed.items()} == {
+        "x": ((2, 3), "float64"),
+        "n": ((), "int32"),
+        "ab": ((2,), "float32"),
+    }
+    raw = {"y": np.zeros(3, np.float32), "z": np.zeros(1, np.float32)}
+    assert {name: array.shape for name, array in binding.unpack(raw, 1).items()} == {"y": (1, 3), "z": (1,)}
+
+
+def test_shapes_without_a_batch_axis_are_told_as_the_artifact_has_them():
+    batching = Batching(is_batched=False, max_rows=1)
+    found = mistakes([field("x", shape=(4,))], OUT, [("x", "float32", (3,))], GIVEN, batching=batching)
+    assert found["inputs[0]"] == "is float32 [4]; the artifact's input 'x' takes float32 [3]"
+
+
+def test_a_fixed_first_axis_that_is_no_batch_is_told_the_way_out():
+    found = mistakes([field("x", shape=(4,))], OUT, [("x", "float32", (3, 4))], GIVEN)
+    assert (
+        "takes batches of 3 only: export it with a variable first axis, or say `batching: none`" in found["inputs[0]"]
+    )
+
+
+def test_values_are_laid_out_in_the_shape_that_each_side_knows():
+    bind = Bind(
+        inputs={"data_0": InputBinding(field="image", shape=(1, 2, 3))},
+        outputs={"y": OutputBinding(tensor="fc", reshape=True)},
+    )
+    args = ([field("image", shape=(6,))], [field("y", shape=(4,))])
+    batched = bound(*args, [("data_0", "float32", (-1, 1, 2, 3))], [("fc", "float32", (-1, 2, 2))], bind)
+    rows = np.arange(12, dtype=np.float32).reshape(2, 6)
+    assert batched.pack({"image": rows})["data_0"].tolist() == rows.reshape(2, 1, 2, 3).tolist()
+    assert batched.unpack({"fc": np.zeros((2, 2, 2), np.float32)}, 2)["y"].shape == (2, 4)
+    with pytest.raises(InvalidOutput, match="does not have the values of its shape"):
+        batched.unpack({"fc": np.zeros((2, 3), np.float32)}, 2)
+    one_run = Batching(is_batched=False, max_rows=1)
+    whole = bound(*args, [("data_0", "float32", (1, 2, 3))], [("fc", "float32", (1, 4, 1, 1))], bind, batching=one_run)
+    assert whole.pack({"image": rows[:1]})["data_0"].shape == (1, 2, 3)
+    assert whole.unpack({"fc": np.zeros((1, 4, 1, 1), np.float32)}, 1)["y"].shape == (1, 4)
+
+
+def test_a_shape_that_holds_other_values_is_a_mistake():
+    bind = Bind(
+        inputs={"x": InputBinding(field="x", shape=(2, 3))}, outputs={"y": OutputBinding(tensor="y", reshape=True)}
+    )
+    taken, given = [("x", "float32", (-1, 3, 2))], [("y", "float32", (-1, 5))]
+    found = mistakes([field("x", shape=(6,))], [field("y", shape=(4,))], taken, given, bind)
+    assert set(found) == {"bind.inputs.x", "bind.outputs.y"}
 
 
 def test_an_output_without_a_declared_shape_is_looked_at_when_it_comes():

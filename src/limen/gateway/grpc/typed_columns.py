@@ -76,7 +76,7 @@ class Column:
 
     def _check_even(self, sizes: Sequence[Any]) -> None:
         if any(size != sizes[0] for size in sizes):
-            text = f"must all have {self.name} of the same size"
+            text = f"must all have {self.name} of the same size; send rows of other sizes in requests of their own"
             raise InvalidArgument.at("instances", text, Reason.SHAPE_MISMATCH)
 
 

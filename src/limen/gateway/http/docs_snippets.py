@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from limen.contracts.contract import Field, Json
+from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.examples import example_outputs, example_record, example_value, shape_of
 from limen.contracts.openapi import ServedContract
 from limen.contracts.openapi_stream import events, generate_example, record_part_example
 from limen.contracts.proto_schema import carries_shape, proto_file
-from limen.contracts.tensor_schema import flat, infer_example
+from limen.contracts.tensor_schema import example_tensor, flat, infer_example
 from limen.contracts.tensors import Kind
 from limen.contracts.wire import encode_raw
 
@@ -82,8 +82,8 @@ def grpcurl(served: ServedContract, grpc_target: str) -> str:
     fields = served.contract.inputs
     record = example_record(served.contract)
     values = {f.name: example_value(f) if record[f.name] is None else record[f.name] for f in fields}
-    raw = any(f.wire not in _CONTENTS for f in fields)
-    tensors = [_message_tensor(f, values[f.name], raw=raw) for f in fields]
+    raw = any(f.datatype not in _CONTENTS for f in fields)
+    tensors = [_message_tensor(served.contract, f, values[f.name], raw=raw) for f in fields]
     message: dict[str, Json] = {
         "model_name": served.contract.name,
         "model_version": served.version,
@@ -160,14 +160,14 @@ def _message_value(field: Field, value: Json) -> Json:
     return flat(value) if field.shape else value
 
 
-def _message_tensor(field: Field, value: Json, *, raw: bool) -> dict[str, Json]:
-    shape = [1, *(shape_of(value, len(field.shape)) or ())]
-    tensor: dict[str, Json] = {"name": field.name, "datatype": field.wire, "shape": shape}
+def _message_tensor(contract: Contract, field: Field, value: Json, *, raw: bool) -> dict[str, Json]:
+    tensor: dict[str, Json] = example_tensor(contract, field, value)
+    del tensor["data"]
     if not raw:
         # The JSON form of a message has bytes as base64, which is what a record's bytes are already.
         encode = field.element.kind is Kind.TEXT
         data = [base64.b64encode(item.encode()).decode() if encode else item for item in flat(value)]
-        tensor["contents"] = {_CONTENTS[field.wire]: data}
+        tensor["contents"] = {_CONTENTS[field.datatype]: data}
     return tensor
 
 

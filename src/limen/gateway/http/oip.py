@@ -134,23 +134,25 @@ class OipApi:
         Source: Triton, "raw binary request": one input with at most one variable dimension; BYTES takes the body as its one
         element.
         """
-        fields = self._plane.contract(route.model, route.version).inputs
+        contract = self._plane.contract(route.model, route.version)
+        fields = contract.inputs
         if len(fields) != 1 or sum(d < 0 for d in fields[0].shape) > 1:
             text = "a raw binary request needs a model with one input that has at most one variable dimension"
             raise InvalidArgument(text, reason=Reason.UNSUPPORTED)
-        field = fields[0]
+        field, batch = fields[0], (1,) if contract.batching.is_batched else ()
         if not field.element.size:
             if any(d != 1 for d in field.shape):
                 text = "a raw binary request is one element of BYTES; this model's input has not the shape [1]"
                 raise InvalidArgument(text, reason=Reason.UNSUPPORTED)
             one = len(body).to_bytes(4, "little") + body
-            only = decode_raw(field.element, (1,) * (1 + len(field.shape)), one, field.name)
-            return InferenceRequest(route.model, {field.name: only})
+            only = decode_raw(field.element, (*batch, *field.shape), one, field.wire_name)
+            return InferenceRequest(route.model, {field.wire_name: only})
         known = field.element.size
         for dimension in field.shape:
             known *= max(dimension, 1)
-        shape = [1, *(len(body) // known if d < 0 else d for d in field.shape)]
-        return InferenceRequest(route.model, {field.name: decode_raw(field.element, shape, body, field.name)})
+        shape = (*batch, *(len(body) // known if d < 0 else d for d in field.shape))
+        tensor = decode_raw(field.element, shape, body, field.wire_name)
+        return InferenceRequest(route.model, {field.wire_name: tensor})
 
 
 def deadline_of(timeout: bytes) -> Deadline:

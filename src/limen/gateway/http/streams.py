@@ -7,6 +7,7 @@ Source: Triton's generate extension, and `generate_rest.yaml` of the Open Infere
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from math import prod
@@ -88,17 +89,17 @@ class StreamApi:
         yield _END
 
     async def _generate_events(self, request: Request, deadline: Deadline) -> AsyncGenerator[bytes, None]:
-        inference, records, deadline = self._read_generate(request, deadline)
+        inference, handle, deadline = self._read_generate(request, deadline)
         async with aclosing(self._parts(inference, deadline)) as parts:
             async for response in parts:
-                yield _event(_generated(response, inference.id, records))
+                yield _event(_generated(response, inference.id, handle))
 
     async def _only_part(self, request: Request, deadline: Deadline) -> Response:
-        inference, records, deadline = self._read_generate(request, deadline)
+        inference, handle, deadline = self._read_generate(request, deadline)
         found: list[dict[str, Json]] = []
         async with aclosing(self._parts(inference, deadline)) as parts:
             async for response in parts:
-                found.append(_generated(response, inference.id, records))
+                found.append(_generated(response, inference.id, handle))
                 if len(found) > 1:
                     break
         if len(found) != 1:
@@ -127,7 +128,7 @@ class StreamApi:
             inference.protocol, inference.is_retry = RECORD, request.head.is_retry
             return inference, handle.records, deadline
 
-    def _read_generate(self, request: Request, deadline: Deadline) -> tuple[InferenceRequest, RecordCodec, Deadline]:
+    def _read_generate(self, request: Request, deadline: Deadline) -> tuple[InferenceRequest, VersionHandle, Deadline]:
         """Return the request in a generate body."""
         route: Route = request.head.route
         with self._plane.acquire(route.model, route.version, request.head.given_id) as handle:
@@ -135,11 +136,11 @@ class StreamApi:
             try:
                 records = handle.records.decode(_encode({"instances": [asked.record]}))
             except InvalidArgument as exc:
-                raise _without_row(exc) from exc
+                raise _without_row(exc, handle.contract) from exc
             records.id = asked.id
             inference, deadline = _inference(handle, records, asked.parameters, deadline)
             inference.protocol, inference.is_retry = REST, request.head.is_retry
-            return inference, handle.records, deadline
+            return inference, handle, deadline
 
 
 def _deadline(request: Request) -> Deadline:
@@ -179,7 +180,7 @@ def _asked(request: Request, contract: Contract) -> _Generate:
     value = strict_json.parse(request.body)
     if not isinstance(value, dict):
         raise InvalidArgument("the body must be an object of named inputs")
-    fields = {field.name: field for field in contract.inputs}
+    fields = {field.wire_name: field for field in contract.inputs}
     own_id = ""
     if "id" in value and "id" not in fields:
         given = value.pop("id")
@@ -193,10 +194,11 @@ def _asked(request: Request, contract: Contract) -> _Generate:
     for where, items in (("", value), ("parameters.", inner)):
         for key, item in items.items():
             path = f"{where}{shown(key)}"
-            if key in record:
+            field = fields.get(key)
+            if field is not None and field.name in record:
                 found.append(Violation(path, "is given twice"))
-            elif key in fields:
-                record[key] = _one_row(fields[key], item)
+            elif field is not None:
+                record[field.name] = _one_row(field, item)
             elif isinstance(item, (str, bool, int, float)):
                 # Both places may name one; that made for parameters is read last and counts.
                 parameters[key] = item
@@ -225,18 +227,23 @@ def _one_row(field: Field, value: Json) -> Json:
     return flat
 
 
-def _without_row(exc: InvalidArgument) -> InvalidArgument:
-    """Return the error with the paths of a body that names its inputs without rows."""
+def _without_row(exc: InvalidArgument, contract: Contract) -> InvalidArgument:
+    """Return the error with the paths of a body that names its inputs, as tensors are named, without rows."""
     if not exc.violations:
         return exc
-    cut = (Violation(v.path.removeprefix(_ROW).removeprefix("."), v.reason) for v in exc.violations)
-    return InvalidArgument.of(cut, exc.reason)
+    found = []
+    for violation in exc.violations:
+        name, *rest = re.split(r"(?=\[)", violation.path.removeprefix(_ROW).removeprefix("."), maxsplit=1)
+        field = contract.input(name)
+        found.append(Violation("".join([name if field is None else field.wire_name, *rest]), violation.reason))
+    return InvalidArgument.of(found, exc.reason)
 
 
-def _generated(response: InferenceResponse, request_id: str, records: RecordCodec) -> dict[str, Json]:
+def _generated(response: InferenceResponse, request_id: str, handle: VersionHandle) -> dict[str, Json]:
     """Return one answer as Triton gives it: outputs under their own names, flat, a single value without its list."""
-    flat = {name: array.reshape(len(array), -1) for name, array in response.outputs.items()}
-    (row,) = records.encode(flat)
+    called = {field.name: field.wire_name for field in handle.contract.outputs}
+    flat = {called.get(name, name): array.reshape(len(array), -1) for name, array in response.outputs.items()}
+    (row,) = handle.records.encode(flat)
     head = {"id": request_id} if request_id else {}
     outputs = {name: values[0] if len(values) == 1 else values for name, values in row.items()}
     names = {"model_name": response.model_name, "model_version": response.model_version}

@@ -55,7 +55,8 @@ class PythonBackend:
         class_name = manifest.artifact.partition(":")[2]
         code = PackageCode(file.parent, path.resolve())
         try:
-            return PythonModel(_instance(code, file, class_name, path), code)
+            is_batched = manifest.contract.batching.is_batched
+            return PythonModel(_instance(code, file, class_name, path), code, is_batched=is_batched)
         except BaseException:
             code.forget()
             raise
@@ -72,8 +73,9 @@ class PythonModel:
     signature = Signature((), ())
     mixes_rows = ""
 
-    def __init__(self, instance: Any, code: PackageCode) -> None:
+    def __init__(self, instance: Any, code: PackageCode, *, is_batched: bool = True) -> None:
         self._instance = instance
+        self._is_batched = is_batched
         self._code = code
         self._predict = _method(instance, "predict")
         self.can_stream = hasattr(instance, "stream")
@@ -82,7 +84,7 @@ class PythonModel:
     def predict(self, inputs: dict[str, Array], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
         """Call the class's `predict`."""
         try:
-            return _tensors(self._predict(inputs, parameters))
+            return _tensors(self._predict(inputs, parameters), is_batched=self._is_batched)
         except (ModelFailed, Refused):
             raise
         except (Exception, SystemExit) as exc:
@@ -97,7 +99,7 @@ class PythonModel:
         try:
             parts = self._stream(inputs, parameters)
             for part in parts:
-                yield _tensors(part)
+                yield _tensors(part, is_batched=self._is_batched)
         except (ModelFailed, Refused):
             raise
         except (Exception, SystemExit) as exc:
@@ -162,7 +164,7 @@ def _method(instance: Any, name: str) -> Call:
     return lambda inputs, parameters: method(inputs, dict(parameters))
 
 
-def _tensors(answer: Any) -> dict[str, Array]:
+def _tensors(answer: Any, *, is_batched: bool) -> dict[str, Array]:
     """Return a class's answer as arrays, or say what is wrong with it."""
     if not isinstance(answer, Mapping):
         raise ModelFailed("The model must answer with a dict of output names and arrays.")
@@ -171,7 +173,7 @@ def _tensors(answer: Any) -> dict[str, Array]:
         if not isinstance(name, str):
             raise ModelFailed("The model must name its outputs with strings.")
         array = value if isinstance(value, np.ndarray) else _array(value, name)
-        if array.ndim == 0:
+        if array.ndim == 0 and is_batched:
             raise ModelFailed(f"The model's output {name} must have one entry for each row.")
         found[name] = array
     return found

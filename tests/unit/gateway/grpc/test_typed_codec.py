@@ -170,7 +170,10 @@ def test_rows_of_unequal_length_are_refused_and_defaults_fill_in():
     found = decode(made, request(instances=[{"v": [1], "w": [3, 4]}, {"v": [2]}]).SerializeToString())
     assert found.inputs["w"].tolist() == [[[3, 4]], [[1, 2]]]
     for rows, text in (
-        ([{"v": [1]}, {"v": [1, 2]}], "must all have v of the same size"),
+        (
+            [{"v": [1]}, {"v": [1, 2]}],
+            "must all have v of the same size; send rows of other sizes in requests of their own",
+        ),
         ([{"v": [1], "w": [1, 2, 3]}], "must have a multiple of 2 values"),
     ):
         with pytest.raises(InvalidArgument, match=text):
