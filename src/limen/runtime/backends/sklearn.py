@@ -21,7 +21,7 @@ import numpy as np
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import BY_NAME, Array, element_type_of
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest import InputBinding, Manifest
 from limen.packaging.sniff import ensure_format
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.backends.sklearn_answers import answers_of, ask, specs_of
@@ -114,7 +114,7 @@ def _declared_inputs(manifest: Manifest) -> dict[str, str]:
     """Return the type of each tensor that one field of the contract is bound to."""
     types = {field.name: field.type for field in manifest.contract.inputs}
     for tensor, names in manifest.bind.inputs.items():
-        chosen = [names] if isinstance(names, str) else list(names)
+        chosen = names if isinstance(names, tuple) else (names.field if isinstance(names, InputBinding) else names,)
         if len(chosen) == 1 and chosen[0] in types:
             types[tensor] = types[chosen[0]]
     return types
