@@ -107,10 +107,20 @@ def import_model(source: str, options: ImportOptions) -> Imported:
         return _take(draft, name, folder, sample, is_given=options.sample is not None)
 
 
+_UNPREFIXED: Final = {
+    "models": "a model of an MLflow registry is imported as mlflow:{0}",
+    "runs": "{0} is a run of MLflow, not a registered model: register it and import mlflow:models:/NAME/VERSION, or fetch it with "
+    "`mlflow artifacts download -u {0} -d FOLDER` and import the folder",
+}
+"""What to write instead of MLflow's own references."""
+
+
 @contextmanager
 def _fetched(source: str, options: ImportOptions) -> Iterator[Draft]:
     """Yield what a source holds; files that had to be fetched are gone afterwards."""
     scheme, colon, rest = source.partition(":")
+    if colon and scheme in ("models", "runs") and rest.startswith("/"):
+        raise InvalidPackage(_UNPREFIXED[scheme].format(source))
     if not colon or scheme not in ("mlflow", "triton"):
         # The name alone: where it lay on this machine is nobody's business.
         yield _with_source(read_source(Path(source), options.version), Path(source).resolve().name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -31,6 +32,9 @@ def amended(draft: Draft, columns: Sequence[str], *, is_class: bool = False) -> 
         if draft.outputs:
             found = Signature(found.inputs, _narrowed(draft.outputs, found.outputs, "output"))
         names = tuple(column.name for column in draft.columns)
+        if draft.is_pickle and set(columns) == set(names):
+            # The signature may name them in another order than the model was trained on.
+            names = tuple(columns)
         inputs = _with_columns(found.inputs, names) if names else _with_sample(found.inputs, tuple(columns))
         if backend == "sklearn":
             types = {column.name: column.type for column in draft.columns}
@@ -51,17 +55,41 @@ def _by_class(prediction: TensorSpec, classes: tuple[str, ...]) -> TensorSpec:
 
 
 def _with_columns(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
-    """Name the columns of the only tensor; the artifact's own names stay.
+    """Name the columns of the only tensor as the source does, in the order of the artifact's own names where it has some.
 
     Raises:
-        InvalidPackage: the source declares another number of inputs than the artifact takes.
+        InvalidPackage: the source declares other inputs than the artifact takes.
     """
-    if not names or len(inputs) != 1 or len(inputs[0].shape) != 2 or inputs[0].columns:
+    if not names or len(inputs) != 1 or len(inputs[0].shape) != 2:
         return inputs
     width = inputs[0].shape[1]
     if width not in (-1, len(names)):
         raise InvalidPackage(f"the source declares {len(names)} inputs and the model takes {width} columns")
+    if inputs[0].columns:
+        names = _in_order(names, inputs[0].columns)
     return (msgspec.structs.replace(inputs[0], shape=(-1, len(names)), columns=names),)
+
+
+def _in_order(names: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a source's names in the order of the artifact's: names before places.
+
+    Raises:
+        InvalidPackage: some are the same and some are not.
+    """
+    # Libraries keep names without what their files cannot hold: LightGBM makes `sepal length` sepal_length.
+    by_own = {_plain(name): name for name in names}
+    if by_own.keys() == set(map(_plain, own)):
+        return tuple(by_own[_plain(name)] for name in own)
+    if by_own.keys().isdisjoint(map(_plain, own)):
+        return names
+    unknown = ", ".join(name for name in names if _plain(name) not in set(map(_plain, own)))
+    raise InvalidPackage(
+        f"the source names inputs that the model was not trained on: {unknown}. It was trained on {', '.join(own)}"
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+", "_", name)
 
 
 def _with_sample(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:

@@ -20,7 +20,7 @@ from limen.packaging.decoder import read_manifest
 from limen.runtime.conversion import convert
 from limen.serving.check import check_package
 from limen.serving.importing import ImportOptions, import_model
-from tests.conformance.importers.conftest import NUMBERS, answers, make_linear
+from tests.conformance.importers.conftest import NUMBERS, answers, make_linear, table, target
 from tests.conformance.importers.conftest import make_pipeline as make_original
 from tests.services.mlflow_folder import write_folder
 
@@ -213,3 +213,73 @@ def test_a_sample_that_does_not_fit_is_refused(originals, tmp_path):
         refusal(originals(make_original).pickled, tmp_path, **sample).message
     )
     assert f"must have {len(NUMBERS)} columns" in refusal(originals(make_linear).pickled, tmp_path, **sample).message
+
+
+def test_columns_go_by_the_names_of_the_estimator_whatever_the_order_of_the_signature(tmp_path):
+    rows = table()[list(NUMBERS)]
+    model = LogisticRegression().fit(rows, target(table()))
+    order = list(reversed(NUMBERS))
+    inputs = [{"type": "double", "name": name, "required": True} for name in order]
+    example = {"columns": order, "data": rows[order][:3].to_numpy().tolist()}
+    folder = write_folder(tmp_path / "m", "sklearn", pickle.dumps(model), inputs=inputs, example=example)
+    for to in ("onnx", "skops"):
+        package = tmp_path / to
+        import_model(str(folder), ImportOptions(folder=package, trust_pickle=True, targets=(to,)))
+        found = answers(package, rows[:5].to_dict("records"))
+        np.testing.assert_allclose(found["probabilities"], model.predict_proba(rows[:5]), rtol=1e-4, atol=1e-6)
+
+
+CATEGORIES = {"lightgbm": "LGBMClassifier", "xgboost": "XGBClassifier"}
+
+
+@pytest.mark.parametrize("library", CATEGORIES)
+def test_a_pickled_booster_keeps_its_categories_its_best_round_and_its_marker_of_missing_values(library, tmp_path):
+    module = pytest.importorskip(library)
+    data = table()
+    rows = data.assign(home=data.home.astype("category"), rate=data.rate.where(data.rate > 18, -999.0))
+    kinds = target(data)
+    if library == "lightgbm":
+        model = module.LGBMClassifier(n_estimators=60, learning_rate=0.9, n_jobs=1, verbosity=-1)
+        model.fit(
+            rows[:100],
+            kinds[:100],
+            eval_X=rows[100:],
+            eval_y=1 - kinds[100:],
+            callbacks=[module.early_stopping(3, verbose=False)],
+        )
+        assert 0 < model.best_iteration_ < 60
+    else:
+        model = module.XGBClassifier(
+            n_estimators=60,
+            learning_rate=0.9,
+            n_jobs=1,
+            enable_categorical=True,
+            missing=-999.0,
+            early_stopping_rounds=3,
+        )
+        model.fit(rows[:100], kinds[:100], eval_set=[(rows[100:], 1 - kinds[100:])], verbose=False)
+    made = import_pickle(pickle.dumps(model), tmp_path)
+    assert made.parity is not None
+    asked = rows.assign(home=rows.home.where(rows.amount > 8), amount=rows.amount.where(rows.term > 27))
+    said = asked.astype({"home": object}).to_dict("records")
+    found = answers(
+        tmp_path / "package",
+        [{k: None if v != v else v for k, v in row.items()} for row in said],  # noqa: PLR0124 - NaN
+    )
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba(asked), rtol=1e-5)
+    assert found["label"].tolist() == model.predict(asked).tolist()
+
+
+@pytest.mark.parametrize("library", CATEGORIES)
+def test_a_pickled_bare_booster_answers_as_it_does_by_itself(library, tmp_path):
+    module = pytest.importorskip(library)
+    rows = table()[list(NUMBERS)]
+    if library == "lightgbm":
+        model = module.train({"verbosity": -1, "num_threads": 1}, module.Dataset(rows, target(table())), 5)
+        expected = model.predict(rows)
+    else:
+        model = module.train({"nthread": 1}, module.DMatrix(rows, target(table())), 5)
+        expected = model.predict(module.DMatrix(rows))
+    import_pickle(pickle.dumps(model), tmp_path)
+    found = answers(tmp_path / "package", rows.to_dict("records"))
+    np.testing.assert_allclose(found["prediction"], expected, rtol=1e-5)

@@ -242,3 +242,43 @@ def test_a_place_that_is_taken_is_left_alone(graph, tmp_path):
     with pytest.raises(InvalidPackage, match="not empty"):
         import_model(str(graph), ImportOptions(folder=tmp_path / "package"))
     assert [p.name for p in (tmp_path / "package").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("models:/credit/1", "imported as mlflow:models:/credit/1"),
+        ("models:/credit@champion", "imported as mlflow:models:/credit@champion"),
+        ("runs:/0a1b/model", "mlflow artifacts download -u runs:/0a1b/model"),
+    ],
+)
+def test_mlflows_own_references_are_answered_with_what_to_write(source, text, tmp_path):
+    assert text in refusal(source, tmp_path).message
+
+
+def test_columns_go_by_the_names_of_the_booster_whatever_the_order_of_the_signature(tmp_path):
+    """LightGBM spells names in its own way; MLflow's signature has them as callers know them."""
+    import lightgbm
+
+    data = table()[list(NUMBERS)].rename(columns={"amount": "the amount"})
+    model = lightgbm.LGBMRegressor(n_estimators=5, n_jobs=1, verbosity=-1).fit(data, target(table()))
+    order = ["term", "the amount", "rate"]
+    inputs = [{"type": "double", "name": name, "required": True} for name in order]
+    example = {"columns": order, "data": data[order][:2].to_numpy().tolist()}
+    native = model.booster_.model_to_string().encode()
+    take(write_folder(tmp_path / "credit", "lightgbm", native, inputs=inputs, example=example), tmp_path)
+    manifest = read_manifest(tmp_path / "package")
+    assert manifest.contract.examples
+    fields = data.rename(columns={"the amount": "the_amount"})
+    found = answers(tmp_path / "package", fields.to_dict("records"))
+    np.testing.assert_allclose(found["prediction"], model.predict(data))
+
+
+def test_a_signature_of_other_columns_than_the_boosters_is_refused(tmp_path):
+    import lightgbm
+
+    data = table()[list(NUMBERS)]
+    model = lightgbm.LGBMRegressor(n_estimators=5, n_jobs=1, verbosity=-1).fit(data, target(table()))
+    inputs = [{"type": "double", "name": name, "required": True} for name in ("amount", "rate", "age")]
+    folder = write_folder(tmp_path / "m", "lightgbm", model.booster_.model_to_string().encode(), inputs=inputs)
+    assert "not trained on: age. It was trained on amount, rate, term" in refusal(folder, tmp_path).message

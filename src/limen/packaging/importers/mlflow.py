@@ -96,12 +96,13 @@ class MlflowImporter:
             InvalidPackage: no flavour can be imported, or the folder contradicts itself.
         """
         found = _read_mlmodel(path)
-        name, flavour = _choose(found, path)
+        name, flavour = _choose(found)
         artifact = ensure_inside(path, flavour.file)
         if not flavour.file or not artifact.is_file() or not artifact.stat().st_size:
-            raise InvalidPackage(f"{path}: the {name} flavour names a file that is not there or empty")
+            raise InvalidPackage(f"the {name} flavour of the model names a file that is not there or empty")
         declared = read_signature(found.get("signature"))
-        notes = [*declared.notes]
+        example = read_example(path, found.get("saved_input_example_info"), declared.columns)
+        notes = [*declared.notes, *([example.note] if example.note else [])]
         if found["flavors"][name].get("code"):
             notes.append("Python code that was logged with the model (code_paths)")
         origin = {"flavour": name} | {
@@ -118,7 +119,7 @@ class MlflowImporter:
             and _holds(artifact, b"best_iteration")
             and not _holds(artifact, b"scikit_learn"),
             columns=declared.columns,
-            sample=read_example(path, found.get("saved_input_example_info"), declared.columns),
+            sample=example.rows,
             origin=origin,
             versions={library: text for library, text in flavour.versions.items() if text},
             notes=tuple(notes),
@@ -131,11 +132,11 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
     if report.violations:
         mistake = report.violations[0]
         raise InvalidPackage(
-            f"{folder / MODEL_FILE} cannot be read: {mistake.path} {mistake.reason}".replace("  ", " ")
+            f"the file {MODEL_FILE} cannot be read: {mistake.path} {mistake.reason}".replace("  ", " ")
         )
     flavours = found.get("flavors") if isinstance(found, dict) else None
     if not isinstance(flavours, dict) or not all(isinstance(entry, dict) for entry in flavours.values()):
-        raise InvalidPackage(f"{folder / MODEL_FILE} names no flavours")
+        raise InvalidPackage(f"the file {MODEL_FILE} names no flavours")
     return {**found, "flavors": flavours}
 
 
@@ -144,7 +145,7 @@ def _holds(file: Path, word: bytes) -> bool:
         return data.find(word) >= 0
 
 
-def _choose(found: Mapping[str, Any], folder: Path) -> tuple[str, _Flavour]:
+def _choose(found: Mapping[str, Any]) -> tuple[str, _Flavour]:
     flavours = found["flavors"]
     for name, read in _FLAVOURS.items():
         if name in flavours:
@@ -153,4 +154,4 @@ def _choose(found: Mapping[str, Any], folder: Path) -> tuple[str, _Flavour]:
     how = next((f"{name}: {_EXPORT[name]}" for name in others if name in _EXPORT), None)
     if how is None:
         how = f"{', '.join(others) or 'python_function'}: {_CODE}"
-    raise InvalidPackage(f"{folder} has no flavour that can be imported ({', '.join(_FLAVOURS)}). {how}")
+    raise InvalidPackage(f"the model has no flavour that can be imported ({', '.join(_FLAVOURS)}). {how}")

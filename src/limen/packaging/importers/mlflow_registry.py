@@ -151,8 +151,11 @@ class _Download:
 
     def _ask(self, what: str, **parameters: str) -> dict[str, Any]:
         answer = self._client.get(f"/api/2.0/{what}", params=parameters)
-        if answer.status_code == 404:
-            raise NotFound("the MLflow server has no such model, version or alias")
+        if answer.status_code == 404 or _is_unknown(answer):
+            asked = ", ".join(
+                f"{key} {value}" for key, value in parameters.items() if key in ("name", "version", "alias")
+            )
+            raise NotFound(f"the MLflow server has no such model, version or alias{asked and f': {asked}'}")
         if answer.status_code in (401, 403):
             text = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             raise InvalidPackage(f"the MLflow server does not let you in (HTTP {answer.status_code}); {text}")
@@ -163,3 +166,12 @@ class _Download:
         if found is None:
             raise Unavailable(f"the MLflow server gave no answer that can be read (HTTP {answer.status_code})")
         return found
+
+
+def _is_unknown(answer: httpx.Response) -> bool:
+    """Return whether an answer says that something is not there; MLflow calls an unknown alias an invalid parameter."""
+    try:
+        code = msgspec.json.decode(answer.content, type=dict[str, Any]).get("error_code")
+    except msgspec.DecodeError:
+        return False
+    return answer.status_code == 400 and code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")

@@ -6,6 +6,7 @@ Pure but for reading the example's file; MLflow itself is not needed. Formats: `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +36,6 @@ class Declared(msgspec.Struct, frozen=True):
     """The inputs of a signature."""
 
     columns: tuple[Column, ...] = ()
-    width: int | None = None
-    """Columns of a two-dimensional tensor without names."""
     notes: tuple[str, ...] = ()
 
 
@@ -49,20 +48,25 @@ def read_signature(signature: Any) -> Declared:
     if names:
         notes.append(f"parameters of the signature ({', '.join(names)}): the model is served with its own defaults")
     columns: list[Column] = []
-    width = None
     for item in _items(signature.get("inputs")):
         name, is_required = item.get("name"), bool(item.get("required", not item.get("optional", False)))
         if item.get("type") == "tensor":
-            spec = item.get("tensor-spec") or {}
-            element, shape = _tensor_type(spec.get("dtype")), spec.get("shape") or []
-            width = shape[1] if len(shape) == 2 and not name else width
+            element = _tensor_type((item.get("tensor-spec") or {}).get("dtype"))
         else:
             element = _TYPES.get(str(item.get("type")))
         if element is None:
             notes.append(f"the declared type of the input {name or len(columns)}: {item.get('type')} has no like here")
         if isinstance(name, str):
+            kind = BY_NAME[element].kind if element else Kind.TEXT
+            if not is_required and kind is Kind.INT:
+                # As pandas has it: whole numbers of which some are missing are floats.
+                element = "float64"
+            elif not is_required and kind is Kind.BOOL:
+                notes.append(
+                    f"the input {name} may be missing in MLflow; a bool has no missing value, so it is required"
+                )
             columns.append(Column(name, element or "string", is_required))
-    return Declared(tuple(columns), width if isinstance(width, int) and width > 0 else None, tuple(notes))
+    return Declared(tuple(columns), tuple(notes))
 
 
 def _items(text: Any) -> list[dict[str, Any]]:
@@ -81,26 +85,57 @@ def _tensor_type(dtype: Any) -> str | None:
     return dtype if dtype in BY_NAME else _TENSOR_TYPES.get(dtype, "string" if dtype.startswith("<U") else None)
 
 
-def read_example(folder: Path, info: Any, columns: Sequence[Column]) -> dict[str, Array]:
-    """Return the rows of an input example: columns by name, or one array under `WHOLE`; nothing when there are none of use.
+class Example(msgspec.Struct, frozen=True):
+    """The rows of an input example."""
+
+    rows: dict[str, Array] = {}
+    """Columns by name, or one array under `WHOLE`; empty when there are none of use."""
+    note: str = ""
+    """Why an example that is there is of no use."""
+
+
+def read_example(folder: Path, info: Any, columns: Sequence[Column]) -> Example:
+    """Return the input example of a model.
 
     Args:
         folder: the model's folder.
         info: `saved_input_example_info` of the MLmodel file.
         columns: what the signature declares, for the types.
     """
-    if not isinstance(info, Mapping) or info.get("type") not in ("dataframe", "ndarray"):
-        return {}
+    if not isinstance(info, Mapping):
+        return Example()
     path = ensure_inside(folder, str(info.get("artifact_path")))
-    if not path.is_file() or path.stat().st_size > MAX_EXAMPLE_BYTES:
-        return {}
+    if not path.is_file():
+        return Example(note="the input example: its file is not there")
+    if path.stat().st_size > MAX_EXAMPLE_BYTES:
+        return Example(note=f"the input example: it is larger than {MAX_EXAMPLE_BYTES >> 20} MiB")
     try:
-        value = msgspec.json.decode(path.read_bytes())
-    except msgspec.DecodeError:
-        return {}
-    if info["type"] == "ndarray":
-        return _tensors(value)
-    return _frame(value, {column.name: column.type for column in columns})
+        # MLflow writes NaN, which JSON proper has no form for.
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return Example(note="the input example: it is no JSON")
+    types = {column.name: column.type for column in columns}
+    kind = info.get("type")
+    if kind == "ndarray":
+        rows = _tensors(value)
+    elif kind == "json_object":
+        rows = _frame(_as_table(value), types)
+    else:
+        rows = _frame(value, types) if kind == "dataframe" else {}
+    return Example(rows, "" if rows else "the input example: it is no table or array of numbers and text")
+
+
+def _as_table(value: Any) -> Any:
+    """Return a row, rows, or columns by name as MLflow writes a data frame; anything else as it is."""
+    rows = value if isinstance(value, list) else [value]
+    if not rows or not all(isinstance(row, Mapping) and row.keys() == rows[0].keys() for row in rows):
+        return value
+    names = list(rows[0])
+    cells = [[row[name] for name in names] for row in rows]
+    if len(rows) == 1 and cells[0] and all(isinstance(cell, list) for cell in cells[0]):
+        lengths = {len(cell) for cell in cells[0]}
+        cells = [list(row) for row in zip(*cells[0], strict=True)] if len(lengths) == 1 else []
+    return {"columns": names, "data": cells}
 
 
 def _tensors(value: Any) -> dict[str, Array]:
@@ -143,12 +178,13 @@ def _column(cells: list[Any], type_name: str | None) -> Array | None:
     element = BY_NAME[type_name] if type_name else None
     if element is not None and element.kind is Kind.BINARY:
         return None
+    gaps = [cell is None or cell != cell for cell in cells]  # noqa: PLR0124 - NaN
     if (element is not None and element.kind is Kind.TEXT) or any(isinstance(cell, str) for cell in cells):
         texts = np.empty(len(cells), object)
-        texts[:] = [None if cell is None else str(cell) for cell in cells]
+        texts[:] = [None if gap else str(cell) for gap, cell in zip(gaps, cells, strict=True)]
         return texts
-    is_missing = any(cell is None for cell in cells)
-    values = [np.nan if cell is None else cell for cell in cells]
+    is_missing = any(gaps)
+    values = [np.nan if gap else cell for gap, cell in zip(gaps, cells, strict=True)]
     try:
         if element is None or (is_missing and element.kind is not Kind.FLOAT):
             return np.asarray(values, np.float64) if is_missing else _array(values)

@@ -123,7 +123,39 @@ def test_b100_a_file_of_another_kind_is_refused(tmp_path):
 def test_an_example_that_cannot_be_used_is_left_out(tmp_path, content):
     folder = write_folder(tmp_path / "m", "onnx", b"x", example={})
     (folder / "input_example.json").write_text(content)
-    assert read(folder).sample == {}
+    draft = read(folder)
+    assert draft.sample == {}
+    assert draft.notes[0].startswith("the input example: ")
+
+
+def test_an_example_with_missing_numbers_is_kept_as_mlflow_writes_it(tmp_path):
+    columns = [{"type": "double", "name": "a"}, {"type": "string", "name": "b"}, {"type": "long", "name": "c"}]
+    folder = write_folder(tmp_path / "m", "sklearn", b"x", inputs=columns, example={})
+    (folder / "input_example.json").write_text('{"columns": ["a", "b", "c"], "data": [[NaN, "x", 1], [2.0, NaN, NaN]]}')
+    sample = read(folder).sample
+    np.testing.assert_array_equal(sample["a"], [np.nan, 2.0])
+    assert sample["b"].tolist() == ["x", None]
+    np.testing.assert_array_equal(sample["c"], [1, np.nan])
+
+
+@pytest.mark.parametrize(
+    "content", ['{"a": 1, "b": "x"}', '[{"a": 1, "b": "x"}]', '{"a": [1], "b": ["x"]}'], ids=["row", "rows", "columns"]
+)
+def test_an_example_that_was_no_data_frame_is_kept_too(tmp_path, content):
+    folder = write_folder(tmp_path / "m", "sklearn", b"x", example={}, kind="json_object")
+    (folder / "input_example.json").write_text(content)
+    sample = read(folder).sample
+    assert (sample["a"].tolist(), sample["b"].tolist()) == ([1], ["x"])
+
+
+def test_whole_numbers_that_may_be_missing_are_floats_and_bools_cannot_be(tmp_path):
+    columns = [{"type": "long", "name": "n", "required": False}, {"type": "boolean", "name": "b", "required": False}]
+    draft = read(write_folder(tmp_path / "m", "sklearn", b"x", inputs=columns))
+    assert draft.columns == (
+        Column("n", "float64", is_required=False),
+        Column("b", "bool", is_required=False),
+    )
+    assert "a bool has no missing value" in draft.notes[0]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "saved_model.pb"])

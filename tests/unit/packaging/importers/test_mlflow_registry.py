@@ -35,6 +35,7 @@ class Registry:
             "mlflow-artifacts/artifacts/0/models/m-0a1b/data/model.onnx": b"graph",
         }
         self.status = 200
+        self.body = b"{}"
         self.headers: list[str] = []
         self.server = TrackingServer(uri="")
 
@@ -43,7 +44,7 @@ class Registry:
         query = "&".join(f"{key}={value[0]}" for key, value in parse_qs(parts.query).items())
         found = self.answers.get(parts.path.removeprefix(API) + (f"?{query}" if query else ""))
         if self.status != 200 or found is None:
-            return (self.status if self.status != 200 else 404), b"{}"
+            return (self.status if self.status != 200 else 404), self.body
         return 200, found if isinstance(found, bytes) else json.dumps(found).encode()
 
 
@@ -129,7 +130,7 @@ def test_redirects_are_not_followed(registry, tmp_path):
 @pytest.mark.parametrize(
     ("status", "error", "text"),
     [
-        (404, NotFound, "no such model, version or alias"),
+        (404, NotFound, "no such model, version or alias: name credit, version 3"),
         (401, InvalidPackage, "MLFLOW_TRACKING_TOKEN"),
         (500, Unavailable, "HTTP 500"),
     ],
@@ -163,3 +164,16 @@ def test_only_servers_over_http_are_asked(tmp_path, uri):
 def test_other_references_are_refused(tmp_path, reference):
     with pytest.raises(InvalidPackage, match="mlflow:models:/NAME/VERSION"):
         fetch(reference, TrackingServer(uri="http://127.0.0.1:9"), tmp_path)
+
+
+def test_an_alias_that_mlflow_calls_an_invalid_parameter_is_one_that_is_not_there(registry, tmp_path):
+    registry.status = 400
+    registry.body = b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias best not found."}'
+    found = refusal(registry, tmp_path, "models:/credit@best")
+    assert isinstance(found, NotFound)
+    assert "no such model, version or alias: name credit, alias best" in found.message
+
+
+def test_another_request_that_the_server_takes_for_bad_is_its_own_failure(registry, tmp_path):
+    registry.status = 400
+    assert isinstance(refusal(registry, tmp_path), Unavailable)
