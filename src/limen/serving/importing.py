@@ -29,10 +29,11 @@ from limen.packaging.scaffold import Hints
 from limen.runtime.backends.xgboost import write_as_stopped
 from limen.runtime.conversion import Candidate, Converted, convert
 from limen.runtime.sandbox.confinement import not_contained
+from limen.serving.golden import Ask
 from limen.serving.parity import Parity, as_table, compare, example_rows
 from limen.serving.samples.matching import without_targets
 from limen.serving.samples.sample import Sample
-from limen.serving.scaffolding import Created, ensure_free, fill_package, sample_of, staged
+from limen.serving.scaffolding import Created, answered, ensure_free, fill_package, sample_of, staged
 from limen.serving.signatures import amended
 
 EXAMPLES_NAME: Final = "examples.json"
@@ -60,6 +61,8 @@ class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Formats a scikit-learn pickle is converted to, the preferred one first."""
     server: TrackingServer | None = None
     """The MLflow tracking server."""
+    ask: Ask | None = None
+    """Asks the model for the answers to its examples."""
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +107,7 @@ def import_model(source: str, options: ImportOptions) -> Imported:
             sample = without_targets(sample_of(options.sample), options.not_inputs)
         if draft.is_pickle:
             return _convert(draft, name, folder, options, sample)
-        return _take(draft, name, folder, sample, is_given=options.sample is not None)
+        return _take(draft, name, folder, sample, options)
 
 
 _UNPREFIXED: Final = {
@@ -142,7 +145,7 @@ def _with_source(draft: Draft, source: str) -> Draft:
     return msgspec.structs.replace(draft, origin={"source": source, **draft.origin})
 
 
-def _take(draft: Draft, name: str, folder: Path, sample: Sample, *, is_given: bool) -> Imported:
+def _take(draft: Draft, name: str, folder: Path, sample: Sample, options: ImportOptions) -> Imported:
     """Make a package around the source's own file."""
     with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
         artifact = draft.artifact
@@ -152,7 +155,10 @@ def _take(draft: Draft, name: str, folder: Path, sample: Sample, *, is_given: bo
         elif draft.is_early_stopped:
             artifact = Path(place) / "model.ubj"
             write_as_stopped(draft.artifact, artifact)
-        created = _fill(draft, name, artifact, inside, sample, is_class=draft.classifier, is_given=is_given)
+        created = _fill(
+            draft, name, artifact, inside, sample, is_class=draft.classifier, is_given=options.sample is not None
+        )
+        created = answered(created, options.ask if sample.columns else None)
         origin = {**draft.origin, "format": created.format, "versions": dict(draft.versions)}
         _write(inside, ORIGIN_NAME, origin)
     created = msgspec.structs.replace(created, folder=folder)

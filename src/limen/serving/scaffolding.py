@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from limen.contracts.errors import InvalidPackage, Reason
+from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
 from limen.packaging.decoder import decode_manifest
 from limen.packaging.huggingface import read_model
@@ -24,6 +24,7 @@ from limen.packaging.sniff import ensure_format, sniff
 from limen.runtime.backends import backend_for
 from limen.runtime.backends.onnx import external_files
 from limen.runtime.predictor import Signature
+from limen.serving.golden import Ask, record
 from limen.serving.python_file import PythonFile
 from limen.serving.samples.files import read_sample
 from limen.serving.samples.frames import as_sample
@@ -57,9 +58,13 @@ class Created(msgspec.Struct, frozen=True):
     """What was left out or renamed, for people."""
     guesses: Mapping[str, str] = {}
     """Inputs whose type is a guess, and why it is this one."""
+    answered: int = 0
+    """Examples that have the model's answers."""
 
 
-def create_package(name: str, source: Path, folder: Path, sample: Any = None, targets: Sequence[str] = ()) -> Created:
+def create_package(
+    name: str, source: Path, folder: Path, sample: Any = None, targets: Sequence[str] = (), *, ask: Ask | None = None
+) -> Created:
     """Make a package folder, whole or not at all.
 
     Args:
@@ -68,6 +73,7 @@ def create_package(name: str, source: Path, folder: Path, sample: Any = None, ta
         folder: what to make; must not exist or be empty.
         sample: example rows: a file of them, or whatever `samples.frames.as_sample` takes.
         targets: columns of the sample that are no inputs.
+        ask: asks the model for the answers to its examples; it is not asked when there is none, or when it is code.
 
     Raises:
         InvalidPackage: the artifact cannot be packaged, the sample is another model's, or the folder is in use.
@@ -79,8 +85,19 @@ def create_package(name: str, source: Path, folder: Path, sample: Any = None, ta
     ensure_free(folder)
     rows = None if sample is None else without_targets(sample_of(sample), targets)
     with staged(folder) as inside:
-        made = fill_package(name, source, inside, rows)
+        made = answered(fill_package(name, source, inside, rows), ask if rows is not None else None)
     return msgspec.structs.replace(made, folder=folder)
+
+
+def answered(made: Created, ask: Ask | None) -> Created:
+    """Return a new folder after its model was asked for the answers to its examples, if that may be done."""
+    if ask is None or made.needs_trust:
+        return made
+    try:
+        recorded = record(made.folder, ask, trust_code=False)
+    except LimenError as exc:
+        return msgspec.structs.replace(made, notes=(*made.notes, f"the examples have no answers: {exc.message}"))
+    return msgspec.structs.replace(made, notes=(*made.notes, *recorded.notes), answered=recorded.answered)
 
 
 def sample_of(data: Any) -> Sample:

@@ -1,0 +1,74 @@
+"""Edits of a `model.yaml` that somebody wrote: examples get answers, fields get keys; everything else stays as it is, comments included.
+
+Pure: text in, text out. What comes out is only right if it decodes to what was meant, which callers check. Called by
+`serving.golden` and `serving.real_data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from limen.contracts.contract import Example, Json
+from limen.packaging.yaml_text import flow
+
+_ABOUT = "# Examples are asked before the model is served; those with outputs are tests."
+
+
+def file_of_examples(text: str) -> str:
+    """Return the file that holds a manifest's examples; empty when the manifest holds them itself."""
+    node = _value(yaml.compose(text, Loader=yaml.SafeLoader), "examples")
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+
+
+def with_answers(text: str, answers: Mapping[int, Mapping[str, Json]]) -> str:
+    """Return a manifest whose examples, by their number, have these outputs."""
+    listed = _value(yaml.compose(text, Loader=yaml.SafeLoader), "examples")
+    edits = [
+        _added(text, node, "outputs", dict(answers[i]))
+        for i, node in enumerate(listed.value if listed is not None else ())
+        if i in answers
+    ]
+    return _edited(text, edits)
+
+
+def with_examples(text: str, examples: Sequence[Example]) -> str:
+    """Return a manifest without examples with these at its end."""
+    lines = ["", _ABOUT, "examples:"]
+    for example in examples:
+        lines += [f"  - name: {flow(example.name)}", f"    inputs: {flow(dict(example.inputs))}"]
+        if example.outputs:
+            lines.append(f"    outputs: {flow(dict(example.outputs))}")
+    return text.rstrip("\n") + "\n" + "\n".join(lines) + "\n"
+
+
+def _value(node: Any, key: str) -> Any:
+    """Return the node of a key of a mapping, or None."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value for name, value in pairs if name.value == key), None)
+
+
+def _added(text: str, node: Any, key: str, value: Json) -> tuple[int, str]:
+    """Return where a mapping ends and what adds a key there, in the style that it is written in."""
+    if node.flow_style:
+        end = node.end_mark.index - 1
+        is_open = not node.value or text[:end].rstrip().endswith(",")
+        return end, f"{'' if is_open else ', '}{key}: {flow(value)}"
+    last = node
+    while isinstance(last, yaml.CollectionNode) and not last.flow_style and last.value:
+        last = last.value[-1][1] if isinstance(last, yaml.MappingNode) else last.value[-1]
+    # Past a comment on the line of the last value; a text of several lines ends with its last line break.
+    end = last.end_mark.index
+    if not text[:end].endswith("\n"):
+        end = text.find("\n", end)
+    end = len(text) if end < 0 else end
+    line = " " * node.value[0][0].start_mark.column + f"{key}: {flow(value)}"
+    return end, f"{line}\n" if text[:end].endswith("\n") else f"\n{line}"
+
+
+def _edited(text: str, edits: Sequence[tuple[int, str]]) -> str:
+    for place, added in sorted(edits, reverse=True):
+        text = text[:place] + added + text[place:]
+    return text
