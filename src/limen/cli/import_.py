@@ -58,6 +58,7 @@ def import_(
     Nothing is fetched but from the MLflow server that is configured. A pickle is never packaged: with --trust-pickle it is
     converted, and kept only if it answers as the original does.
     """
+    from limen.app.asking import asker
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
     from limen.serving.importing import TARGETS, ImportOptions, import_model
@@ -73,6 +74,7 @@ def import_(
         trust_pickle=trust_pickle,
         targets=(to,) if to else TARGETS,
         server=_server(tracking_uri),
+        ask=asker(),
     )
     try:
         made = import_model(source, options)

@@ -11,7 +11,7 @@ import typer
 from limen.cli.connection import Home, Server
 
 if TYPE_CHECKING:
-    from limen.contracts.contract import Field
+    from limen.contracts.contract import Example, Field
     from limen.packaging.archive import Inspection
     from limen.serving.check import Step
     from limen.serving.scaffolding import Created
@@ -56,13 +56,14 @@ def init(
 
     Names, types and shapes come from the model's own file; a sample of the data adds what the file does not say.
     """
+    from limen.app.asking import asker
     from limen.cli.words import CommandError, counted
     from limen.contracts.errors import InvalidPackage, Reason
     from limen.packaging.manifest import MANIFEST_NAME
     from limen.serving.scaffolding import create_package
 
     try:
-        made = create_package(name, source, directory or Path(name), sample, target or ())
+        made = create_package(name, source, directory or Path(name), sample, target or (), ask=asker())
     except InvalidPackage as exc:
         # There is no package yet that `limen check` could say more about.
         raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
@@ -94,26 +95,62 @@ def print_notes(made: Created) -> None:
 def check(
     package: Folder,
     trust_code: TrustCode = False,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Real data: say which rows of it would be refused, and why.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write down what the model answers to its examples now.")
+    ] = False,
     home: Home = Path(".limen"),
 ) -> None:
     """Find everything that is wrong with a package before anyone calls it.
 
     Looks at the manifest, the files, the model's true format and tensors, its answers to the examples, alone and in a batch,
-    and the documents that callers will read.
+    and the documents that callers will read. With --data also at whether the contract fits data that callers have.
     """
     import asyncio
 
-    from limen.cli.words import existing_package, next_step, problem
+    from limen.cli.words import CommandError, existing_package, next_step, problem
     from limen.serving.check import check_package
+    from limen.serving.real_data import judge
 
+    if record and not package.is_dir():
+        raise CommandError("--record writes into a package folder, and an archive never changes", "Give the folder.")
     report = asyncio.run(check_package(existing_package(package), home, trust_code=trust_code))
     for step in report.steps:
         _print_step(step)
+    judged = judge(report.package.manifest.contract, data) if data is not None and report.package is not None else None
+    if judged is not None:
+        _print_step(judged.step())
     typer.echo()
     if not report.ok:
         problem(f"{package} is not fit to serve", hint=next_step(report.refusal))
         raise typer.Exit(1)
     typer.echo(f"{package} is fit to serve.")
+    if record:
+        _record(package, judged.accepted if judged is not None else (), trust_code=trust_code)
+    if judged is not None and judged.refused:
+        problem(
+            f"{package} refuses rows of {data}", hint="Edit model.yaml where the rows are right, or correct the data."
+        )
+        raise typer.Exit(1)
+
+
+def _record(folder: Path, examples: Sequence[Example], *, trust_code: bool) -> None:
+    """Write golden answers into a package, and say what they are."""
+    from limen.app.asking import asker
+    from limen.cli.words import counted
+    from limen.serving.golden import record
+
+    done = record(folder, asker(), trust_code=trust_code, examples=examples)
+    if done.answered:
+        typer.echo(
+            f"Recorded {counted(done.answered, 'answer')}: what the model says now, not what is right. Look at them."
+        )
+    elif not done.notes:
+        typer.echo(f"Nothing to record: {counted(done.kept, 'example')} had an answer already.")
+    for note in done.notes:
+        typer.echo(f"  - {note}")
 
 
 def build(

@@ -30,6 +30,7 @@ _TAKES: Final = "what the model takes: complete this list"
 _GIVES: Final = "what the model gives: complete this list"
 _NARROW: Final = "whole numbers only in the sample, as the model was trained; float64 takes fractions"
 _WIDE: Final = "whole numbers only in the sample; int64 refuses fractions"
+_UNABLE: Final = "the model gives no answer when it is missing"
 _EXACT: Final = 1 << 53
 """Whole numbers up to here are exact in float64."""
 _TAIL: Final = """\
@@ -78,6 +79,8 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of text that the source of the sample declares all values of."""
     reasons: Mapping[str, str] = {}
     """Why columns of the sample have the types they have, where their values do not show it."""
+    unable: frozenset[str] = frozenset()
+    """Fields that the model was seen not to answer without, whatever the sample shows."""
     are_types_guessed: bool = False
     """The types of the inputs are those of the sample: the artifact declares none."""
     examples_file: str = ""
@@ -261,7 +264,10 @@ class _Writer:
         kind = BY_NAME[tensor.type].kind
         can_miss = tensor.nullable or column in self.hints.optional or (values is not None and has_gap(values))
         if can_miss and kind in (Kind.FLOAT, Kind.TEXT):
-            line.extra = {"nullable": True}
+            if line.name in self.hints.unable:
+                line.comments = [_UNABLE]
+            else:
+                line.extra = {"nullable": True}
         categories = tensor.categories or (self.hints.categories.get(column, ()) if kind is Kind.TEXT else ())
         if categories and kind is not Kind.BOOL:
             line.extra = line.extra | {"enum": list(categories)}
@@ -284,7 +290,7 @@ class _Writer:
             why = self.hints.reasons.get(column, "")
             if not why and values.dtype.kind in "iu":
                 why = _WIDE if BY_NAME[line.type].kind is Kind.FLOAT else _NARROW
-            line.comments = [f"guessed: {why}" if why else "guessed"]
+            line.comments = [f"guessed: {why}" if why else "guessed", *line.comments]
             self.guesses[line.name] = (
                 f"{line.type}{', may be missing' if line.extra.get('nullable') else ''}{f': {why}' if why else ''}"
             )

@@ -128,6 +128,8 @@ async def _probe(package: Package, predictor: Predictor, steps: list[Step]) -> N
         problems.extend(f"{label}: {text}" for text in differences(example.outputs, answer, contract.tolerance))
     golden = sum(bool(e.outputs) for e in contract.examples)
     detail = f"{golden} of {len(examples)} with an answer to compare" if contract.examples else "none; made one up"
+    if not golden:
+        detail += "; --record writes down what the model answers now"
     steps.append(Step("examples", ok=not problems, detail=detail, problems=tuple(problems)))
     if problems:
         return

@@ -43,8 +43,34 @@ class Recorded(msgspec.Struct, frozen=True):
     """Examples that got an answer."""
     kept: int
     """Examples that had one."""
+    failed: int = 0
+    """Examples that the model does not answer."""
     notes: tuple[str, ...] = ()
     """What was not written down, and why."""
+
+
+def unable(folder: Path, ask: Ask, *, trust_code: bool) -> frozenset[str]:
+    """Return the nullable inputs of a package without which its model gives no answer.
+
+    Args:
+        folder: a package folder that loads.
+        ask: asks its model.
+        trust_code: whether code that the package brings may run.
+
+    Raises:
+        InvalidPackage: as `record`.
+    """
+    manifest = read_manifest(folder)
+    contract = manifest.contract
+    whole = next((example.inputs for example in contract.examples if None not in example.inputs.values()), None)
+    fields = [field.name for field in contract.inputs if field.nullable]
+    if whole is None or not fields:
+        return frozenset()
+    asked = [whole, *(whole | {name: None} for name in fields)]
+    first, *others = ask(Package(folder, manifest, "", folder), asked, trust_code=trust_code).answers or (Answer(),)
+    if first.outputs is None:
+        return frozenset()
+    return frozenset(name for name, answer in zip(fields, others, strict=True) if answer.outputs is None)
 
 
 def record(folder: Path, ask: Ask, *, trust_code: bool, examples: Sequence[Example] = ()) -> Recorded:
@@ -70,7 +96,7 @@ def record(folder: Path, ask: Ask, *, trust_code: bool, examples: Sequence[Examp
     inputs = [wanted[i].inputs for i in places]
     probed = ask(Package(folder, manifest, "", folder), [*inputs, *inputs], trust_code=trust_code)
     if probed.loaded.can_stream:
-        return Recorded(0, kept, ("a model that streams has no golden answers",))
+        return Recorded(0, kept, notes=("a model that streams has no golden answers",))
     notes: list[str] = []
     answers: dict[int, dict[str, Json]] = {}
     pairs = zip(probed.answers[: len(places)], probed.answers[len(places) :], strict=True)
@@ -84,7 +110,8 @@ def record(folder: Path, ask: Ask, *, trust_code: bool, examples: Sequence[Examp
             for i, example in enumerate(wanted)
         )
         _write(folder, contract, answered, answers if own else None)
-    return Recorded(len(answers), kept, tuple(dict.fromkeys(notes)))
+    failed = sum(first.outputs is None for first in probed.answers[: len(places)])
+    return Recorded(len(answers), kept, failed, tuple(dict.fromkeys(notes)))
 
 
 def _lasting(contract: Contract, label: str, first: Answer, second: Answer, notes: list[str]) -> dict[str, Json]:

@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from limen.serving.golden import Ask
 from limen.serving.parity import Parity, as_table, compare, example_rows
 from limen.serving.samples.matching import without_targets
 from limen.serving.samples.sample import Sample
-from limen.serving.scaffolding import Created, answered, ensure_free, fill_package, sample_of, staged
+from limen.serving.scaffolding import Created, ensure_free, fill_package, sample_of, staged
 from limen.serving.signatures import amended
 
 EXAMPLES_NAME: Final = "examples.json"
@@ -155,10 +156,7 @@ def _take(draft: Draft, name: str, folder: Path, sample: Sample, options: Import
         elif draft.is_early_stopped:
             artifact = Path(place) / "model.ubj"
             write_as_stopped(draft.artifact, artifact)
-        created = _fill(
-            draft, name, artifact, inside, sample, is_class=draft.classifier, is_given=options.sample is not None
-        )
-        created = answered(created, options.ask if sample.columns else None)
+        created = _fill(draft, name, artifact, inside, sample, options, is_class=draft.classifier)
         origin = {**draft.origin, "format": created.format, "versions": dict(draft.versions)}
         _write(inside, ORIGIN_NAME, origin)
     created = msgspec.structs.replace(created, folder=folder)
@@ -230,7 +228,9 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
         artifact = Path(place) / f"model{_SUFFIX[candidate.format]}"
         artifact.write_bytes(candidate.data)
         asked = Sample(columns={key: array for key, array in rows.items() if key != WHOLE})
-        created = _fill(draft, name, artifact, inside, asked, is_class=draft.classifier or found.classifier)
+        no_sample = ImportOptions()
+        is_class = draft.classifier or found.classifier
+        created = _fill(draft, name, artifact, inside, asked, no_sample, is_class=is_class)
         _write(inside, EXAMPLES_NAME, [])
         table = as_table(read_manifest(inside), rows, answers)
         parity = compare(inside, table)
@@ -267,10 +267,11 @@ def _fill(
     artifact: Path,
     folder: Path,
     sample: Sample,
+    options: ImportOptions,
     *,
     is_class: bool,
-    is_given: bool = False,
 ) -> Created:
+    is_given = options.sample is not None
     hints = Hints(
         origin=(f"Imported from {draft.origin['source']}; {ORIGIN_NAME} says more.",),
         optional=frozenset(c.name for c in draft.columns if not c.is_required),
@@ -283,12 +284,13 @@ def _fill(
         examples_file=EXAMPLES_NAME if draft.is_pickle else "",
     )
     amend = amended(draft, tuple(name for name in sample.columns if name != WHOLE), is_class=is_class)
+    fill = partial(fill_package, name, artifact, folder, hints=hints, amend=amend, ask=options.ask)
     if is_given:
-        return fill_package(name, artifact, folder, sample, hints=hints, amend=amend)
+        return fill(sample)
     try:
-        return fill_package(name, artifact, folder, sample if sample.columns else None, hints=hints, amend=amend)
+        return fill(sample if sample.columns else None)
     except InvalidPackage as exc:
-        made = fill_package(name, artifact, folder, hints=hints, amend=amend)
+        made = fill(None)
         note = f"{sample.source} does not fit the model and is left out: {exc.message}"
         return msgspec.structs.replace(made, notes=(*made.notes, note))
 

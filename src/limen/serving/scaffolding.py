@@ -24,7 +24,7 @@ from limen.packaging.sniff import ensure_format, sniff
 from limen.runtime.backends import backend_for
 from limen.runtime.backends.onnx import external_files
 from limen.runtime.predictor import Signature
-from limen.serving.golden import Ask, record
+from limen.serving.golden import Ask, record, unable
 from limen.serving.python_file import PythonFile
 from limen.serving.samples.files import read_sample
 from limen.serving.samples.frames import as_sample
@@ -85,19 +85,8 @@ def create_package(
     ensure_free(folder)
     rows = None if sample is None else without_targets(sample_of(sample), targets)
     with staged(folder) as inside:
-        made = answered(fill_package(name, source, inside, rows), ask if rows is not None else None)
+        made = fill_package(name, source, inside, rows, ask=ask)
     return msgspec.structs.replace(made, folder=folder)
-
-
-def answered(made: Created, ask: Ask | None) -> Created:
-    """Return a new folder after its model was asked for the answers to its examples, if that may be done."""
-    if ask is None or made.needs_trust:
-        return made
-    try:
-        recorded = record(made.folder, ask, trust_code=False)
-    except LimenError as exc:
-        return msgspec.structs.replace(made, notes=(*made.notes, f"the examples have no answers: {exc.message}"))
-    return msgspec.structs.replace(made, notes=(*made.notes, *recorded.notes), answered=recorded.answered)
 
 
 def sample_of(data: Any) -> Sample:
@@ -136,6 +125,7 @@ def fill_package(
     *,
     hints: Hints | None = None,
     amend: Callable[[str, Signature], Signature] | None = None,
+    ask: Ask | None = None,
 ) -> Created:
     """Write a package of a trained artifact into an empty folder.
 
@@ -146,10 +136,33 @@ def fill_package(
         sample: example rows; what is no input of the model is left out, and said.
         hints: what else is known of the model.
         amend: takes the backend's name and the artifact's tensors and returns them with what the source knows about them.
+        ask: asks the model for the answers to the examples, unless it is code.
 
     Raises:
         InvalidPackage: the artifact cannot be packaged, or the sample is another model's.
     """
+    hints = hints or Hints()
+    made = _write(name, source, folder, sample, hints, amend)
+    if ask is None or sample is None or made.needs_trust:
+        return made
+    try:
+        recorded = record(folder, ask, trust_code=False)
+        if recorded.failed and (fields := unable(folder, ask, trust_code=False)):
+            made = _write(name, source, folder, sample, msgspec.structs.replace(hints, unable=fields), amend)
+            recorded = record(folder, ask, trust_code=False)
+    except LimenError as exc:
+        return msgspec.structs.replace(made, notes=(*made.notes, f"the examples have no answers: {exc.message}"))
+    return msgspec.structs.replace(made, notes=(*made.notes, *recorded.notes), answered=recorded.answered)
+
+
+def _write(
+    name: str,
+    source: Path,
+    folder: Path,
+    sample: Sample | None,
+    hints: Hints,
+    amend: Callable[[str, Signature], Signature] | None,
+) -> Created:
     found = sniff(source)
     loader = backend_for(found.value)
     if loader is None:
@@ -196,9 +209,8 @@ def fill_package(
     )
 
 
-def _told(hints: Hints | None, backend: str, signature: Signature, sample: Sample | None) -> Hints:
+def _told(hints: Hints, backend: str, signature: Signature, sample: Sample | None) -> Hints:
     """Return what is known of the model with what the sample says about itself."""
-    hints = hints or Hints()
     if sample is None:
         return hints
     # A class declares nothing, and an estimator that was fitted on a frame declares names only.
