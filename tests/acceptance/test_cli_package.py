@@ -321,3 +321,55 @@ def test_a_bug_is_told_in_a_sentence_and_shown_on_request(tmp_path):
         command, capture_output=True, text=True, timeout=60, check=False, env={"LIMEN_DEBUG": "1", "PATH": ""}
     )
     assert "ZeroDivisionError: division by zero" in shown.stderr
+
+
+def test_init_with_a_sample_ends_with_the_answers_of_the_model(tmp_path):
+    graph = write_sum_graph(tmp_path / "sum.onnx")
+    (tmp_path / "sample.csv").write_text("id,a,b\n7,1,2\n8,,5\n")
+    text = said("init", "sum", "--from", graph, "--sample", "sample.csv", cwd=tmp_path)
+    assert "  model.yaml  2 inputs, 1 output, 1 example with the model's answers\n" in text
+    assert "  - sample.csv: left out id, which the model does not take\n" in text
+    assert "  - the model gives no answer when a is missing" in text
+    manifest = (tmp_path / "sum" / "model.yaml").read_text()
+    assert "    outputs: {sum: 3.0}\n" in manifest
+    assert "{name: a, type: float32}  # the model gives no answer when it is missing" in manifest
+
+
+def test_check_records_what_a_class_answers_once_it_is_trusted(tmp_path):
+    (tmp_path / "rent.py").write_text(
+        "class Rent:\n    def predict(self, inputs):\n        return {'prediction': inputs['rooms'].astype('float32') * 500}\n"
+    )
+    (tmp_path / "rent.csv").write_text("zip,rooms\n01234,3\n98765,2\n")
+    text = said("init", "rent", "--from", "rent.py", "--sample", "rent.csv", cwd=tmp_path)
+    assert "  - zip: string: digits with leading zeros, which a number would lose\n" in text
+    assert "  - rooms: float64: whole numbers only in the sample; int64 refuses fractions\n" in text
+    assert "  limen check rent --trust-code --record\n" in text
+    text = said("check", "rent", "--trust-code", "--record", cwd=tmp_path)
+    assert "0 of 2 with an answer to compare; --record writes down what the model answers now\n" in text
+    assert "Recorded 2 answers: what the model says now, not what is right. Look at them.\n" in text
+    assert "    outputs: {prediction: 1500.0}\n" in (tmp_path / "rent" / "model.yaml").read_text()
+    assert "2 of 2 with an answer to compare\n" in said("check", "rent", "--trust-code", cwd=tmp_path)
+
+
+def test_check_says_which_rows_of_real_data_would_be_refused(tmp_path):
+    write_score(tmp_path / "score")
+    (tmp_path / "rows.csv").write_text("customer,amount,age\nx,10,20\ny,,20\nz,10,20.5\n")
+    done = limen("check", "score", "--data", "rows.csv", cwd=tmp_path)
+    assert (
+        "  FAIL  data       2 of 3 rows of rows.csv would be refused; not fields of the contract: customer\n"
+        "          - amount: has no value (row 2); nullable: true takes them, if the model copes\n"
+        "          - age: must be a whole number (row 3); type: float64 takes them\n"
+    ) in done.stdout
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: score refuses rows of rows.csv\nhint: Edit model.yaml where the rows are right"
+    )
+    (tmp_path / "rows.csv").write_text("amount,age\n10,20\n")
+    assert "all 1 rows of rows.csv would be accepted\n" in said("check", "score", "--data", "rows.csv", cwd=tmp_path)
+
+
+def test_init_of_a_class_that_does_not_parse_says_the_line(tmp_path):
+    (tmp_path / "model.py").write_text("import os\nclass Model(\n")
+    assert refused("init", "k", "--from", "model.py", cwd=tmp_path) == (
+        "error: model.py is not valid Python: line 2: '(' was never closed\n"
+    )

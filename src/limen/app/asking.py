@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from limen.app.process import python
+from limen.runtime.sandbox.child import python
 from limen.serving.config import PublishConfig
 from limen.serving.golden import Ask
 from limen.serving.probe import Probe
 
 
-def asker() -> Ask:
-    """Return what loads a package and asks it, within the limits that publishing has when nobody sets others."""
-    return Probe(python("probe"), PublishConfig()).run
+def asker(*, is_quiet: bool = False) -> Ask:
+    """Return what loads a package and asks it, within the limits that publishing has unless others are set.
+
+    Args:
+        is_quiet: a model that fails is expected, and its log is of no interest.
+    """
+    return Probe(python("limen.app.probe"), PublishConfig(), is_quiet=is_quiet).run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limen.cli.package import SampleFile, Targets
+from limen.cli.package import SampleFile, Targets, contents, print_notes
 
 if TYPE_CHECKING:
     from limen.packaging.importers.mlflow_registry import TrackingServer
@@ -74,7 +74,7 @@ def import_(
         trust_pickle=trust_pickle,
         targets=(to,) if to else TARGETS,
         server=_server(tracking_uri),
-        ask=asker(),
+        ask=asker(is_quiet=True),
     )
     try:
         made = import_model(source, options)
@@ -95,11 +95,9 @@ def _server(uri: str) -> TrackingServer | None:
 
 
 def _report(made: Imported) -> None:
-    from limen.cli.words import counted
-
     created = made.created
     rows = [(created.artifact, f"{created.format}, loaded by the {created.backend} backend")]
-    rows.append(("model.yaml", f"{counted(created.inputs, 'input')}, {counted(created.outputs, 'output')}"))
+    rows.append(("model.yaml", contents(created)))
     parity = made.parity
     if parity is not None:
         rows.append(("examples.json", "the original's answers, which the package must repeat"))
@@ -112,10 +110,7 @@ def _report(made: Imported) -> None:
         typer.echo(f"\nConverted from a pickle: {made.origin['converted']['model']} to {created.format}.")
         difference = f"largest difference {parity.largest_difference:.2g}"
         typer.echo(f"Asked the same {parity.rows} rows, both give the same answers ({difference}).")
-    if made.notes:
-        typer.echo("\nNot carried over, or worth a look:")
-        for note in made.notes:
-            typer.echo(f"  - {note}")
+    print_notes(made.notes, created.guesses)
     trust = " --trust-code" if created.needs_trust else ""
     typer.echo(f"\nNext: complete the descriptions and limits in {created.folder / 'model.yaml'}, then")
     typer.echo(f"  limen check {created.folder}{trust}\n  limen serve {created.folder}{trust}")

@@ -57,38 +57,47 @@ def init(
     Names, types and shapes come from the model's own file; a sample of the data adds what the file does not say.
     """
     from limen.app.asking import asker
-    from limen.cli.words import CommandError, counted
+    from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
     from limen.packaging.manifest import MANIFEST_NAME
     from limen.serving.scaffolding import create_package
 
     try:
-        made = create_package(name, source, directory or Path(name), sample, target or (), ask=asker())
+        made = create_package(name, source, directory or Path(name), sample, target or (), ask=asker(is_quiet=True))
     except InvalidPackage as exc:
         # There is no package yet that `limen check` could say more about.
         raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
     width = max(len(made.artifact), len(MANIFEST_NAME))
-    fields = f"{counted(made.inputs, 'input')}, {counted(made.outputs, 'output')}"
     trust = " --trust-code" if made.needs_trust else ""
+    # The answers of code are recorded once somebody trusts it.
+    recording = " --record" if made.needs_trust and sample is not None else ""
     typer.echo(f"{made.folder}/")
     typer.echo(f"  {made.artifact:<{width}}  {made.format}, loaded by the {made.backend} backend")
-    typer.echo(f"  {MANIFEST_NAME:<{width}}  {fields}")
-    print_notes(made)
+    typer.echo(f"  {MANIFEST_NAME:<{width}}  {contents(made)}")
+    print_notes(made.notes, made.guesses)
     typer.echo(f"\nNext: complete the descriptions, limits and examples in {made.folder / MANIFEST_NAME}, then")
-    typer.echo(f"  limen check {made.folder}{trust}\n  limen serve {made.folder}{trust}")
+    typer.echo(f"  limen check {made.folder}{trust}{recording}\n  limen serve {made.folder}{trust}")
 
 
-def print_notes(made: Created) -> None:
+def contents(made: Created) -> str:
+    """Return what the new model.yaml holds, for people."""
+    from limen.cli.words import counted
+
+    answers = f", {counted(made.answered, 'example')} with the model's answers" if made.answered else ""
+    return f"{counted(made.inputs, 'input')}, {counted(made.outputs, 'output')}{answers}"
+
+
+def print_notes(notes: Sequence[str], guesses: Mapping[str, str]) -> None:
     """Say what was left out, renamed and guessed, a line each."""
-    if made.notes:
+    if notes:
         typer.echo("\nNotes:")
-        for note in made.notes:
+        for note in notes:
             typer.echo(f"  - {note}")
-    if made.guesses:
+    if guesses:
         typer.echo("\nGuessed from the sample; correct in model.yaml what is not so:")
-        for field, why in list(made.guesses.items())[:MAX_GUESSES]:
+        for field, why in list(guesses.items())[:MAX_GUESSES]:
             typer.echo(f"  - {field}: {why}")
-        if (more := len(made.guesses) - MAX_GUESSES) > 0:
+        if (more := len(guesses) - MAX_GUESSES) > 0:
             typer.echo(f"  - and {more} more, each marked in model.yaml")
 
 

@@ -93,10 +93,11 @@ class Probed(msgspec.Struct, frozen=True):
 class Probe:
     """Starts one process for each package."""
 
-    def __init__(self, command: Sequence[str], config: PublishConfig) -> None:
-        """Say how the process is started and what it may take."""
+    def __init__(self, command: Sequence[str], config: PublishConfig, *, is_quiet: bool = False) -> None:
+        """Say how the process is started, what it may take, and whether what it logs is of no interest."""
         self._command = tuple(command)
         self._config = config
+        self._is_quiet = is_quiet
 
     def run(
         self,
@@ -157,12 +158,13 @@ class Probe:
             stop=stop,
             stays_open=True,
         )
+        if heard.complaints and not self._is_quiet:
+            text = heard.complaints.decode(errors="replace").strip()
+            LOG.warning("the process that tried a package out said: %s", text)
         return _understood(heard, len(examples), order)
 
 
 def _understood(heard: Heard, examples: int, order: Order) -> Probed:
-    if heard.complaints:
-        LOG.warning("the process that tried a package out said: %s", heard.complaints.decode(errors="replace").strip())
     if heard.fault is Fault.STOPPED:
         raise Cancelled("the caller went away while the package was tried out")
     if heard.fault is Fault.TOO_MUCH:

@@ -150,6 +150,8 @@ def fill_package(
         if recorded.failed and (fields := unable(folder, ask, trust_code=False)):
             made = _write(name, source, folder, sample, msgspec.structs.replace(hints, unable=fields), amend)
             recorded = record(folder, ask, trust_code=False)
+            text = f"the model gives no answer when {', '.join(sorted(fields))} is missing: not nullable, whatever the sample shows"
+            made = msgspec.structs.replace(made, notes=(*made.notes, text))
     except LimenError as exc:
         return msgspec.structs.replace(made, notes=(*made.notes, f"the examples have no answers: {exc.message}"))
     return msgspec.structs.replace(made, notes=(*made.notes, *recorded.notes), answered=recorded.answered)
