@@ -331,7 +331,7 @@ def test_init_with_a_sample_ends_with_the_answers_of_the_model(tmp_path):
     assert "  - sample.csv: left out id, which the model does not take\n" in text
     assert "  - the model gives no answer when a is missing" in text
     manifest = (tmp_path / "sum" / "model.yaml").read_text()
-    assert "    outputs: {sum: 3.0}\n" in manifest
+    assert "    outputs: {total: 3.0}\n" in manifest
     assert "{name: a, type: float32}  # the model gives no answer when it is missing" in manifest
 
 
