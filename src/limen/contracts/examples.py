@@ -20,7 +20,20 @@ from limen.contracts.tensors import Kind
 
 _VARIABLE_SIZE: Final = 2
 """Length of a variable axis in an example that is made up."""
+MAX_SHOWN: Final = 10_000
+"""Values of a row, inputs and outputs together, above which no example of it is written out."""
 _GUARDED: Final = frozenset({Sensitivity.PERSONAL, Sensitivity.SECRET})
+
+
+def values_of_a_row(contract: Contract) -> int:
+    """Return how many values an example of one row holds, its answer included."""
+    fields = (*contract.inputs, *contract.outputs)
+    return sum(math.prod(_VARIABLE_SIZE if d < 0 else d for d in field.shape) for field in fields)
+
+
+def is_showable(contract: Contract) -> bool:
+    """Return whether a row is small enough to be written out as an example; an image is not."""
+    return values_of_a_row(contract) <= MAX_SHOWN
 
 
 def example_record(contract: Contract) -> dict[str, Json]:

@@ -9,7 +9,7 @@ import msgspec
 from limen.contracts import openapi_parts as parts
 from limen.contracts import openapi_stream as streams
 from limen.contracts.contract import Contract
-from limen.contracts.examples import contract_document, example_outputs, example_record
+from limen.contracts.examples import contract_document, example_outputs, example_record, is_showable
 from limen.contracts.jsonschema import Schema, input_record, output_record, value_schema
 from limen.contracts.tensor_schema import (
     ID_REF,
@@ -112,14 +112,19 @@ class _Operations:
     def predict(self) -> dict[str, Any]:
         """Describe the record call."""
         contract, version = self._contract, self._served.version
-        request = {"instances": [example_record(contract)]}
-        answer = {"predictions": [example_outputs(contract)], "model_name": contract.name, "model_version": version}
+        request = answer = None
+        if is_showable(contract):
+            request = {"instances": [example_record(contract)]}
+            outputs = [example_outputs(contract)]
+            answer = {"predictions": outputs, "model_name": contract.name, "model_version": version}
         return self._call("predict", "Predict rows of named fields", "Predict", request, answer)
 
     def infer(self) -> dict[str, Any]:
         """Describe the tensor call."""
-        request = infer_example(self._contract)
-        answer = infer_answer_example(self._contract, self._served.version)
+        request = answer = None
+        if is_showable(self._contract):
+            request = infer_example(self._contract)
+            answer = infer_answer_example(self._contract, self._served.version)
         operation = self._call("infer", "Infer on tensors", "Infer", request, answer)
         operation["responses"]["200"]["content"]["application/octet-stream"] = {
             "schema": {
@@ -137,36 +142,37 @@ class _Operations:
     def stream(self) -> dict[str, Any]:
         """Describe the record call that answers in parts."""
         contract = self._contract
-        example = streams.events(streams.record_part_example(contract, self._served.version), is_ended=True)
+        example, request = "", None
+        if is_showable(contract):
+            example = streams.events(streams.record_part_example(contract, self._served.version), is_ended=True)
+            request = {"instances": [example_record(contract)]}
         answer = streams.record_events(parts.ref(_name(self._served, "StreamPart")), example)
-        request = {"instances": [example_record(contract)]}
         return self._post("stream", "Predict in parts, from rows of named fields", "PredictRequest", request, answer)
 
     def generate_stream(self) -> dict[str, Any]:
         """Describe Triton's call that answers in parts."""
         contract = self._contract
-        example = streams.events(streams.generate_answer_example(contract, self._served.version), is_ended=False)
+        example, request = "", None
+        if is_showable(contract):
+            example = streams.events(streams.generate_answer_example(contract, self._served.version), is_ended=False)
+            request = streams.generate_example(contract)
         answer = streams.generate_events(parts.ref(_name(self._served, "GenerateAnswer")), example)
-        request = streams.generate_example(contract)
         return self._post("generateStream", "Generate in parts, from named inputs", "GenerateRequest", request, answer)
 
     def _call(
         self, verb: str, summary: str, kind: Literal["Predict", "Infer"], request: Any, answer: Any
     ) -> dict[str, Any]:
-        ok = {
-            "description": "The answer.",
-            "content": {
-                "application/json": {"schema": parts.ref(_name(self._served, f"{kind}Response")), "example": answer}
-            },
-        }
+        content = {"schema": parts.ref(_name(self._served, f"{kind}Response"))}
+        if answer is not None:
+            content["example"] = answer
+        ok = {"description": "The answer.", "content": {"application/json": content}}
         return self._post(verb, summary, f"{kind}Request", request, ok)
 
     def _post(self, verb: str, summary: str, schema: str, request: Any, ok: dict[str, Any]) -> dict[str, Any]:
         example = self._contract.examples[0].name if self._contract.examples else ""
-        body = {
-            "schema": parts.ref(_name(self._served, schema)),
-            "examples": {"example": {"summary": example or "One row", "value": request}},
-        }
+        body = {"schema": parts.ref(_name(self._served, schema))}
+        if request is not None:
+            body["examples"] = {"example": {"summary": example or "One row", "value": request}}
         operation = self._operation(verb, summary, {"200": ok, **parts.errors(*_CALL_ERRORS)})
         operation["requestBody"] = {"required": True, "content": {"application/json": body}}
         return operation

@@ -100,14 +100,21 @@ def record_events(part: Schema, example: str) -> dict[str, Any]:
     end = {"type": "object", "properties": {"event": {"const": "end"}, "data": {"const": "{}"}}, "required": ["data"]}
     schema = {"anyOf": [_event("message", part), end, _event("error", ERROR_REF)]}
     text = "The parts, as they come. The event `end` is the last of a whole answer, `error` the last of one that broke off."
-    return {"description": text, "content": {EVENTS: {"schema": schema, "example": example}}}
+    return _streamed(text, schema, example)
 
 
 def generate_events(part: Schema, example: str) -> dict[str, Any]:
     """Return the response that is a stream of parts of which the last may be an error."""
     schema = _event("message", {"anyOf": [part, ERROR_REF]})
     text = "The parts, as they come. One that broke off ends with an error."
-    return {"description": text, "content": {EVENTS: {"schema": schema, "example": example}}}
+    return _streamed(text, schema, example)
+
+
+def _streamed(text: str, schema: Schema, example: str) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": schema}
+    if example:
+        content["example"] = example
+    return {"description": text, "content": {EVENTS: content}}
 
 
 def _event(name: str, data: Schema) -> Schema:

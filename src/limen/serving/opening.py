@@ -17,7 +17,7 @@ import msgspec
 
 from limen.contracts.contract import Contract, Field, Sensitivity
 from limen.contracts.errors import InvalidPackage, LimenError
-from limen.contracts.examples import example_record
+from limen.contracts.examples import example_record, is_showable
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive import Package, open_package
@@ -198,7 +198,7 @@ def _scan(path: Path) -> Iterator[tuple[str, int, int]]:
 
 def _example(contract: Contract) -> str:
     """Return the body of a request, when it can be pasted into a shell and shows nothing secret."""
-    if any(f.sensitivity is Sensitivity.SECRET for f in contract.inputs):
+    if any(f.sensitivity is Sensitivity.SECRET for f in contract.inputs) or not is_showable(contract):
         return ""
     body = msgspec.json.encode({"instances": [example_record(contract)]}).decode()
     return body if len(body) <= MAX_EXAMPLE_CHARS and "'" not in body else ""

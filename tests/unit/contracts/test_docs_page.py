@@ -285,3 +285,10 @@ def test_no_secret_is_on_the_page():
     assert "hush" not in text
     assert "hidden" not in text
     assert "real-person" not in text
+
+
+def test_a_model_of_images_says_how_to_send_them_in_place_of_an_example():
+    image, label = Field(name="x", type="uint8", shape=(3, 640, 640)), Field(name="y", type="int64")
+    page = docs_page([ServedContract(Contract(name="m", inputs=(image,), outputs=(label,)), "1", "onnx")], "0.1.0")
+    assert "1,228,801 values, too many to show" in Reader(page).text
+    assert len(page) < 200_000

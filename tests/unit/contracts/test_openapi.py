@@ -334,3 +334,15 @@ def test_the_generate_schema_refuses_what_the_server_refuses(body):
 def test_a_flat_list_is_enough_where_one_size_is_variable():
     """The schema cannot say this one."""
     assert generate_rows({"text_input": "hi", "pairs": [1, 2, 3, 4]}) == 1
+
+
+def test_a_row_as_large_as_an_image_has_no_example_in_the_document():
+    """Written out, one picture would make a document of twenty megabytes."""
+    image = Field(name="x", type="float32", shape=(3, 640, 640))
+    boxes = Field(name="y", type="float32", shape=(84, 400))
+    contract = Contract(name="yolo", inputs=(image,), outputs=(boxes,))
+    for can_stream in (False, True):
+        served = ServedContract(contract=contract, version="1", platform="onnx", can_stream=can_stream)
+        text = json.dumps(openapi([served], server_version="0", title="t"))
+        assert len(text) < 200_000
+        assert '"example": [' not in text

@@ -194,6 +194,9 @@ def _files(name: str, part: str, *, is_default: bool) -> Html:
 
 
 def _snippets(served: ServedContract, part: str, base_url: str, grpc_target: str) -> Iterator[Html]:
+    if large := snippets.too_large(served):
+        yield tag("p", large, class_="note")
+        return
     predict, infer = f"/v1/models/{part}:predict", f"/v2/models/{part}/infer"
     if served.can_stream:
         stream, generate = f"/v1/models/{part}:stream", f"/v2/models/{part}/generate_stream"

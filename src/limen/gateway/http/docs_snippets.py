@@ -10,7 +10,14 @@ from typing import Final
 import numpy as np
 
 from limen.contracts.contract import Contract, Field, Json
-from limen.contracts.examples import example_outputs, example_record, example_value, shape_of
+from limen.contracts.examples import (
+    example_outputs,
+    example_record,
+    example_value,
+    is_showable,
+    shape_of,
+    values_of_a_row,
+)
 from limen.contracts.openapi import ServedContract
 from limen.contracts.openapi_stream import events, generate_example, record_part_example
 from limen.contracts.proto_schema import carries_shape, proto_file
@@ -35,6 +42,17 @@ _CONTENTS: Final = {
     "BYTES": "bytes_contents",
 }
 """Where each datatype goes in an OIP message; FP16 and BF16 travel as raw bytes only."""
+
+
+def too_large(served: ServedContract) -> str:
+    """Return what to say in place of examples when a row has too many values to be written out; empty when it has not."""
+    if is_showable(served.contract):
+        return ""
+    count = f"{values_of_a_row(served.contract):,}"
+    return (
+        f"A row and its answer hold {count} values, too many to show. Send tensors as raw bytes: with the binary tensor data "
+        "extension over REST, or over gRPC."
+    )
 
 
 def curl_records(served: ServedContract, base_url: str, path: str) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 
 from limen.contracts.tensors import BY_NAME, Array, TensorSpec
 
-ROWS: Final = (3, 2)
+ROWS: Final = (2, 3)
 """Rows of the two runs: what is as long as each of them is the batch."""
 FREE: Final = ((7, 5), (1, 1), (64, 32))
 """Lengths of the other free axes in the two runs; the next pair when a graph does not take the last one."""
-MAX_BYTES: Final = 32 << 20
-"""Inputs larger than this are not made up: their graph is taken by its word."""
+MAX_BYTES: Final = 16 << 20
+"""Inputs larger than this are not made up, of as few rows as there can be: their graph is taken by its word."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -52,7 +52,7 @@ def _made_up(inputs: Sequence[TensorSpec], rows: int, free: int) -> dict[str, Ar
     for spec in inputs:
         element = BY_NAME[spec.type]
         shape = [d if d >= 0 else (rows if axis == 0 else free) for axis, d in enumerate(spec.shape)]
-        if int(np.prod(shape, dtype=np.int64)) * max(element.size, 8) > MAX_BYTES:
+        if int(np.prod(shape, dtype=np.int64)) * (element.size or 8) > MAX_BYTES:
             return None
         made[spec.name] = np.full(shape, "1" if element.dtype == object else 1, element.dtype)
     return made
