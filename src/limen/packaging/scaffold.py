@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from limen.contracts.contract import Json
+from limen.contracts.names import FIELD_NAME, WIRE_NAME
 from limen.contracts.tensors import BY_NAME, Array, Kind, TensorSpec, element_type_of
 from limen.packaging.observation import example_value, has_gap, observed, rows_to_show
 from limen.packaging.yaml_text import flow, word
@@ -31,6 +32,8 @@ _GIVES: Final = "what the model gives: complete this list"
 _NARROW: Final = "whole numbers only in the sample, as the model was trained; float64 takes fractions"
 _WIDE: Final = "whole numbers only in the sample; int64 refuses fractions"
 _UNABLE: Final = "the model gives no answer when it is missing"
+_NAMED: Final = ("onnx", "torch", "transformers")
+"""Backends whose tensors callers of other servers know by name."""
 _EXACT: Final = 1 << 53
 """Whole numbers up to here are exact in float64."""
 _TAIL: Final = """\
@@ -73,6 +76,12 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     """Rows the model takes in one run."""
     max_wait_ms: float | None = None
     """How long rows may wait for company."""
+    is_batched: bool | None = None
+    """Whether tensors have the batch as their first axis; None leaves it to their shapes."""
+    input_rows: Mapping[str, tuple[int, ...]] = {}
+    """Shapes of one row, as callers of the source know them, of tensors whose own may be others."""
+    output_rows: Mapping[str, tuple[int, ...]] = {}
+    """Likewise."""
     is_small: bool = False
     """The sample is a handful of rows: it shows types, and says nothing about ranges."""
     categories: Mapping[str, tuple[str, ...]] = {}
@@ -103,13 +112,15 @@ class _Line(msgspec.Struct):
     name: str
     type: str
     shape: tuple[int, ...] = ()
+    wire: str = ""
     extra: dict[str, Json] = {}
     comments: list[str] = []
     examples: list[Json] = []
     """Its values in the rows of the sample that become examples."""
 
     def text(self) -> str:
-        parts: dict[str, Json] = {"name": self.name, "type": self.type}
+        wire = {"wire": self.wire} if self.wire else {}
+        parts: dict[str, Json] = {"name": self.name, **wire, "type": self.type}
         if self.shape:
             parts["shape"] = list(self.shape)
         comment = f"  # {'; '.join(self.comments)}" if self.comments else ""
@@ -136,6 +147,7 @@ def scaffold(
     """
     hints = hints or Hints()
     writer = _Writer(signature, {k: v for k, v in (sample or {}).items() if len(v)}, hints)
+    writer.names_are_known = backend in _NAMED
     writer.write_inputs()
     writer.write_outputs()
     text = [
@@ -148,12 +160,20 @@ def scaffold(
     ]
     text += ["inputs:", *(line.text() for line in writer.inputs)]
     text += ["outputs:", *(line.text() for line in writer.outputs), *writer.bind_text()]
-    text += _batching_text(signature, hints)
+    text += _batching_text(signature, hints, is_batched=writer.is_batched)
     text += ["", f"examples: {hints.examples_file}"] if hints.examples_file else writer.example_text()
     return Scaffold("\n".join(text) + "\n" + _TAIL, writer.renamed, writer.guesses)
 
 
-def _batching_text(signature: Tensors, hints: Hints) -> list[str]:
+def _is_batched(signature: Tensors) -> bool:
+    """Return whether tensors may have the batch as their first axis: it is free, or one row."""
+    fixed = any(not tensor.shape for tensor in signature.inputs)
+    return not fixed and all(t.shape[0] in (-1, 1) for t in (*signature.inputs, *signature.outputs) if t.shape)
+
+
+def _batching_text(signature: Tensors, hints: Hints, *, is_batched: bool) -> list[str]:
+    if not is_batched:
+        return ["", "# The artifact's tensors have no batch axis: a request is one run.", "batching: none"]
     if any(t.shape and t.shape[0] == 1 for t in (*signature.inputs, *signature.outputs)):
         return ["", "# The artifact takes one row at a time.", "batching: {max_rows: 1}"]
     said = {"max_rows": hints.max_rows, "max_wait_ms": hints.max_wait_ms}
@@ -172,6 +192,9 @@ class _Writer:
         self.outputs: list[_Line] = []
         self.bound_inputs: dict[str, Json] = {}
         self.bound_outputs: dict[str, Json] = {}
+        self.names_are_known = False
+        """Whether the artifact's names for its tensors are what callers of other servers use."""
+        self.is_batched = _is_batched(signature) if hints.is_batched is None else hints.is_batched
         self.renamed: dict[str, str] = {}
         self.guesses: dict[str, str] = {}
         self.rows = rows_to_show(list(sample.values()), MAX_EXAMPLES)
@@ -184,9 +207,12 @@ class _Writer:
                 fields = [self._add_input(tensor, column, ()) for column in columns]
                 self.bound_inputs[tensor.name] = [field.name for field in fields]
                 continue
-            shape = tensor.shape[1:]
-            field = self._add_input(tensor, tensor.name, () if shape == (1,) else shape)
-            if field.name != tensor.name:
+            shape, known = self._row(tensor, self.hints.input_rows)
+            field = self._add_input(tensor, tensor.name, known)
+            self._name_on_wire(field, tensor.name)
+            if known != shape and tensor.name in self.hints.input_rows:
+                self.bound_inputs[tensor.name] = {"field": field.name, "shape": list(shape)}
+            elif field.name != tensor.name:
                 self.bound_inputs[tensor.name] = field.name
         if not tensors:
             for column, values in self.sample.items():
@@ -197,22 +223,41 @@ class _Writer:
 
     def write_outputs(self) -> None:
         taken: set[str] = set()
+        own = {tensor.name for tensor in self.signature.outputs}
         for tensor in self.signature.outputs:
-            shape = tensor.shape[1:]
-            line = _Line(_field_name(tensor.name, taken), tensor.type, () if shape == (1,) else shape)
+            shape, known = self._row(tensor, self.hints.output_rows)
+            line = _Line(_field_name(tensor.name, taken, own), tensor.type, known)
             labels = self.hints.labels.get(tensor.name, tensor.columns)
-            if labels and len(tensor.shape) > 1 and shape[-1] == len(labels):
+            if labels and known and known[-1] == len(labels):
                 line.extra = {"labels": list(labels)}
             if not tensor.shape:
                 line.comments = ["the artifact does not say its shape"]
             self.outputs.append(line)
-            if line.name != tensor.name:
+            self._name_on_wire(line, tensor.name)
+            if known != shape and tensor.name in self.hints.output_rows:
+                self.bound_outputs[line.name] = {"tensor": tensor.name, "reshape": True}
+            elif line.name != tensor.name:
                 self.bound_outputs[line.name] = tensor.name
+            if line.name != tensor.name:
                 self.renamed[tensor.name] = line.name
             for name in (n for n, source in self.hints.classes.items() if source == tensor.name):
                 self._add_class(_field_name(name, taken), tensor, labels if self.hints.has_named_classes else ())
         if not self.outputs:
             self.outputs.append(_Line("prediction", "float32", comments=[_GIVES]))
+
+    def _row(self, tensor: TensorSpec, rows: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shape of one row of a tensor, and the one that its field has."""
+        shape = tensor.shape[1:] if self.is_batched else tensor.shape
+        known = rows.get(tensor.name)
+        if known is None:
+            return shape, () if shape == (1,) and self.is_batched else shape
+        is_same = len(known) == len(shape) and all(k in (-1, s) for k, s in zip(known, shape, strict=True))
+        return shape, shape if is_same else known
+
+    def _name_on_wire(self, line: _Line, name: str) -> None:
+        """Keep the name that callers know where it is not the field's."""
+        if self.names_are_known and line.name != name and WIRE_NAME.fullmatch(name):
+            line.wire = name
 
     def _add_class(self, name: str, tensor: TensorSpec, names: tuple[str, ...]) -> None:
         """Add the likeliest class, its name or number: of the largest probability, or 1 where the only one is above one half."""
@@ -246,7 +291,7 @@ class _Writer:
         return text
 
     def _columns_of(self, tensor: TensorSpec) -> tuple[str, ...]:
-        if len(tensor.shape) != 2 or not 0 < tensor.shape[1] <= MAX_COLUMNS:
+        if not self.is_batched or len(tensor.shape) != 2 or not 0 < tensor.shape[1] <= MAX_COLUMNS:
             return ()
         if len(tensor.columns) == tensor.shape[1]:
             return tensor.columns
@@ -256,7 +301,8 @@ class _Writer:
         return tuple(self.sample) if is_alone and is_table and len(self.sample) == tensor.shape[1] else ()
 
     def _add_input(self, tensor: TensorSpec, column: str, shape: tuple[int, ...]) -> _Line:
-        line = _Line(_field_name(column, {f.name for f in self.inputs}), tensor.type, shape)
+        own = {name for t in self.signature.inputs for name in (self._columns_of(t) or (t.name,))}
+        line = _Line(_field_name(column, {f.name for f in self.inputs}, own), tensor.type, shape)
         self.inputs.append(line)
         if line.name != column:
             self.renamed[column] = line.name
@@ -311,12 +357,19 @@ def _wide_type(values: Array) -> str:
     return element.name if element is not None else "string"
 
 
-def _field_name(name: str, taken: Iterable[str]) -> str:
-    """Return a field name for a tensor's or column's name, different from those taken in every spelling."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:56]
-    if not plain[:1].isalpha():
-        plain = f"field_{plain}".rstrip("_")
+def _field_name(name: str, taken: Iterable[str], own: Iterable[str] = ()) -> str:
+    """Return a field name for a tensor's or column's name, different from those taken in every spelling.
+
+    A name that a field can have is kept, and no other name is turned into it: `own` are all names there are.
+    """
     spellings = {_spelling(t) for t in taken}
+    if FIELD_NAME.fullmatch(name):
+        plain = name[:56] if _spelling(name) in spellings else name
+    else:
+        plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:56]
+        if not plain[:1].isalpha():
+            plain = f"field_{plain}".rstrip("_")
+        spellings |= {_spelling(other) for other in own if FIELD_NAME.fullmatch(other)}
     found, number = plain, 2
     while _spelling(found) in spellings:
         found, number = f"{plain}_{number}", number + 1

@@ -280,6 +280,9 @@ def _fill(
         has_named_classes=bool(draft.label_of),
         max_rows=draft.max_rows,
         max_wait_ms=draft.max_wait_ms,
+        is_batched=draft.is_batched,
+        input_rows=draft.input_rows,
+        output_rows=draft.output_rows,
         is_small=not is_given,
         examples_file=EXAMPLES_NAME if draft.is_pickle else "",
     )

@@ -55,6 +55,12 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the classes along the last axis of an output tensor."""
     max_rows: int | None = None
     max_wait_ms: float | None = None
+    is_batched: bool | None = None
+    """Whether tensors have the batch as their first axis; None when only the artifact knows."""
+    input_rows: Mapping[str, tuple[int, ...]] = {}
+    """Shapes of one row (of the whole, without a batch axis) as callers know them, by input tensor."""
+    output_rows: Mapping[str, tuple[int, ...]] = {}
+    """Likewise, by output tensor."""
     origin: Mapping[str, str] = {}
     """Where it comes from: what is recorded in the package."""
     versions: Mapping[str, str] = {}

@@ -63,6 +63,17 @@ def read_text_proto(data: bytes, source: str) -> Message:
     return _Reader(text, source).message("", 0)
 
 
+def one(message: Message, key: str, default: Any = None) -> Any:
+    """Return the value of a field that is there once; the last one counts."""
+    values = message.get(key)
+    return values[-1] if values else default
+
+
+def messages(message: Message, key: str) -> list[Message]:
+    """Return the messages among a field's values."""
+    return [value for value in message.get(key, []) if isinstance(value, dict)]
+
+
 class _Reader:
     """Reads tokens from left to right; one token ahead is enough."""
 

@@ -8,33 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from limen.contracts.errors import InvalidPackage, Violation
-from limen.contracts.tensors import TYPES, TensorSpec
 from limen.packaging.importers.draft import Draft
-from limen.packaging.importers.text_proto import Message, read_text_proto
+from limen.packaging.importers.text_proto import Message, messages, one, read_text_proto
+from limen.packaging.importers.triton_tensors import read_labels, read_tensors
 from limen.packaging.paths import ensure_inside, invalid
 
 CONFIG_FILE: Final = "config.pbtxt"
 _ONNX: Final = ("onnxruntime_onnx", "onnxruntime")
-_TYPES: Final = {f"TYPE_{t.wire}": t.name for t in TYPES if t.wire != "BYTES"} | {"TYPE_STRING": "string"}
-_BY_NUMBER: Final = dict(
-    enumerate(
-        (
-            *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
-            "FP16",
-            "FP32",
-            "FP64",
-            "STRING",
-            "BF16",
-        ),
-        start=1,
-    )
-)
-"""The numbers of Triton's data types: Protobuf text may give an enum so."""
 _REFUSED: Final = {
     "sequence_batching": "sequences of requests that share state",
     "ensemble_scheduling": "an ensemble of other models; import each of them",
@@ -42,16 +26,22 @@ _REFUSED: Final = {
     "batch_output": "outputs that are cut by the batch",
     "model_operations": "custom operators",
 }
-_REFUSED_IN_TENSOR: Final = {
-    "is_shape_tensor": "shape tensors",
-    "allow_ragged_batch": "ragged batches",
-    "optional": "optional inputs",
-}
 _LEFT_OUT: Final = {
     "instance_group": "instances and devices; say `serving: {replicas: …}` in model.yaml",
     "optimization": "optimisation settings",
     "response_cache": "the response cache",
     "model_warmup": "warm-up requests; a package has examples instead",
+    "parameters": "parameters of the backend",
+    "metric_tags": "labels of metrics",
+    "model_metrics": "settings of metrics",
+    "cc_model_filenames": "files for single kinds of GPU",
+    "model_repository_agents": "agents of the repository",
+}
+_KNOWN: Final = {
+    *("name", "platform", "backend", "runtime", "version_policy", "max_batch_size", "input", "output"),
+    *("dynamic_batching", "default_model_filename", "model_transaction_policy"),
+    *_REFUSED,
+    *_LEFT_OUT,
 }
 
 
@@ -73,47 +63,44 @@ class TritonImporter:
         config = read_text_proto((path / CONFIG_FILE).read_bytes(), str(path / CONFIG_FILE))
         _ensure_onnx(config, path)
         mistakes = [Violation(key, f"{what} cannot be kept") for key, what in _REFUSED.items() if key in config]
-        if any(_one(policy, "decoupled", default=False) for policy in config.get("model_transaction_policy", [])):
+        if any(one(policy, "decoupled", False) for policy in config.get("model_transaction_policy", [])):
             mistakes.append(
                 Violation("model_transaction_policy.decoupled", "several answers to one request cannot be kept")
             )
-        max_batch = _one(config, "max_batch_size", default=0)
+        mistakes += [Violation(key, "is not a field of Triton's configuration") for key in sorted(config.keys() - _KNOWN)]
+        max_batch = one(config, "max_batch_size", 0)
         if not isinstance(max_batch, int) or max_batch < 0:
             mistakes.append(Violation("max_batch_size", "must be a whole number from 0"))
             max_batch = 0
-        inputs = _tensors(config, "input", max_batch, mistakes)
-        outputs = _tensors(config, "output", max_batch, mistakes)
+        inputs = read_tensors(config, "input", mistakes, is_batched=max_batch > 0)
+        outputs = read_tensors(config, "output", mistakes, is_batched=max_batch > 0)
         if mistakes:
             raise invalid(f"{path / CONFIG_FILE} cannot be imported", mistakes)
         number, notes = _choose(path, version, config)
         notes += [what for key, what in _LEFT_OUT.items() if key in config]
-        labels = _labels(config, path, notes)
+        notes += _left_out_of_batching(config)
+        labels = read_labels(config, path, notes)
+        is_declared = bool(inputs.tensors or outputs.tensors)
         return Draft(
             kind=self.kind,
-            name=str(_one(config, "name", default="") or path.resolve().name),
+            name=str(one(config, "name", "") or path.resolve().name),
             artifact=_artifact(path, number, config),
-            inputs=inputs,
-            outputs=outputs,
+            inputs=inputs.tensors,
+            outputs=outputs.tensors,
             labels=labels,
             max_rows=max_batch or None,
             max_wait_ms=_wait_ms(config),
+            # Without tensors Triton looks at the model's, and so does the scaffold.
+            is_batched=max_batch > 0 if is_declared or max_batch else None,
+            input_rows=inputs.rows,
+            output_rows=outputs.rows,
             origin={"triton_version": str(number)},
             notes=tuple(notes),
         )
 
 
-def _one(message: Message, key: str, default: Any) -> Any:
-    """Return the value of a field that is there once; the last one counts."""
-    values = message.get(key)
-    return values[-1] if values else default
-
-
-def _messages(message: Message, key: str) -> list[Message]:
-    return [value for value in message.get(key, []) if isinstance(value, dict)]
-
-
 def _ensure_onnx(config: Message, path: Path) -> None:
-    kind = str(_one(config, "platform", default="") or _one(config, "backend", default=""))
+    kind = str(one(config, "platform", "") or one(config, "backend", ""))
     if kind in _ONNX or (not kind and any(path.glob("*/model.onnx"))):
         return
     hint = "export the model to ONNX"
@@ -128,69 +115,16 @@ def _ensure_onnx(config: Message, path: Path) -> None:
     )
 
 
-def _tensors(config: Message, side: str, max_batch: int, mistakes: list[Violation]) -> tuple[TensorSpec, ...]:
-    found = []
-    for i, tensor in enumerate(_messages(config, side)):
-        path = f"{side}[{i}]"
-        mistakes += [
-            Violation(f"{path}.{key}", f"{what} cannot be kept")
-            for key, what in _REFUSED_IN_TENSOR.items()
-            if _one(tensor, key, default=False)
-        ]
-        given = _one(tensor, "data_type", default="")
-        element = _TYPES.get(f"TYPE_{_BY_NUMBER.get(given)}" if isinstance(given, int) else str(given))
-        if element is None:
-            mistakes.append(Violation(f"{path}.data_type", f"must be one of {', '.join(_TYPES)}"))
-        dims = tensor.get("dims", [])
-        if not all(isinstance(d, int) and (d == -1 or d > 0) for d in dims) or not (dims or max_batch):
-            mistakes.append(Violation(f"{path}.dims", "must be whole numbers from 1, or -1 for a variable axis"))
-            continue
-        if any(reshape.get("shape", []) != dims for reshape in _messages(tensor, "reshape")):
-            mistakes.append(Violation(f"{path}.reshape", "another shape than dims cannot be kept"))
-        if not max_batch and dims[0] not in (-1, 1):
-            text = f"max_batch_size is 0 and the first axis is {dims[0]}; a model here takes rows along a variable first axis"
-            mistakes.append(Violation(f"{path}.dims", text))
-        shape = (-1, *dims) if max_batch else tuple(dims)
-        found.append(TensorSpec(str(_one(tensor, "name", default="")), element or "float32", shape))
-    return tuple(found)
-
-
-def _labels(config: Message, folder: Path, notes: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the classes of every output that has a file of them.
-
-    The place of a line is the number of its class, so an empty line names nothing and still counts.
-    """
-    found = {}
-    for tensor in _messages(config, "output"):
-        file_name = str(_one(tensor, "label_filename", default=""))
-        if not file_name:
-            continue
-        name = str(_one(tensor, "name", default=""))
-        file = ensure_inside(folder, file_name)
-        if not file.is_file():
-            raise InvalidPackage(f"{folder}: there is no label file {file_name}")
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as exc:
-            raise InvalidPackage(f"{file} must be text in UTF-8") from exc
-        # Not splitlines: it breaks lines at characters that Triton takes for a part of the name.
-        labels = [line.strip() for line in text.rstrip().split("\n")]
-        dims = tensor.get("dims", [])
-        if not any(labels) or not dims or any(not isinstance(d, int) or d < 1 for d in dims):
-            notes.append(f"the labels of {name}: the configuration does not say how many classes there are")
-        elif dims[-1] != prod(dims):
-            notes.append(f"the labels of {name}, whose classes are not along its last axis")
-        else:
-            # Classes after the last line have no name, and lines beyond the last class no use.
-            found[name] = (*labels[: dims[-1]], *[""] * (dims[-1] - len(labels)))
-            if len(labels) != dims[-1]:
-                notes.append(f"{file_name} has {len(labels)} names for the {dims[-1]} classes of {name}")
-    return found
+def _left_out_of_batching(config: Message) -> list[str]:
+    """Return which settings of the dynamic batcher have no counterpart here."""
+    kept = {"max_queue_delay_microseconds", "preferred_batch_size"}
+    found = {key for batching in messages(config, "dynamic_batching") for key in batching} - kept
+    return [f"dynamic_batching.{key}" for key in sorted(found)]
 
 
 def _wait_ms(config: Message) -> float | None:
     """Return how long Triton lets requests wait for company; None when it does not batch."""
-    delays = [_one(b, "max_queue_delay_microseconds", default=0) for b in _messages(config, "dynamic_batching")]
+    delays = [one(b, "max_queue_delay_microseconds", 0) for b in messages(config, "dynamic_batching")]
     return delays[-1] / 1000 if delays and isinstance(delays[-1], int) and delays[-1] > 0 else None
 
 
@@ -226,15 +160,15 @@ def _choose(folder: Path, version: str, config: Message) -> tuple[int, list[str]
 
 def _served(numbers: Sequence[int], config: Message) -> list[int]:
     """Return which versions a policy lets Triton serve, in ascending order: the newest alone when there is no policy."""
-    policy = _one(config, "version_policy", default={})
+    policy = one(config, "version_policy", {})
     if not isinstance(policy, dict):
         raise InvalidPackage("version_policy must be a message: latest, all or specific")
     if "all" in policy:
         return list(numbers)
     if "specific" in policy:
-        wanted = {number for part in _messages(policy, "specific") for number in part.get("versions", [])}
+        wanted = {number for part in messages(policy, "specific") for number in part.get("versions", [])}
         return [number for number in numbers if number in wanted]
-    latest = _one(_one(policy, "latest", default={}), "num_versions", default=1)
+    latest = one(one(policy, "latest", {}), "num_versions", default=1)
     if not isinstance(latest, int) or latest < 1:
         raise InvalidPackage("version_policy.latest.num_versions must be a whole number from 1")
     return list(numbers[-latest:])
@@ -245,7 +179,7 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _artifact(folder: Path, number: int, config: Message) -> Path:
-    name = str(_one(config, "default_model_filename", default="model.onnx"))
+    name = str(one(config, "default_model_filename", "") or "model.onnx")
     file = ensure_inside(folder, f"{number}/{name}")
     if file.is_dir():  # a model with weights in files of their own is a folder with a model.onnx in it
         file /= "model.onnx"

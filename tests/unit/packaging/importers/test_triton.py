@@ -43,11 +43,29 @@ def test_the_configuration_becomes_tensors_labels_and_batching(folder):
     assert (draft.max_rows, draft.max_wait_ms) == (16, 0.5)
 
 
-def test_without_batching_the_first_axis_is_the_batch(folder):
-    draft = read(folder, HEAD + INPUT.replace("[ 4 ]", "[ -1, 4 ]") + OUTPUT.replace("[ 3 ]", "[ 1, 3 ]"))
-    assert [t.shape for t in (*draft.inputs, *draft.outputs)] == [(-1, 4), (1, 3)]
-    error = refusal(folder, HEAD + INPUT.replace("[ 4 ]", "[ 2, 4 ]") + OUTPUT)
-    assert [v.path for v in error.violations] == ["input[0].dims", "output[0].dims"]
+def test_without_batching_tensors_have_exactly_their_dims(folder):
+    draft = read(folder, HEAD + INPUT.replace("[ 4 ]", "[ -1, 4 ]") + OUTPUT.replace("[ 3 ]", "[ 2, 3 ]"))
+    assert [t.shape for t in (*draft.inputs, *draft.outputs)] == [(-1, 4), (2, 3)]
+    assert (draft.is_batched, draft.max_rows) == (False, None)
+
+
+def test_dims_are_what_callers_send_and_reshape_is_what_the_model_takes(folder):
+    image = INPUT.replace("dims: [ 4 ]", "dims: [ 3, 2 ] reshape { shape: [ 1, 3, 2 ] }")
+    one = OUTPUT.replace("dims: [ 3 ]", "dims: [ 1 ] reshape { shape: [ ] }").replace("label_filename", "#")
+    whole = read(folder, HEAD + image)
+    assert ([t.shape for t in whole.inputs], whole.input_rows) == ([(1, 3, 2)], {"x": (3, 2)})
+    rows = read(folder, HEAD + "max_batch_size: 8\n" + image + one.replace('"labels.txt"', "\n"))
+    assert ([t.shape for t in rows.inputs], rows.input_rows) == ([(-1, 1, 3, 2)], {"x": (3, 2)})
+    assert ([t.shape for t in rows.outputs], rows.output_rows) == ([(-1,)], {"y": (1,)})
+
+
+def test_what_is_no_field_of_the_configuration_is_refused_as_triton_does(folder):
+    config = "max_batch: 8\n" + INPUT.replace("dims", "shape: 1 dims")
+    assert {v.path for v in refusal(folder, HEAD + config).violations} == {"max_batch", "input[0].shape"}
+
+
+def test_an_input_that_is_there_twice_is_refused(folder):
+    assert [v.path for v in refusal(folder, HEAD + INPUT + INPUT).violations] == ["input[1].name"]
 
 
 def test_the_newest_version_is_taken_or_the_one_that_is_asked_for(folder):
@@ -155,7 +173,7 @@ def test_all_that_cannot_be_kept_is_named_at_once(folder):
     max_batch_size: 2
     sequence_batching { }
     model_transaction_policy { decoupled: true }
-    input [ { name: "a" data_type: TYPE_FP32 dims: [ 4 ] optional: true reshape { shape: [ 2, 2 ] } },
+    input [ { name: "a" data_type: TYPE_FP32 dims: [ 4 ] optional: true reshape { shape: [ 2, 3 ] } },
             { name: "b" data_type: TYPE_WHAT dims: [ 0 ] } ]
     """
     error = refusal(folder, HEAD + config)
