@@ -67,7 +67,9 @@ class TritonImporter:
             mistakes.append(
                 Violation("model_transaction_policy.decoupled", "several answers to one request cannot be kept")
             )
-        mistakes += [Violation(key, "is not a field of Triton's configuration") for key in sorted(config.keys() - _KNOWN)]
+        mistakes += [
+            Violation(key, "is not a field of Triton's configuration") for key in sorted(config.keys() - _KNOWN)
+        ]
         max_batch = one(config, "max_batch_size", 0)
         if not isinstance(max_batch, int) or max_batch < 0:
             mistakes.append(Violation("max_batch_size", "must be a whole number from 0"))

@@ -57,7 +57,8 @@ def read_tensors(config: Message, side: str, mistakes: list[Violation], *, is_ba
             Violation(f"{path}.{k}", f"{what} cannot be kept") for k, what in _REFUSED.items() if one(tensor, k)
         ]
         mistakes += [
-            Violation(f"{path}.{key}", "is not a field of Triton's configuration") for key in sorted(tensor.keys() - _KNOWN)
+            Violation(f"{path}.{key}", "is not a field of Triton's configuration")
+            for key in sorted(tensor.keys() - _KNOWN)
         ]
         name, element, dims = str(one(tensor, "name", "")), _element(tensor), tuple(tensor.get("dims", ()))
         if not name or name in rows:
