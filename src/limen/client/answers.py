@@ -75,9 +75,16 @@ class Answer:
 
     def as_records(self) -> list[dict[str, Json]]:
         """Return the outputs as rows of plain Python values; `bytes` are base64 text, NaN is None."""
+        from limen.contracts import json_values
         from limen.contracts.records import as_rows
 
-        return as_rows(self._tensors or {}) if self._rows is None else [dict(row) for row in self._rows]
+        if self._rows is not None:
+            return [dict(row) for row in self._rows]
+        rows = as_rows(self._tensors or {})
+        kinds = {name: self._types.get(name) for name in self._tensors or {}}
+        axes = {name: (self._tensors or {})[name].ndim - 1 for name, kind in kinds.items() if kind and kind.is_json}
+        json_values.in_rows(rows, axes)
+        return rows
 
     def as_arrays(self) -> dict[str, Array]:
         """Return the outputs as arrays with the rows along the first axis.

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
+from limen.contracts import json_values
 from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidArgument, Reason, Violation
 from limen.contracts.names import shown
@@ -56,6 +57,8 @@ class TensorType(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a BYTES tensor holds text."""
     is_nullable: bool = False
     """Whether an input takes missing values."""
+    is_json: bool = False
+    """Whether that text is JSON, which callers give and get as what it says."""
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +134,9 @@ def tensors_of(given: Given, signature: Signature) -> dict[str, Array]:
     if given.tensors is not None:
         fields = {kind.name: name for name, kind in signature.inputs.items()}
         arrays = {fields.get(name, name): array for name, array in given.tensors.items()}
-        columns = {n: _values(a if signature.is_batched else a[np.newaxis]) for n, a in arrays.items()}
+        jsons = {name for name, kind in signature.inputs.items() if kind.is_json}
+        arrays = {name: a if signature.is_batched else a[np.newaxis] for name, a in arrays.items()}
+        columns = {name: array if name in jsons else _values(array) for name, array in arrays.items()}
     elif given.rows is None:
         columns = {name: _values(given.frame[name].to_numpy()) for name in given.frame.columns}
     else:
@@ -239,6 +244,12 @@ def _whole(array: Array, element: ElementType) -> Array:
 
 
 def _texts(values: Any, kind: TensorType) -> Array:
+    if kind.is_json and isinstance(values, np.ndarray):
+        return _json_texts(values)
+    if kind.is_json:
+        array = np.empty(len(values), object)
+        array[:] = [json_values.texts(value, len(kind.shape) - 1) for value in values]
+        return array if len(kind.shape) == 1 else np.array(array.tolist(), object)
     values = _with_gaps(values, None, kind)
     array = np.stack(values) if _holds_arrays(values) else np.array(values, object)
     flat = array.ravel()
@@ -249,6 +260,13 @@ def _texts(values: Any, kind: TensorType) -> Array:
         found[:] = [v if v is None else str(v) for v in flat]
     else:
         found[:] = [v if v is None else _binary(v) for v in flat]
+    return found.reshape(array.shape)
+
+
+def _json_texts(array: Array) -> Array:
+    """Return an array of a caller with the JSON text of its values; text is JSON text already, as in the arrays of an answer."""
+    found = np.empty(array.size, object)
+    found[:] = [v if v is None or isinstance(v, str) else json_values.to_text(v) for v in array.ravel().tolist()]
     return found.reshape(array.shape)
 
 

@@ -84,12 +84,15 @@ class Metadata(msgspec.Struct):
         return Signature(inputs=inputs, outputs=outputs, is_batched=self.properties.get("batching") != "none")
 
     def _by_field(self, tensors: Sequence[TensorType], side: str) -> dict[str, TensorType]:
-        texts, gaps = (
-            frozenset(self.properties.get(f"{what}_{side}s", "").split(",")) for what in ("text", "nullable")
+        said = (
+            frozenset(self.properties.get(f"{what}_{side}s", "").split(",")) for what in ("text", "nullable", "json")
         )
+        texts, gaps, jsons = said
         renamed = self.properties.get(f"{side}_fields")
         fields = msgspec.json.decode(renamed, type=dict[str, str]) if renamed else {}
         return {
-            fields.get(t.name, t.name): msgspec.structs.replace(t, is_text=t.name in texts, is_nullable=t.name in gaps)
+            fields.get(t.name, t.name): msgspec.structs.replace(
+                t, is_text=t.name in texts, is_nullable=t.name in gaps, is_json=t.name in jsons
+            )
             for t in tensors
         }

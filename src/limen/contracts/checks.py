@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from limen.contracts import json_values
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, InvalidOutput, Reason, Violation
 from limen.contracts.names import shown
@@ -150,6 +151,11 @@ class TensorCheck:
 
     def _check_texts(self, array: Array, path: str) -> None:
         field = self.field
+        if field.is_json:
+            for i, value in enumerate(array.flat):
+                if value is not None and (text := json_values.problem(field, value)):
+                    raise InvalidArgument.at(self._element(array, i, path), text, Reason.VALUE)
+            return
         if self._allowed is None and self._pattern is None and field.min_length is None and field.max_length is None:
             return
         values = [value for value in array.ravel().tolist() if value is not None]
@@ -294,8 +300,10 @@ def filled(field: Field, rows: int) -> Array:
 
 
 def default_value(field: Field) -> Any:
-    """Return what stands in for a field that is left out, None without a default; bytes are no longer base64."""
+    """Return what stands in for a field that is left out, None without a default, as a tensor has it: bytes and JSON text."""
     value = field.default if field.has_default else None
+    if field.is_json:
+        return json_values.texts(value, len(field.shape))
     return _unpacked(value) if BY_NAME[field.type].kind is Kind.BINARY else value
 
 

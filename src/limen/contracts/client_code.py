@@ -91,7 +91,7 @@ def _record(kind: str, text: str, fields: Sequence[Field], described: Sequence[P
 
 
 def _type(field: Field, *, is_input: bool) -> str:
-    found = _TYPES[field.element.kind]
+    found = "Any" if field.is_json else _TYPES[field.element.kind]
     if field.enum is not None and field.element.kind in (Kind.TEXT, Kind.INT):
         found = f"Literal[{', '.join(map(_literal, field.enum))}]"
     if field.nullable and field.shape and is_input:
@@ -127,6 +127,7 @@ def _table(name: str, fields: Sequence[Field]) -> str:
         given += [f"shape={field.shape!r}"] if field.shape else []
         given += ["is_nullable=True"] if field.nullable else []
         given += ["is_bytes=True"] if field.element.kind is Kind.BINARY else []
+        given += ["is_json=True"] if field.is_json else []
         if field.nullable and field.shape and not field.element.size:
             given.append(f"missing={'' if field.element.kind is Kind.TEXT else b''!r}")
         lines.append(f"    {_text(field.name)}: _Field({', '.join(given)}),")

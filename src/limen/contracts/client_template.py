@@ -11,6 +11,7 @@ HEAD: Final = """\
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass

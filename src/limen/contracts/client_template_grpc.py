@@ -187,10 +187,13 @@ class _Field:
     shape: tuple[int, ...] = ()
     is_nullable: bool = False
     is_bytes: bool = False
+    is_json: bool = False
     missing: Any = math.nan
 
     def write(self, message: Any, value: Any) -> None:
         """Set the field; nested lists become flat ones, with their shape beside them where several axes vary."""
+        if self.is_json:
+            value = _dumped(value, len(self.shape))
         if not self.shape:
             setattr(message, self.attribute, value)
             return
@@ -215,6 +218,10 @@ class _Field:
 
     def read(self, message: Any) -> Any:
         """Return the value, nested as the contract says; None when there is none."""
+        value = self._nested(message)
+        return _loaded(value, len(self.shape)) if self.is_json else value
+
+    def _nested(self, message: Any) -> Any:
         value = getattr(message, self.attribute)
         if not self.shape:
             return None if self.is_nullable and not message.HasField(self.attribute) else value
@@ -229,6 +236,16 @@ class _Field:
     @property
     def _has_shape(self) -> bool:
         return sum(size < 0 for size in self.shape) > 1
+
+
+def _dumped(value: Any, axes: int) -> Any:
+    return json.dumps(value) if axes == 0 else [_dumped(item, axes - 1) for item in value]
+
+
+def _loaded(value: Any, axes: int) -> Any:
+    if value is None:
+        return None
+    return json.loads(value) if axes == 0 else [_loaded(item, axes - 1) for item in value]
 
 
 def _nested(values: list[Any], shape: Sequence[int]) -> list[Any]:

@@ -106,6 +106,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.element.kind is Kind.FLOAT
 
     @property
+    def is_json(self) -> bool:
+        """Whether elements are JSON values of any form."""
+        return self.type == "json"
+
+    @property
     def batched_shape(self) -> tuple[int, ...]:
         """The shape of the tensor inside Limen, with -1 for the batch axis first."""
         return (-1, *self.shape)

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from limen.contracts import json_values
 from limen.contracts.contract import Contract, Field, Json, Sensitivity
 from limen.contracts.pattern_example import matching_text
 from limen.contracts.tensors import Kind
@@ -52,6 +53,8 @@ def example_value(field: Field) -> Json:
     """Return one value of the field for one row: an example of its owner, or one made up within the limits."""
     if field.sensitivity is not Sensitivity.SECRET:
         for value in field.examples:
+            if field.is_json and field.is_scalar:
+                return value
             if value is not None and shape_of(value, len(field.shape)) is not None and _fits_shape(field, value):
                 return value
     return _spread(example_element(field), tuple(_VARIABLE_SIZE if d < 0 else d for d in field.shape))
@@ -88,7 +91,14 @@ def shape_of(value: Json, axes: int) -> tuple[int, ...] | None:
     return None if inner or only is None else (len(value), *only)
 
 
+def tensor_value(field: Field, value: Json) -> Json:
+    """Return a value of a record as a tensor has it: JSON text in place of what a field of type `json` holds."""
+    return json_values.texts(value, len(field.shape)) if field.is_json else value
+
+
 def _example(field: Field, golden: Mapping[str, Json] | None) -> Json:
+    if field.is_json and field.nullable and not field.examples and field.name not in (golden or {}):
+        return None  # no made-up value fits what may have any form
     if golden is None or field.sensitivity in _GUARDED:
         return example_value(field)
     if field.name in golden:
@@ -131,6 +141,8 @@ def example_element(field: Field) -> Json:
         return _whole_number(field)
     if kind is Kind.FLOAT:
         return _number(field)
+    if field.is_json:
+        return {}
     if kind is Kind.TEXT:
         return _text(field)
     low, high = field.min_length or 0, field.max_length

@@ -27,6 +27,7 @@ _JSON_TYPES: Final = {
     Kind.TEXT: "string",
     Kind.BINARY: "string",
 }
+_ANY: Final = ("string", "number", "boolean", "object", "array")
 _FLOAT_FORMATS: Final = {"float32": "float", "float64": "double"}
 _OVERFLOW: Final = {"float16": 65520.0, "bfloat16": 3.396177427818412e38, "float32": 3.4028235677973366e38}
 """The first values that round to infinity in the narrow types. In float64 every JSON number that is one fits."""
@@ -48,6 +49,8 @@ def element_schema(field: Field, *, as_text: bool = False, answer: bool = False)
     """
     kind = field.element.kind
     schema: Schema = {"type": _JSON_TYPES[kind]}
+    if field.is_json:
+        return {"type": "string", "contentMediaType": "application/json"} if as_text else {"type": list(_ANY)}
     if kind is Kind.INT:
         schema |= {"format": field.type, **_whole_bounds(field)}
     elif kind is Kind.FLOAT:
@@ -128,9 +131,10 @@ def _or_blank(schema: Schema) -> Schema:
 
 def or_null(schema: Schema) -> Schema:
     """Return the schema with null allowed as well."""
-    if isinstance(schema["type"], list):
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if "null" in types:
         return schema
-    found = {**schema, "type": [schema["type"], "null"]}
+    found = {**schema, "type": [*types, "null"]}
     if "enum" in found:
         found["enum"] = [*found["enum"], None]
     return found

@@ -149,5 +149,7 @@ def _is_nested(field: Field) -> bool:
 
 
 def _unwrapped(value: Json) -> Json:
+    if isinstance(value, dict):
+        return value
     values = flat(value)
     return values[0] if len(values) == 1 else values

@@ -45,6 +45,7 @@ SCALARS: Final = {
     "float32": "float",
     "float64": "double",
     "string": "string",
+    "json": "string",
     "bytes": "bytes",
 }
 """The protobuf type that carries each element type."""
@@ -299,6 +300,8 @@ def _about(field: Field, *, is_input: bool) -> list[str]:
         facts.append(f"One of: {', '.join(map(str, field.enum))}.")
     if field.type in {"int8", "int16", "uint8", "uint16", "float16", "bfloat16"}:
         facts.append(f"Carries {field.type}.")
+    if field.is_json:
+        facts.append("JSON text.")
     if field.shape:
         facts.append(_shape(field))
     if is_input:

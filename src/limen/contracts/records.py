@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from limen.contracts import names, strict_json
+from limen.contracts import json_values, names, strict_json
 from limen.contracts.checks import default_value, filled
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Violation
@@ -47,7 +47,7 @@ class RecordCodec:
         """Compile the row type, the decoder and the column readers."""
         self._contract = contract
         self._fields = contract.inputs
-        self._outputs = contract.outputs
+        self._json_outputs = {f.name: len(f.shape) for f in contract.outputs if f.is_json}
         self._limit = contract.batching.max_request_rows
         self._row_check = RowCheck(contract)
         row = _row_type(contract.inputs)
@@ -98,7 +98,9 @@ class RecordCodec:
 
     def encode(self, outputs: Mapping[str, Array]) -> list[dict[str, Json]]:
         """Return the predictions as rows of named fields, ready for JSON."""
-        return as_rows(outputs)
+        rows = as_rows(outputs)
+        json_values.in_rows(rows, self._json_outputs)
+        return rows
 
     def tensors(self, records: Sequence[Mapping[str, Json]]) -> dict[str, Array]:
         """Return the tensors of already decoded records (examples, batch files), or raise as `decode` does."""
@@ -162,6 +164,8 @@ class _Column:
         self._is_blank_missing = field.is_blank_missing
 
     def read(self, rows: list[Any], count: int) -> Array:
+        if self.field.is_json:
+            return self.build([_json_texts(self._get(row), self.field) for row in rows], count)
         if count == 1:
             return self.build([self._get(rows[0])], 1)
         return self.build(list(map(self._get, rows)), count)
@@ -209,6 +213,24 @@ def _is_among(array: Array, choices: Array, nullable: bool) -> bool:
     return bool((known | np.isnan(array) if nullable else known).all())
 
 
+def _json_texts(value: Any, field: Field) -> Any:
+    """Return the JSON text of each element that the typed decoder left alone; a default is text already.
+
+    Raises:
+        ValueError: an element is not what it may be; the exact walk says why.
+    """
+    if isinstance(value, list):
+        return [_json_texts(item, field) for item in value]
+    if value is None or isinstance(value, str):
+        return value
+    text = json_values.raw_text(value)
+    if text != json_values.NULL:
+        return text
+    if not field.nullable:
+        raise ValueError(field.name)
+    return None
+
+
 def _texts(array: Array) -> list[str]:
     return [value for value in array.ravel().tolist() if value is not None]
 
@@ -240,6 +262,8 @@ def _scalar_type(field: Field, element: ElementType) -> Any:
     kind = element.kind
     if kind is Kind.BOOL:
         return bool
+    if field.is_json:
+        return msgspec.Raw
     if kind is Kind.BINARY:
         return Annotated[bytes, msgspec.Meta(min_length=field.min_length, max_length=field.max_length)]
     if field.enum is not None and kind is not Kind.FLOAT:

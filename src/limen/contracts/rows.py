@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from limen.contracts import names
+from limen.contracts import json_values, names
 from limen.contracts.checks import default_value, text_problem
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import InvalidArgument, Violation
@@ -129,12 +129,17 @@ class RowCheck:
 
 def _is_missing(field: Field, value: Json) -> bool:
     """Return whether a value is one that a nullable field may lack; NaN comes from YAML only, for JSON has none."""
-    return value is None or value != value or (value == "" and field.is_blank_missing)  # noqa: PLR0124 - NaN
+    is_blank = value == "" and field.is_blank_missing and not field.is_json  # as JSON it is a text without characters
+    return value is None or value != value or is_blank  # noqa: PLR0124 - NaN
 
 
 def element_problem(field: Field, value: Json, pattern: Pattern | None = None) -> tuple[str | None, Any]:
     """Return what is wrong with one JSON value of a field (None when nothing is) and the value to keep."""
     kind = field.element.kind
+    if field.is_json:
+        return (
+            ("must not be null", None) if value is None and not field.nullable else (None, json_values.to_text(value))
+        )
     if kind is Kind.BINARY:
         if isinstance(value, dict) and value.keys() == {"b64"}:
             value = value["b64"]  # as TensorFlow Serving's clients write it

@@ -16,7 +16,7 @@ from typing import Final
 
 from limen.contracts import content_types
 from limen.contracts.contract import Contract, Field, Json
-from limen.contracts.examples import example_outputs, example_record, example_value, shape_of
+from limen.contracts.examples import example_outputs, example_record, example_value, shape_of, tensor_value
 from limen.contracts.jsonschema import Schema, element_schema, or_null
 from limen.contracts.tensors import Kind
 
@@ -249,6 +249,7 @@ def _classes_tensor(field: Field, batch: list[Schema]) -> Schema:
 def example_tensor(contract: Contract, field: Field, value: Json) -> Json:
     """Return the tensor of one value of a field."""
     batch = [1] if contract.batching.is_batched else []
+    value = tensor_value(field, value)
     shape = shape_of(value, len(field.shape)) or ()
     data = flat(value)
     if field.element.kind is Kind.BINARY:

@@ -1,7 +1,7 @@
 """Element types: one table for the contract's names, the wire names of OIP, sizes and NumPy.
 
-Tensors inside Limen are NumPy arrays, row-major, with the batch as the first axis. `string` elements are `str` and `bytes`
-elements are `bytes`, both in object arrays; on the wire both are `BYTES`.
+Tensors inside Limen are NumPy arrays, row-major, with the batch as the first axis. `string` elements are `str`, `json` elements
+the `str` of a JSON value and `bytes` elements `bytes`, all in object arrays; on the wire they are `BYTES`.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ TYPES: Final = (
     ElementType("float64", "FP64", 8, Kind.FLOAT, np.dtype("<f8")),
     ElementType("string", "BYTES", 0, Kind.TEXT, np.dtype(object)),
     ElementType("bytes", "BYTES", 0, Kind.BINARY, np.dtype(object)),
+    ElementType("json", "BYTES", 0, Kind.TEXT, np.dtype(object)),
 )
 BY_NAME: Final = {t.name: t for t in TYPES}
-BY_WIRE: Final = {t.wire: t for t in TYPES}
-"""OIP datatype to element type; `BYTES` gives `bytes`, which a `string` field turns into text when it is checked."""
+BY_WIRE: Final = {t.wire: t for t in TYPES if t.name != "json"}
+"""OIP datatype to element type; `BYTES` gives `bytes`, which a `string` or `json` field turns into text when it is checked."""
 
 WIRE_OF: Final = {t.dtype: t.wire for t in TYPES}
 """NumPy dtype to OIP datatype."""

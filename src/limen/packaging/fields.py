@@ -206,11 +206,13 @@ class _FieldCheck:
         kind, name = element.kind, element.name
         for key in ("minimum", "maximum"):
             self._refuse_if(key, kind not in _NUMERIC, f"is for numbers only; the type is {name}")
-        self._refuse_if("pattern", kind is not Kind.TEXT, f"is for string only; the type is {name}")
+        self._refuse_if("pattern", kind is not Kind.TEXT or name == "json", f"is for string only; the type is {name}")
         for key in ("min_length", "max_length"):
-            self._refuse_if(key, element.size > 0, f"is for string and bytes only; the type is {name}")
+            self._refuse_if(
+                key, element.size > 0 or name == "json", f"is for string and bytes only; the type is {name}"
+            )
         no_enum = f"is for numbers and string only; the type is {name}"
-        self._refuse_if("enum", kind in (Kind.BOOL, Kind.BINARY), no_enum)
+        self._refuse_if("enum", kind in (Kind.BOOL, Kind.BINARY) or name == "json", no_enum)
         if self._values.get("finite") is False and kind is not Kind.FLOAT:
             self._refuse("finite", f"can be false for floating-point types only; {name} has no NaN or infinity")
         if self._values.get("nullable") and kind in (Kind.BOOL, Kind.INT):

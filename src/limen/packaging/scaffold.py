@@ -22,6 +22,7 @@ from limen.packaging.yaml_text import flow, word
 MAX_COLUMNS: Final = 200
 """A wider tensor stays one field even if its columns have names."""
 MAX_EXAMPLES: Final = 3
+_ANY: Final = "any JSON value, also a list or an object; take a narrower type where there is one"
 _HEAD: Final = """\
 # What this model takes, what it gives and what its owner promises: the contract that callers see.
 # Complete it (units, limits, descriptions), then run `limen check` on this folder.
@@ -232,6 +233,10 @@ class _Writer:
                 line.extra = {"labels": list(labels)}
             if not tensor.shape:
                 line.comments = ["the artifact does not say its shape"]
+            if tensor.nullable and BY_NAME[tensor.type].kind in (Kind.FLOAT, Kind.TEXT):
+                line.extra = line.extra | {"nullable": True}
+            if tensor.type == "json":
+                line.comments = [_ANY]
             self.outputs.append(line)
             self._name_on_wire(line, tensor.name)
             if known != shape and tensor.name in self.hints.output_rows:
@@ -303,6 +308,8 @@ class _Writer:
     def _add_input(self, tensor: TensorSpec, column: str, shape: tuple[int, ...]) -> _Line:
         own = {name for t in self.signature.inputs for name in (self._columns_of(t) or (t.name,))}
         line = _Line(_field_name(column, {f.name for f in self.inputs}, own), tensor.type, shape)
+        if tensor.type == "json":
+            line.comments = [_ANY]
         self.inputs.append(line)
         if line.name != column:
             self.renamed[column] = line.name

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from limen.contracts import json_values
 from limen.contracts.contract import Field
 from limen.contracts.errors import InvalidOutput, Violation
 from limen.contracts.tensors import BY_NAME, Array, ElementType, TensorSpec
@@ -356,6 +357,8 @@ def _adapting(field: Field, source: OutputBinding, given: ElementType | None = N
             array = array[..., column] if column is not None else _largest(array, labels, name)
         if threshold is not None:
             array = _above(array, threshold, labels, name)
+        if field.is_json:
+            array = json_values.encoded(array, name)
         if array.dtype != element.dtype:
             array = _cast(array, element.dtype) if given is not None else cast_values(array, element, name)
         if reshape:

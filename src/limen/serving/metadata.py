@@ -84,6 +84,8 @@ def model_metadata(handle: VersionHandle, versions: tuple[str, ...]) -> ModelMet
         ("input_fields", _renamed(contract.inputs)),
         ("output_fields", _renamed(contract.outputs)),
         ("batching", "" if contract.batching.is_batched else "none"),
+        ("json_inputs", ",".join(field.wire_name for field in contract.inputs if field.is_json)),
+        ("json_outputs", ",".join(field.wire_name for field in contract.outputs if field.is_json)),
     )
     return ModelMetadata(
         name=contract.name,

@@ -83,6 +83,7 @@ def test_fields_with_a_default_may_be_left_out(door: Door):
 @pytest.mark.parametrize("element", TYPES, ids=lambda t: t.name)
 def test_arrays_of_every_type_come_back_as_they_went(door: Door, element):
     values = {Kind.BOOL: [True, False], Kind.TEXT: ["a", "é"], Kind.BINARY: [b"a", b"\xff"]}.get(element.kind, [1, 2])
+    values = ['{"a": [1]}', "2"] if element.name == "json" else values
     array = np.array([values], element.dtype)
     outputs = door.predict(f"echo-{element.name}", {"x": array}).outputs
     assert (outputs["x"].dtype, outputs["x"].tolist()) == (array.dtype, array.tolist())

@@ -92,6 +92,7 @@ VALUES: dict[str, list[Any]] = {
     "float64": [0.1, -1.7e308, 5e-324],
     "string": ["a", "ü 🦉\0\n", ""],
     "bytes": ["a", "ü 🦉\0\n", ""],
+    "json": ['{"a": [1, null, "ü"]}', "[]", " 0.10 "],
 }
 
 
@@ -101,7 +102,7 @@ def values_of(name: str) -> list[Any]:
 
 
 def raw_of(name: str, values: list[Any]) -> bytes:
-    if name in ("string", "bytes"):
+    if name in ("string", "bytes", "json"):
         return elements(*(v.encode() for v in values))
     return np.array(values, FLOATS.get(name, name)).tobytes()
 

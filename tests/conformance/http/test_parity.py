@@ -120,7 +120,8 @@ def test_both_protocols_come_to_the_same(gateway: Gateway, stub: Any, model: str
 @pytest.mark.parametrize("name", [t.name for t in TYPES])
 def test_both_protocols_carry_every_datatype(gateway: Gateway, stub: Any, name: str):
     element = BY_NAME[name]
-    content = bytes(element.size * 3) if element.size else elements(b"a", b"", b"\0")
+    texts = (b'{"a": [1]}', b"[]", b"0") if name == "json" else (b"a", b"", b"\0")
+    content = bytes(element.size * 3) if element.size else elements(*texts)
     tensors: list[Tensor] = [("x", element.wire, [1, 3], content)]
     outcome = Outcome(grpc.StatusCode.OK, "", [], [content])
     assert over_rest(gateway, f"echo-{name}", tensors) == over_grpc(stub, f"echo-{name}", tensors) == outcome

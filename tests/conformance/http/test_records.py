@@ -62,6 +62,7 @@ VALUES: dict[str, list[Any]] = {
     "float64": [0.1, 5e-324],
     "string": ["ü 🦉\0", ""],
     "bytes": ["AAE=", ""],
+    "json": [{"a": [1, None, {"b": "ü"}]}, [], "text", 0.5, True],
 }
 
 

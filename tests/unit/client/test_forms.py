@@ -29,7 +29,9 @@ def signature(**types: str) -> Signature:
     for name, said in types.items():
         kind, _, shape = said.partition("[")
         sizes = tuple(int(s) for s in shape.rstrip("]").split(",") if s)
-        inputs[name] = TensorType(name=name, datatype=BY_NAME[kind].wire, shape=(-1, *sizes), is_text=kind == "string")
+        inputs[name] = TensorType(
+            name=name, datatype=BY_NAME[kind].wire, shape=(-1, *sizes), is_text=kind == "string", is_json=kind == "json"
+        )
     return Signature(inputs=inputs, outputs={})
 
 
@@ -61,7 +63,15 @@ def test_rows_become_tensors_of_the_models_own_type(element):
     rows = read_inputs([{"x": v} for v in given_])
     tensor = tensors_of(rows, signature(x=element.name))["x"]
     assert tensor.dtype == element.dtype
-    assert tensor.tolist() == ([b"A", b"\x00"] if element.kind is Kind.BINARY else given_)
+    expected = {"bytes": [b"A", b"\x00"], "json": ['"a"', '"é"']}.get(element.name, given_)
+    assert tensor.tolist() == expected
+
+
+def test_values_of_any_form_become_json_text_where_the_model_takes_json():
+    rows = read_inputs([{"x": {"a": [1, None]}}, {"x": [1, 2]}, {"x": None}])
+    assert tensors_of(rows, signature(x="json"))["x"].tolist() == ['{"a":[1,null]}', "[1,2]", None]
+    nested = read_inputs([{"x": [{}, [1]]}, {"x": ["a", 2]}])
+    assert tensors_of(nested, signature(x="json[2]"))["x"].tolist() == [["{}", "[1]"], ['"a"', "2"]]
 
 
 @given(

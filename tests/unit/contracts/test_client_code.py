@@ -81,7 +81,7 @@ def test_the_type_checker_finds_what_the_contract_does_not_allow(tmp_path: Path)
 def test_b100_nothing_in_a_text_becomes_code():
     tree = ast.parse(client_code(ODD))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert imported == {"base64", "math"}
+    assert imported == {"base64", "json", "math"}
 
 
 def test_fields_carry_their_unit_and_limits():

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from limen.contracts.contract import Contract, Field
-from limen.contracts.errors import InvalidOutput, InvalidPackage, ModelFailed, Reason
-from limen.packaging.manifest import Manifest
+from limen.contracts.errors import InvalidOutput, InvalidPackage, Reason, Refused
+from limen.packaging.manifest import Bind, Manifest, OutputBinding
 from limen.packaging.sniff import sniff
 from limen.runtime.backends import backend
 from limen.runtime.backends.jdm_file import MAX_BYTES, MAX_EXPRESSION, read_decision
+from limen.runtime.binding import compile_binding
 from tests.conformance.backends.conftest import RULES
 
 
@@ -53,10 +54,11 @@ def test_tables_and_expressions_say_what_they_take_and_give():
     }
     found["nodes"].append(node)
     read = read_decision(json.dumps(found).encode())
-    assert read.inputs == {"petal.length": "float64"}
-    assert read.outputs == {"species": "string", "chance": "float64", "fee": "float64"}
-    assert read.is_complete
-    assert not read_decision(json.dumps(decision(passThrough=True)).encode()).is_complete
+    assert {name: said.type for name, said in read.about.inputs.items()} == {"petal.length": "float64"}
+    outputs = {name: given.type for name, given in read.about.outputs.items()}
+    assert outputs == {"species": "string", "chance": "float64", "fee": "float64"}
+    assert read.about.is_complete
+    assert not read_decision(json.dumps(decision(passThrough=True)).encode()).about.is_complete
 
 
 @pytest.mark.parametrize(
@@ -136,10 +138,102 @@ def test_what_a_decision_leaves_out_is_missing(tmp_path):
     assert np.isnan(answer["chance"]).all()
 
 
-def test_several_results_for_one_row_are_refused(tmp_path):
-    model = loaded(tmp_path, decision(hitPolicy="collect"), inputs=("petal",))
-    with pytest.raises(ModelFailed, match="one result for each row"):
-        model.predict({"petal": np.array([1.0])}, {})
+WHOLE = (Field(name="reasons", type="json"),)
+
+
+def test_a_decision_that_collects_gives_its_list_as_json(tmp_path):
+    manifest = Manifest(
+        contract=Contract(name="m", inputs=(Field(name="petal", type="float64"),), outputs=WHOLE),
+        backend="rules",
+        artifact="model.json",
+        bind=Bind(outputs={"reasons": OutputBinding(tensor="$result")}),
+    )
+    (tmp_path / "model.json").write_text(json.dumps(decision(hitPolicy="collect", rules=rules('"a"', '"b"'))))
+    model = backend("rules").load(tmp_path, manifest)
+    answer = compile_binding(manifest, model.signature).unpack(model.predict({"petal": np.array([1.0])}, {}), 1)
+    assert json.loads(answer["reasons"][0]) == [{"species": "a", "chance": 1}, {"species": "b", "chance": 1}]
+
+
+def test_a_list_of_results_is_not_taken_for_one(tmp_path):
+    manifest = Manifest(
+        contract=Contract(name="m", inputs=(Field(name="petal", type="float64"),), outputs=SPECIES),
+        backend="rules",
+        artifact="model.json",
+    )
+    (tmp_path / "model.json").write_text(json.dumps(decision(hitPolicy="collect")))
+    with pytest.raises(InvalidPackage, match=r"no output 'species'; it has \$result"):
+        compile_binding(manifest, backend("rules").load(tmp_path, manifest).signature)
+
+
+def switching(**schema) -> dict:
+    """Return a decision whose switch alone reads `region`, with a schema of its inputs if there is one."""
+
+    def lines(name: str, value: str) -> dict:
+        return {
+            "id": name,
+            "type": "expressionNode",
+            "name": name,
+            "content": {"expressions": [{"id": "1", "key": "tax", "value": value}]},
+        }
+
+    statements = [{"id": "s1", "condition": "region == 'EU'"}, {"id": "s2", "condition": ""}]
+    content = {"schema": json.dumps(schema)} if schema else {}
+    nodes = [
+        {"id": "i", "type": "inputNode", "name": "in", "content": content},
+        {"id": "s", "type": "switchNode", "name": "s", "content": {"hitPolicy": "first", "statements": statements}},
+        lines("a", "0.2"),
+        lines("b", "0"),
+    ]
+    ways = [("i", "s", None), ("s", "a", "s1"), ("s", "b", "s2")]
+    edges = [{"id": f"e{a}{b}", "sourceId": a, "targetId": b, "sourceHandle": way} for a, b, way in ways]
+    return {"nodes": nodes, "edges": edges}
+
+
+def test_a_contract_without_an_input_that_the_decision_reads_is_refused_by_name(tmp_path):
+    tax = (Field(name="tax", type="float64"),)
+    with pytest.raises(InvalidPackage, match="also reads region; add an input for each"):
+        loaded(tmp_path, switching(), tax, inputs=("age",))
+    model = loaded(tmp_path, switching(), tax, inputs=("age", "region"))
+    assert [t.name for t in model.signature.inputs] == ["age", "region"]
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["region", "person"],
+    "properties": {
+        "region": {"type": "string", "enum": ["EU", "US"]},
+        "member": {"type": "boolean"},
+        "person": {
+            "type": "object",
+            "required": ["age"],
+            "properties": {"age": {"type": "integer"}, "tags": {"type": "array"}, "nick": {"type": "string"}},
+        },
+    },
+}
+
+
+def test_a_decisions_own_schema_comes_before_guesses():
+    about = read_decision(json.dumps(switching(**SCHEMA)).encode()).about
+    assert {name: (said.type, said.is_required, said.choices) for name, said in about.inputs.items()} == {
+        "region": ("string", True, ("EU", "US")),
+        "member": ("json", False, ()),
+        "person.age": ("int64", True, ()),
+        "person.tags": ("json", False, ()),
+        "person.nick": ("string", False, ()),
+    }
+
+
+def test_what_the_decisions_own_schema_refuses_is_the_callers_mistake(tmp_path):
+    found = switching(type="object", properties={"region": {"type": "string", "maxLength": 2}})
+    tax = (Field(name="tax", type="float64"),)
+    (tmp_path / "model.json").write_text(json.dumps(found))
+    inputs = (Field(name="region", type="string"),)
+    contract = Contract(name="m", inputs=inputs, outputs=tax)
+    model = backend("rules").load(tmp_path, Manifest(contract=contract, backend="rules", artifact="model.json"))
+    assert model.predict({"region": np.array(["EU"], object)}, {})["tax"].tolist() == [0.2]
+    with pytest.raises(Refused) as caught:
+        model.predict({"region": np.array(["secret"], object)}, {})
+    assert "secret" not in caught.value.message
 
 
 def test_only_single_values_are_taken_and_given(tmp_path):

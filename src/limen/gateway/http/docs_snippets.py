@@ -16,6 +16,7 @@ from limen.contracts.examples import (
     example_value,
     is_showable,
     shape_of,
+    tensor_value,
     values_of_a_row,
 )
 from limen.contracts.openapi import ServedContract
@@ -173,6 +174,7 @@ def _literal(value: Json) -> str:
 
 def _message_value(field: Field, value: Json) -> Json:
     """Return a field of a record as the JSON form of a typed message has it."""
+    value = tensor_value(field, value)
     if carries_shape(field):
         return {"shape": list(shape_of(value, len(field.shape)) or ()), "values": flat(value)}
     return flat(value) if field.shape else value
@@ -184,16 +186,17 @@ def _message_tensor(contract: Contract, field: Field, value: Json, *, raw: bool)
     if not raw:
         # The JSON form of a message has bytes as base64, which is what a record's bytes are already.
         encode = field.element.kind is Kind.TEXT
-        data = [base64.b64encode(item.encode()).decode() if encode else item for item in flat(value)]
+        found = flat(tensor_value(field, value))
+        data = [base64.b64encode((item or "").encode()).decode() if encode else item for item in found]
         tensor["contents"] = {_CONTENTS[field.datatype]: data}
     return tensor
 
 
 def _raw(field: Field, value: Json) -> str:
     """Return a tensor as base64 of its raw bytes."""
-    data = flat(value)
+    data = flat(tensor_value(field, value))
     if field.element.kind is Kind.BINARY:
         data = [base64.b64decode(item) for item in data]
     array = np.empty(len(data), field.element.dtype)
-    array[:] = data
+    array[:] = ["" if item is None and field.is_json else item for item in data]
     return base64.b64encode(encode_raw(array)).decode()

@@ -1,4 +1,4 @@
-"""Looking at a decision in JDM (JSON Decision Model) before the engine sees it: only nodes that compute, and what they take and give.
+"""Looking at a decision in JDM (JSON Decision Model) before the engine sees it: only nodes that compute are let through.
 
 JDM can hold JavaScript (function nodes), call code of the host (custom nodes) and load other files (decision nodes); all three are
 refused. Format: <https://docs.gorules.io/developers/jdm/standard>. Pure. Called by `backends.rules`.
@@ -6,13 +6,13 @@ refused. Format: <https://docs.gorules.io/developers/jdm/standard>. Pure. Called
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, Reason
+from limen.runtime.backends.jdm_graph import Described, describe
 
 MAX_BYTES: Final = 4 << 20
 MAX_NODES: Final = 1000
@@ -23,19 +23,16 @@ _REFUSED: Final = {
     "customNode": "calls code of the host",
     "decisionNode": "loads another file",
 }
-_NAME: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
-_TEXT: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What a decision takes and gives as far as its tables and expressions show: dotted names with an element type."""
+    """A decision that may be served."""
 
-    inputs: dict[str, str]
-    outputs: dict[str, str]
+    about: Described
+    entries: frozenset[str]
+    """The ids of the nodes that may hold a schema of the inputs."""
     text: str
     """The decision in JSON, written anew: what was looked at is what the engine reads, repeated keys included."""
-    is_complete: bool
-    """All outputs are known: no node passes on what it was given, or puts its results elsewhere."""
 
 
 def read_decision(data: bytes) -> Decision:
@@ -55,8 +52,10 @@ def read_decision(data: bytes) -> Decision:
         raise InvalidPackage(f"artifact: must hold a list of up to {MAX_NODES} nodes")
     for node in nodes:
         _check(node)
-    contents = [node.get("content") or {} for node in nodes if node["type"] in ("decisionTableNode", "expressionNode")]
-    return _described(contents, msgspec.json.encode(found).decode())
+    edges = found.get("edges")
+    edges = [edge for edge in edges if isinstance(edge, dict)] if isinstance(edges, list) else []
+    entries = frozenset(str(node.get("id")) for node in nodes if node["type"] == "inputNode")
+    return Decision(describe(nodes, edges), entries, msgspec.json.encode(found).decode())
 
 
 def _check(node: Mapping[str, Any]) -> None:
@@ -83,38 +82,3 @@ def _texts(value: Any) -> Iterable[str]:
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
-
-
-def _described(contents: list[Mapping[str, Any]], text: str) -> Decision:
-    inputs: dict[str, str] = {}
-    outputs: dict[str, str] = {}
-    is_complete = True
-    for content in contents:
-        rules = [rule for rule in content.get("rules") or [] if isinstance(rule, dict)]
-        for column in _columns(content, "inputs"):
-            inputs.setdefault(column["field"], _type_of(str(rule.get(column.get("id"), "")) for rule in rules))
-        for column in _columns(content, "outputs"):
-            cells = (str(rule.get(column.get("id"), "")) for rule in rules)
-            outputs.setdefault(column["field"], _type_of(cells))
-        for line in content.get("expressions") or []:
-            if isinstance(line, dict) and _NAME.fullmatch(str(line.get("key", ""))):
-                outputs.setdefault(line["key"], _type_of([str(line.get("value", ""))]))
-        if content.get("passThrough") or content.get("outputPath") or content.get("executionMode") == "loop":
-            is_complete = False
-    # What one node gives another is no input of the whole.
-    return Decision({n: t for n, t in inputs.items() if n not in outputs}, outputs, text, is_complete)
-
-
-def _columns(content: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
-    columns = [column for column in content.get(side) or [] if isinstance(column, dict)]
-    return [column for column in columns if _NAME.fullmatch(str(column.get("field", "")))]
-
-
-def _type_of(cells: Iterable[str]) -> str:
-    """Return the type that the cells of a column speak of: a guess for the author to complete."""
-    filled = [cell.strip() for cell in cells if cell.strip() not in ("", "-")]
-    if any(_TEXT.search(cell) for cell in filled):
-        return "string"
-    if filled and all(cell in ("true", "false", "not(true)", "not(false)") for cell in filled):
-        return "bool"
-    return "float64"
