@@ -81,7 +81,7 @@ def test_text_of_a_tensor_that_is_not_strict_json_is_refused(text):
         b'{"instances": [{"x": ' + b"[" * 200 + b"]" * 200 + b"}]}",
         b'{"instances": [{"x": {"a": 1e999}}]}',
         b'{"instances": [{"x": "\xff"}]}',
-        b'{"instances": [{"x": tru}]}',
+        b'{"instances": [{"x": yes}]}',
         b'{"instances": [{"x": {"a": NaN}}]}',
     ],
 )
