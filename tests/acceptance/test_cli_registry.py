@@ -296,7 +296,7 @@ def test_publish_opens_an_endpoint_for_a_model_that_has_none(desk: Desk):
     assert desk.says("publish", "score", "--endpoint").splitlines()[-1] == "score already has an endpoint: score"
     desk.edit("title: Score", "title: Score\nmajor: 2")
     assert desk.says("publish", "score", "--endpoint").splitlines()[-1].startswith("score.v2 has revision 1")
-    assert "traffic:\n  '2': 100" in desk.says("endpoint", "show", "score.v2")
+    assert "traffic:\n  2: 100" in desk.says("endpoint", "show", "score.v2")
 
 
 def test_inspect_takes_what_the_registry_calls_a_version(desk: Desk):
