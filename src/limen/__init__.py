@@ -7,12 +7,13 @@ exports is resolved on first use (PEP 562). It holds no logic; the composition r
 TYPE_CHECKING = False  # and not from `typing`: `-m` would take that from the working directory
 if TYPE_CHECKING:
     from limen.contracts.errors import Refused
+    from limen.notebook.packaged import package
 
 __version__ = "0.1.0"
 
-__all__ = ["Refused", "__version__"]
+__all__ = ["Refused", "__version__", "package"]
 
-_LAZY: dict[str, str] = {"Refused": "limen.contracts.errors"}
+_LAZY: dict[str, str] = {"Refused": "limen.contracts.errors", "package": "limen.notebook.packaged"}
 """Exported name → module that defines it; each name here is in `__all__` as well."""
 
 

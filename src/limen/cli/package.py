@@ -127,10 +127,10 @@ def check(
         raise CommandError("--record writes into a package folder, and an archive never changes", "Give the folder.")
     report = asyncio.run(check_package(existing_package(package), home, trust_code=trust_code))
     for step in report.steps:
-        _print_step(step)
+        print_step(step)
     judged = judge(report.package.manifest.contract, data) if data is not None and report.package is not None else None
     if judged is not None:
-        _print_step(judged.step())
+        print_step(judged.step())
     typer.echo()
     if not report.ok:
         problem(f"{package} is not fit to serve", hint=next_step(report.refusal))
@@ -276,7 +276,8 @@ def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
             yield path + key, "-" if value is None else msgspec.json.encode(value).decode()
 
 
-def _print_step(step: Step) -> None:
+def print_step(step: Step) -> None:
+    """Print one thing that a check looked at."""
     from limen.cli.words import paint
 
     mark = paint("note", "33") if step.is_note else paint("ok  ", "32")

@@ -14,7 +14,7 @@ from limen.cli import serve as server
 from limen.cli.connection import Home
 
 if TYPE_CHECKING:
-    from limen.serving.derived import DerivedPackage, Made
+    from limen.serving.derived import Derived, DerivedPackage
 
 LOOK_S = 1.0
 """How often the model is looked at."""
@@ -86,7 +86,7 @@ def _derived(model: Path, sample: Path | None, name: str, home: Path, *, trust_p
     return DerivedPackage(model, home / "up" / called, options)
 
 
-def _make(derived: DerivedPackage) -> Made:
+def _make(derived: DerivedPackage) -> Derived:
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
 
@@ -97,7 +97,7 @@ def _make(derived: DerivedPackage) -> Made:
         raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc
 
 
-def _print_made(derived: DerivedPackage, made: Made) -> None:
+def _print_made(derived: DerivedPackage, made: Derived) -> None:
     from limen.cli.words import counted
 
     created = made.created

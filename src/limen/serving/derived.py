@@ -1,28 +1,34 @@
-"""A package that is derived from a trained model and kept in step with it: the package of `limen up`.
+"""A package folder that is derived from a trained model and may be made again: what `limen up` and `limen.package` keep.
 
 The folder is made as `limen import` and `limen init` make it. When the model is trained again, the folder is made anew; a `model.yaml`
-that somebody has edited stays, and only the model's own files are replaced. A change that cannot be taken leaves the folder as it is.
+that was edited stays, and only the model's own files are replaced. A model that cannot be taken leaves the folder as it is.
 """
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
+from limen.contracts.errors import InvalidPackage
 from limen.packaging.importers.draft import model_name
 from limen.packaging.manifest import MANIFEST_NAME
+from limen.packaging.origin import ORIGIN_NAME
 from limen.serving.importing import ImportOptions, import_model
 from limen.serving.opening import Scan, scan
 from limen.serving.scaffolding import Created, create_package
 
-PYTHON_SUFFIX = ".py"
+PYTHON_SUFFIX: Final = ".py"
+_MADE: Final = "manifest_sha256"
+"""In `origin.json`: the digest of `model.yaml` as it was made, which tells whether it was edited since."""
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """What the folder was made of."""
+class Derived(msgspec.Struct, frozen=True, kw_only=True):
+    """What a folder was made of."""
 
     created: Created
     notes: tuple[str, ...]
@@ -31,8 +37,60 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """`model.yaml` was edited since it was made, and is the editor's."""
 
 
+def derive(folder: Path, make: Callable[[Path], Derived]) -> Derived:
+    """Make a package folder, or make it again.
+
+    Args:
+        folder: what to make; a package that was made here before is replaced.
+        make: makes a package in the folder that it is given, which does not exist.
+
+    Raises:
+        InvalidPackage: no package can be made, or something else is in the folder.
+    """
+    if folder.exists() and not (folder / MANIFEST_NAME).is_file():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise InvalidPackage(f"{folder} is there already and no package; choose another place")
+        folder.rmdir()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+        made = Path(place) / folder.name
+        derived = make(made)
+        _note(made)
+        is_kept = _is_edited(folder)
+        if is_kept:
+            (made / MANIFEST_NAME).write_bytes((folder / MANIFEST_NAME).read_bytes())
+        if folder.exists():
+            folder.rename(made.with_name("old"))
+        made.rename(folder)
+    return msgspec.structs.replace(
+        derived, created=msgspec.structs.replace(derived.created, folder=folder), is_kept=is_kept
+    )
+
+
+def _note(folder: Path) -> None:
+    """Keep in a new folder what its `model.yaml` is now."""
+    origin = _origin(folder) | {_MADE: _digest(folder)}
+    (folder / ORIGIN_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(origin), indent=1))
+
+
+def _is_edited(folder: Path) -> bool:
+    """Whether the `model.yaml` of a folder is another one than was made there."""
+    return (folder / MANIFEST_NAME).is_file() and _origin(folder).get(_MADE) != _digest(folder)
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode((folder / ORIGIN_NAME).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+
+
 class DerivedPackage:
-    """One model and the package folder made of it."""
+    """One trained model in a file or folder, and the package folder made of it."""
 
     def __init__(self, source: Path, folder: Path, options: ImportOptions) -> None:
         """Name the two; nothing is read or written yet.
@@ -45,49 +103,28 @@ class DerivedPackage:
         self.source = source
         self.folder = folder
         self._options = options
-        self._generated = folder.with_name(f".{folder.name}.generated.yaml")
         self._made_of: Scan = ()
         self._seen: Scan = ()
 
-    def make(self) -> Made:
+    def make(self) -> Derived:
         """Make the folder from the model as it is now.
 
         Raises:
             InvalidPackage: why no package can be made of it.
         """
         self._made_of = self._seen = scan(self.source)
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=f".{self.folder.name}-") as place:
-            made = self._derive(Path(place) / self.folder.name)
-            created = msgspec.structs.replace(made.created, folder=self.folder)
-            is_kept = self._take(made.created.folder)
-        return msgspec.structs.replace(made, created=created, is_kept=is_kept)
+        return derive(self.folder, self._make)
 
     def has_changed(self) -> bool:
         """Return whether the model is another one than the folder was made of, and has been left alone since the last call."""
         before, self._seen = self._seen, scan(self.source)
         return self._seen == before != () and self._seen != self._made_of
 
-    def _derive(self, folder: Path) -> Made:
+    def _make(self, folder: Path) -> Derived:
         options = msgspec.structs.replace(self._options, folder=folder)
         if self.source.suffix == PYTHON_SUFFIX:
-            created = create_package(options.name or model_name(self.source.stem), self.source, folder, options.sample)
-            return Made(created=created, notes=created.notes)
+            name = options.name or model_name(self.source.stem)
+            created = create_package(name, self.source, folder, options.sample, options.not_inputs)
+            return Derived(created=created, notes=created.notes)
         imported = import_model(str(self.source), options)
-        return Made(created=imported.created, notes=imported.notes)
-
-    def _take(self, made: Path) -> bool:
-        """Put a new folder in the place of the old one, and return whether the old `model.yaml` stays."""
-        manifest, text = self.folder / MANIFEST_NAME, (made / MANIFEST_NAME).read_bytes()
-        is_kept = manifest.is_file() and (
-            not self._generated.is_file() or manifest.read_bytes() != self._generated.read_bytes()
-        )
-        if is_kept:
-            shutil.copyfile(manifest, made / MANIFEST_NAME)
-        else:
-            self._generated.write_bytes(text)
-        old = made.with_name("old")
-        if self.folder.exists():
-            self.folder.rename(old)
-        made.rename(self.folder)
-        return is_kept
+        return Derived(created=imported.created, notes=imported.notes)

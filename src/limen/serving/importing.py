@@ -40,7 +40,14 @@ from limen.serving.signatures import amended
 EXAMPLES_NAME: Final = "examples.json"
 MAX_EXAMPLES: Final = 5
 TARGETS: Final = ("onnx", "skops")
-_SUFFIX: Final = {"onnx": ".onnx", "skops": ".skops", "xgboost-ubj": ".ubj", "lightgbm": ".txt"}
+_SUFFIX: Final = {
+    "onnx": ".onnx",
+    "skops": ".skops",
+    "xgboost-ubj": ".ubj",
+    "lightgbm": ".txt",
+    "torch-export": ".pt2",
+    "python": ".py",
+}
 
 
 class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +184,21 @@ def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions, samp
         found = convert(draft.artifact.read_bytes(), options.targets, columns)
     except InvalidPackage as exc:
         raise InvalidPackage(exc.message + _written_with(draft)) from exc
+    return package_converted(draft, name, folder, found)
+
+
+def package_converted(draft: Draft, name: str, folder: Path, found: Converted) -> Imported:
+    """Make a package folder of the first format whose answers are the original's; those are its golden examples.
+
+    Args:
+        draft: what is known of the original; its artifact is not used.
+        name: the model's name, already valid.
+        folder: the folder to make; must not exist or be empty.
+        found: the original in formats that can be served, and its answers.
+
+    Raises:
+        InvalidPackage: no format answers as the original does; the text says how each one differs.
+    """
     refused = dict(found.refused)
     for candidate in found.candidates:
         try:
@@ -228,9 +250,11 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
         artifact = Path(place) / f"model{_SUFFIX[candidate.format]}"
         artifact.write_bytes(candidate.data)
         asked = Sample(columns={key: array for key, array in rows.items() if key != WHOLE})
-        no_sample = ImportOptions()
         is_class = draft.classifier or found.classifier
-        created = _fill(draft, name, artifact, inside, asked, no_sample, is_class=is_class)
+        no_sample = ImportOptions()
+        created = _fill(
+            draft, name, artifact, inside, asked, no_sample, is_class=is_class, examples_file=EXAMPLES_NAME
+        )
         _write(inside, EXAMPLES_NAME, [])
         table = as_table(read_manifest(inside), rows, answers)
         parity = compare(inside, table)
@@ -241,7 +265,11 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
             **draft.origin,
             "format": created.format,
             "versions": dict(draft.versions),
-            "converted": {"from": "pickle", "model": found.library, "isolation": list(found.isolation)},
+            "converted": {
+                "from": "pickle" if draft.is_pickle else "memory",
+                "model": found.library,
+                "isolation": list(found.isolation),
+            },
             "parity": {
                 "rows": parity.rows,
                 "sample_rows": found.sample_rows,
@@ -270,6 +298,7 @@ def _fill(
     options: ImportOptions,
     *,
     is_class: bool,
+    examples_file: str = "",
 ) -> Created:
     is_given = options.sample is not None
     hints = Hints(
@@ -284,7 +313,7 @@ def _fill(
         input_rows=draft.input_rows,
         output_rows=draft.output_rows,
         is_small=not is_given,
-        examples_file=EXAMPLES_NAME if draft.is_pickle else "",
+        examples_file=examples_file,
     )
     amend = amended(draft, tuple(name for name in sample.columns if name != WHOLE), is_class=is_class)
     fill = partial(fill_package, name, artifact, folder, hints=hints, amend=amend, ask=options.ask)

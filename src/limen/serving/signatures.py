@@ -104,6 +104,9 @@ def _narrowed(declared: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...], s
     Raises:
         InvalidPackage: the artifact has no such tensor, or it has another type or shape.
     """
+    if not found:
+        # A class declares nothing.
+        return declared
     own = {tensor.name: tensor for tensor in found}
     made = []
     for tensor in declared:

@@ -1,0 +1,171 @@
+"""`limen.package`: a package made of a model in memory, ready to be checked, served and published from the notebook.
+
+packaged = limen.package(pipeline, frame, name="churn", target="churned")
+packaged.check()
+with packaged.serve() as server:
+    server.predict(frame.head(3))
+packaged.publish(alias="champion")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from limen.contracts.names import parse_model_name
+from limen.notebook.originals import artifact_of, original_of, versions_of
+from limen.packaging.importers.draft import Draft
+from limen.serving.derived import Derived, derive
+from limen.serving.importing import package_converted
+from limen.serving.samples.matching import without_targets
+from limen.serving.samples.sample import Sample
+from limen.serving.scaffolding import create_package, sample_of
+
+if TYPE_CHECKING:
+    from limen.contracts.management import Published
+    from limen.notebook.running import RunningServer
+    from limen.serving.check import Report
+
+T = TypeVar("T")
+
+
+class PackagedModel:
+    """A package folder that was made of a model in memory. `limen.package` makes it."""
+
+    def __init__(self, name: str, derived: Derived) -> None:
+        """Take what was made."""
+        self.name = name
+        self.folder = derived.created.folder
+        self.needs_trust = derived.created.needs_trust
+        """It holds Python code: yours, so `check` and `serve` run it; publishing it needs `trust.code` in `limen.toml`."""
+        self._derived = derived
+
+    def __repr__(self) -> str:
+        """Say what was made, and what was guessed."""
+        created, notes = self._derived.created, list(self._derived.notes)
+        if self._derived.is_kept:
+            notes.insert(0, "model.yaml was edited since it was made, and stays as it is")
+        notes += [f"{field}: {why}" for field, why in created.guesses.items()]
+        head = f"{self.folder}/: {created.format}, {created.inputs} inputs, {created.outputs} outputs"
+        return "\n".join([head, *(f"  - {note}" for note in notes)])
+
+    def check(self, home: Path | str = ".limen") -> Report:
+        """Find everything that is wrong with the package, as `limen check` does; prints what it finds.
+
+        Returns:
+            The report; `report.ok` says whether the package is fit to serve.
+        """
+        from limen.cli.package import print_step
+        from limen.serving.check import check_package
+
+        report = _run(check_package(self.folder, Path(home), trust_code=self.needs_trust))
+        for step in report.steps:
+            print_step(step)
+        return report
+
+    def serve(self, *, http_port: int = 0, grpc_port: int = 0, home: Path | str = ".limen") -> RunningServer:
+        """Serve the package until the server is stopped or this process ends; an edited or remade package is loaded again.
+
+        Args:
+            http_port: REST port; a free one if 0.
+            grpc_port: gRPC port; a free one if 0.
+            home: where the server keeps its files.
+
+        Raises:
+            Unavailable: the server did not start; the text says why.
+        """
+        from limen.notebook.running import start
+
+        return start(
+            self.name, self.folder, Path(home), http_port=http_port, grpc_port=grpc_port, trust_code=self.needs_trust
+        )
+
+    def publish(
+        self, alias: str = "", *, endpoint: bool = False, home: Path | str = ".limen", server: str = ""
+    ) -> Published:
+        """Publish the package as the next version of its model, as `limen publish` does.
+
+        Args:
+            alias: an alias that names the version from then on.
+            endpoint: open an endpoint for the model, if none serves it yet.
+            home: whose registry is meant when no server is named.
+            server: address of a management API.
+
+        Raises:
+            LimenError: it is refused; the text says why.
+        """
+        from limen.cli.connection import managing
+        from limen.cli.endpoint import open_endpoint
+        from limen.packaging.archive import build
+
+        with tempfile.TemporaryDirectory(prefix="limen-publish-") as place:
+            archive = build(self.folder, Path(place)).path
+            with managing(Path(home), server, create=True) as management:
+                published = management.publish(self.name, archive, alias=alias)
+                if endpoint:
+                    open_endpoint(management, published.version, alias)
+        return published
+
+
+def package(
+    model: Any,
+    sample: Any,
+    *,
+    name: str,
+    target: str | Sequence[str] | None = None,
+    output: Path | str | None = None,
+) -> PackagedModel:
+    """Make a package folder of a model in memory: its file, its contract, and the model's own answers as golden examples.
+
+    A function or another model that only Python can run is packaged as source, never as a pickle. Called again, it makes the folder
+    anew; a `model.yaml` that you have edited stays.
+
+    Args:
+        model: an estimator of scikit-learn, a booster of XGBoost or LightGBM, a torch module, an ONNX model or session, a function of
+            rows, or the path of a model file.
+        sample: rows like those that the model was trained on: a data frame, an array, columns by name, or a list of records.
+        name: the model's name.
+        target: columns of the sample that are no inputs.
+        output: the folder to make; `name` when not given.
+
+    Raises:
+        InvalidPackage: the model cannot be packaged so that it answers as it does here; the text says why.
+        InvalidArgument: the name is not one.
+    """
+    parse_model_name(name, "name")
+    targets = (target,) if isinstance(target, str) else tuple(target or ())
+    rows = without_targets(sample_of(sample), targets)
+
+    def make(folder: Path) -> Derived:
+        with tempfile.TemporaryDirectory(prefix="limen-package-") as place:
+            artifact = artifact_of(model, Path(place))
+            if artifact is None:
+                return _of_memory(name, model, folder, rows, sample)
+            created = create_package(name, artifact, folder, rows)
+        return Derived(created=created, notes=created.notes)
+
+    return PackagedModel(name, derive(Path(output) if output is not None else Path(name), make))
+
+
+def _of_memory(name: str, model: Any, folder: Path, rows: Sample, sample: Any) -> Derived:
+    converted, outputs = original_of(model, rows, sample)
+    draft = Draft(
+        kind="model in memory",
+        name=name,
+        artifact=Path(name),
+        origin={"source": f"a {converted.library} in memory"},
+        outputs=outputs,
+        versions=versions_of(model),
+    )
+    imported = package_converted(draft, name, folder, converted)
+    return Derived(created=imported.created, notes=(*rows.notes, *imported.notes))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, whether or not this thread has a loop that runs, as a notebook's has."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
