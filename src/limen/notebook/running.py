@@ -1,19 +1,22 @@
-"""A server that runs beside a notebook: a `limen serve` process of its own, which ends with the notebook at the latest."""
+"""A server that runs beside a notebook: a `limen serve` process of its own, which is ended with the notebook."""
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 import weakref
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
 from limen.contracts.errors import Unavailable
+from limen.runtime.sandbox import child
+from limen.runtime.sandbox.child import python
 from limen.serving.startup import Announcement
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 START_S: Final = 300.0
 STOP_S: Final = 30.0
+MAX_LINES: Final = 200
+"""Of what a server says; enough for the reason why it does not start."""
 _LOOK_S: Final = 0.05
 
 
@@ -65,23 +70,36 @@ def start(model: str, package: Path, home: Path, *, http_port: int, grpc_port: i
     Raises:
         Unavailable: it did not start; the text is what it said.
     """
-    place = Path(tempfile.mkdtemp(prefix="limen-serve-"))
-    announcement, log = place / "ready.json", place / "log"
-    command = [sys.executable, "-P", "-m", "limen", "serve", str(package), "--home", str(home), "--watch"]
-    command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port), "--metrics-port", "0"]
-    command += ["--announce", str(announcement), *(["--trust-code"] if trust_code else [])]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)  # noqa: S603 - our own
-    end = time.monotonic() + START_S
-    while not announcement.exists():
-        if process.poll() is not None or time.monotonic() > end:
-            _end(process)
-            raise Unavailable(f"the server did not start: {log.read_text(errors='replace').strip()}")
-        time.sleep(_LOOK_S)
-    return RunningServer(model, msgspec.json.decode(announcement.read_bytes(), type=Announcement), process)
+    with tempfile.TemporaryDirectory(prefix="limen-serve-") as place:
+        announcement = Path(place) / "ready.json"
+        command = [*python("limen.cli"), "serve", str(package), "--home", str(home), "--watch"]
+        command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port), "--metrics-port", "0"]
+        command += ["--announce", str(announcement), *(["--trust-code"] if trust_code else [])]
+        process = child.start(command, stderr=subprocess.STDOUT)
+        said: deque[bytes] = deque(maxlen=MAX_LINES)
+        listener = threading.Thread(target=_listen, args=(process, said), daemon=True)
+        listener.start()
+        end = time.monotonic() + START_S
+        while not announcement.exists():
+            if process.poll() is not None or time.monotonic() > end:
+                _end(process)
+                listener.join(STOP_S)
+                raise Unavailable("the server did not start: " + b"".join(said).decode(errors="replace").strip())
+            time.sleep(_LOOK_S)
+        announced = msgspec.json.decode(announcement.read_bytes(), type=Announcement)
+    return RunningServer(model, announced, process)
+
+
+def _listen(process: subprocess.Popen[bytes], said: deque[bytes]) -> None:
+    """Read what the server says, so that it never waits for a reader; the last lines are kept."""
+    if process.stdout is not None:
+        with process.stdout as lines:
+            said.extend(lines)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
     with contextlib.suppress(OSError):
         process.terminate()
     try:
