@@ -99,6 +99,7 @@ def test_a_session_is_packaged_as_its_own_file(tmp_path):
     ):
         packaged = limen.package(given, rows, name="score", output=f"made-{number}")
         assert (packaged.folder / "model.onnx").read_bytes() == model.read_bytes()
+        assert all(example.outputs for example in read_manifest(packaged.folder).contract.examples)
         assert packaged.check().ok
 
 

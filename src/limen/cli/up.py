@@ -76,13 +76,14 @@ def up(
 
 
 def _derived(model: Path, sample: Path | None, name: str, home: Path, *, trust_pickle: bool) -> DerivedPackage:
+    from limen.app.asking import asker
     from limen.contracts.names import parse_model_name
     from limen.packaging.importers.draft import model_name
     from limen.serving.derived import DerivedPackage
     from limen.serving.importing import ImportOptions
 
     called = parse_model_name(name, "--name") if name else model_name(model.stem if model.is_file() else model.name)
-    options = ImportOptions(name=called, sample=sample, trust_pickle=trust_pickle)
+    options = ImportOptions(name=called, sample=sample, trust_pickle=trust_pickle, ask=asker(is_quiet=True))
     return DerivedPackage(model, home / "up" / called, options)
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from limen.app.asking import asker
 from limen.contracts.names import parse_model_name
 from limen.notebook.originals import artifact_of, original_of, versions_of
 from limen.packaging.importers.draft import Draft
@@ -145,7 +146,7 @@ def package(
             artifact = artifact_of(model, Path(place))
             if artifact is None:
                 return _of_memory(name, model, folder, rows, sample)
-            created = create_package(name, artifact, folder, rows)
+            created = create_package(name, artifact, folder, rows, ask=asker(is_quiet=True))
         return Derived(created=created, notes=created.notes)
 
     return PackagedModel(name, derive(Path(output) if output is not None else Path(name), make))

@@ -124,7 +124,7 @@ class DerivedPackage:
         options = msgspec.structs.replace(self._options, folder=folder)
         if self.source.suffix == PYTHON_SUFFIX:
             name = options.name or model_name(self.source.stem)
-            created = create_package(name, self.source, folder, options.sample, options.not_inputs)
+            created = create_package(name, self.source, folder, options.sample, options.not_inputs, ask=options.ask)
             return Derived(created=created, notes=created.notes)
         imported = import_model(str(self.source), options)
         return Derived(created=imported.created, notes=imported.notes)

@@ -252,9 +252,7 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
         asked = Sample(columns={key: array for key, array in rows.items() if key != WHOLE})
         is_class = draft.classifier or found.classifier
         no_sample = ImportOptions()
-        created = _fill(
-            draft, name, artifact, inside, asked, no_sample, is_class=is_class, examples_file=EXAMPLES_NAME
-        )
+        created = _fill(draft, name, artifact, inside, asked, no_sample, is_class=is_class, examples_file=EXAMPLES_NAME)
         _write(inside, EXAMPLES_NAME, [])
         table = as_table(read_manifest(inside), rows, answers)
         parity = compare(inside, table)
