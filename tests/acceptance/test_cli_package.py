@@ -1,9 +1,11 @@
 """The commands that make and judge packages, run as people run them; what they say is part of the product."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -373,3 +375,39 @@ def test_init_of_a_class_that_does_not_parse_says_the_line(tmp_path):
     assert refused("init", "k", "--from", "model.py", cwd=tmp_path) == (
         "error: model.py is not valid Python: line 2: '(' was never closed\n"
     )
+
+
+def test_init_of_a_torch_program_with_sample_inputs_names_the_command_that_takes_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        archive.writestr("net/archive_format", "pt2")
+        archive.writestr("net/data/sample_inputs/model.pt", pickle.dumps([1]))
+    told = refused("init", "net", "--from", "net.pt2", cwd=tmp_path)
+    assert "`limen import net.pt2` leaves them out" in told
+
+
+def test_check_says_which_files_to_remove_from_a_package(tmp_path):
+    package = write_score(tmp_path / "score")
+    (package / "model.pkl").write_bytes(pickle.dumps([1]))
+    (package / "train.py").write_text("import sklearn\n")
+    done = limen("check", "score", cwd=tmp_path)
+    assert "model.pkl: is a pickle, which runs code when it is loaded; remove it from the package\n" in done.stdout
+    assert "train.py: is code; only a package with `backend: python` may hold code" in done.stdout
+    assert done.stdout.count("remove it from the package\n") == 2
+    assert "hint" not in done.stderr
+
+
+def test_build_writes_the_file_that_it_is_told_to(tmp_path):
+    write_score(tmp_path / "score")
+    assert said("build", "score", "-o", "out/score.limen", cwd=tmp_path).startswith("out/score.limen  ")
+    assert (tmp_path / "out" / "score.limen").is_file()
+    assert "out/score.limen is fit to serve." in said("check", "out/score.limen", cwd=tmp_path)
+
+
+def test_publish_takes_code_once_it_is_trusted(tmp_path):
+    fields = "inputs: [{name: a, type: int32}]\noutputs: [{name: a, type: int32}]\n"
+    write_code(tmp_path / "echo", fields, "class Model:\n    def predict(self, inputs):\n        return inputs\n")
+    told = refused("publish", "echo", cwd=tmp_path)
+    assert "`code = true` under [trust] in the settings of the server, or with `limen publish --trust-code`" in told
+    text = said("publish", "echo", "--trust-code", cwd=tmp_path)
+    assert text.startswith("echo is version 1 ")
+    assert "no example has an answer to compare; `limen check --record` writes answers down\n" in text

@@ -98,7 +98,7 @@ def test_other_answers_than_before_are_refused_where_they_must_be_the_same(desk:
     write_weights(desk.package, [[1.0], [0.5]])
     desk.edit("outputs: {score: 2.0}", "outputs: {score: 4.0}")
     assert "the answers are not those of version 1" in " ".join(desk.refuses("publish", "score", "--same-answers"))
-    assert "FAIL" in desk.says("publish", "score")
+    assert "DIFFERS       behaviour" in desk.says("publish", "score")
 
 
 def test_models_versions_and_aliases_are_shown(desk: Desk):

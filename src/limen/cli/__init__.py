@@ -66,7 +66,7 @@ def _tell(exc: Exception) -> int:
         problem(exc.what, hint=exc.hint)
     elif isinstance(exc, LimenError):
         mistakes = [str(v) for v in exc.violations]
-        problem(headline(exc.message, mistakes), mistakes, hint=next_step(exc.reason))
+        problem(headline(exc.message, mistakes), mistakes, hint=next_step(exc.reason, mistakes))
     elif isinstance(exc, OSError):
         name = f" {exc.filename}" if exc.filename else ""
         problem(f"the system refused{name}: {exc.strerror or type(exc).__name__}")

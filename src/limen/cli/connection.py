@@ -100,7 +100,9 @@ def _nothing_there(exc: NotFound) -> CommandError:
 
 
 @contextmanager
-def managing(home: Path, server: str, config: Path | None = None, *, create: bool = False) -> Iterator[Management]:
+def managing(
+    home: Path, server: str, config: Path | None = None, *, create: bool = False, trust_code: bool = False
+) -> Iterator[Management]:
     """Give a client of the management API for as long as the block runs.
 
     Args:
@@ -108,6 +110,7 @@ def managing(home: Path, server: str, config: Path | None = None, *, create: boo
         server: address of a management API; empty for the server that runs with the home, or else this process.
         config: settings file, where this process does the work.
         create: make the registry when there is none.
+        trust_code: packages may bring Python code, where this process does the work; a server has settings of its own.
 
     Raises:
         CommandError: the server cannot be reached, or there is nothing by the name that was given.
@@ -124,7 +127,7 @@ def managing(home: Path, server: str, config: Path | None = None, *, create: boo
         _until_open(own)
     running = server or (f"http://{own.admin}" if own is not None else "")
     try:
-        with _there(running) if running else _here(home, config, create=create) as management:
+        with _there(running) if running else _here(home, config, create=create, trust_code=trust_code) as management:
             yield management
     except LimenError as exc:
         if server and not exc.violations and _is_rest(server):
@@ -204,14 +207,14 @@ def _there(url: str) -> Iterator[Management]:
 
 
 @contextmanager
-def _here(home: Path, config: Path | None, *, create: bool) -> Iterator[Management]:
+def _here(home: Path, config: Path | None, *, create: bool, trust_code: bool) -> Iterator[Management]:
     import httpx
 
     from limen.app.management import management_here
     from limen.client import Management
     from limen.settings import load_settings
 
-    settings = load_settings(config, {"registry.home": str(home)})
+    settings = load_settings(config, {"registry.home": str(home)} | ({"trust.code": True} if trust_code else {}))
     with _without_registry(home, settings.registry.database_url):
         app, close = management_here(settings, create=create)
     try:

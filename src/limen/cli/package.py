@@ -133,7 +133,8 @@ def check(
         print_step(judged.step())
     typer.echo()
     if not report.ok:
-        problem(f"{package} is not fit to serve", hint=next_step(report.refusal))
+        mistakes = [text for step in report.steps for text in step.problems]
+        problem(f"{package} is not fit to serve", hint=next_step(report.refusal, mistakes))
         raise typer.Exit(1)
     typer.echo(f"{package} is fit to serve.")
     if record:
@@ -165,14 +166,21 @@ def _record(folder: Path, examples: Sequence[Example], *, trust_code: bool) -> N
 def build(
     package: Annotated[Path, typer.Argument(metavar="DIR", help="Package folder.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder the archive is written to.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Folder the archive is written to, or a file ending in .limen."
+        ),
     ] = Path("dist"),
 ) -> None:
     """Make one file of a package, named by its content: the same content always gives the same digest and the same bytes."""
     from limen.cli.words import existing_package, size
+    from limen.packaging.archive import SUFFIX
     from limen.packaging.archive import build as build_archive
 
-    built = build_archive(existing_package(package), output)
+    if output.suffix == SUFFIX and not output.is_dir():
+        built = build_archive(existing_package(package), output.parent, output.name)
+    else:
+        built = build_archive(existing_package(package), output)
     typer.echo(f"{built.path}  {size(built.size)}\nsha256 {built.digest}")
     if built.is_signed:
         typer.echo(f"signature {built.path.name}.sig")

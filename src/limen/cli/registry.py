@@ -11,6 +11,7 @@ import typer
 
 from limen.cli.connection import AsJson, Config, Home, Server, managing, pages, print_json, reading, table, when
 from limen.cli.endpoint import open_endpoint, wait_for_followers, without_endpoint
+from limen.cli.package import TrustCode
 
 if TYPE_CHECKING:
     from limen.client.management import PublishOptions
@@ -41,9 +42,10 @@ def publish(
     same_answers: Annotated[
         bool, typer.Option("--same-answers", help="Refuse other answers to the examples of the version before it.")
     ] = False,
-    source: Annotated[str, typer.Option(help="The run or model that it comes from.")] = "",
-    data: Annotated[str, typer.Option(help="The data that it was trained on.")] = "",
-    code: Annotated[str, typer.Option(help="The code that trained it, such as a commit.")] = "",
+    trust_code: TrustCode = False,
+    source: Annotated[str, typer.Option(help="Lineage: the run or model that it comes from.")] = "",
+    data: Annotated[str, typer.Option(help="Lineage: the data that it was trained on.")] = "",
+    code: Annotated[str, typer.Option(help="Lineage: the code that trained it, such as a commit.")] = "",
     home: Home = Path(".limen"),
     server: Server = "",
     config: Config = None,
@@ -72,7 +74,7 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="limen-publish-") as folder:
         archive = build(path, Path(folder)).path if path.is_dir() else path
         name = inspect(archive).manifest.contract.name
-        with managing(home, server, config, create=True) as management:
+        with managing(home, server, config, create=True, trust_code=trust_code) as management:
             done = management.publish(name, archive, **options)
             print_json(done) if as_json else _print_published(done, alias)
             told = open_endpoint(management, done.version, alias) if endpoint else without_endpoint(management, name)
@@ -298,10 +300,14 @@ def _print_version(version: ModelVersion, evidence: tuple[Evidence, ...]) -> Non
 
 def _evidence_line(evidence: Evidence) -> str:
     from limen.cli.words import paint
-    from limen.contracts.catalogue import Verdict
+    from limen.contracts.catalogue import EvidenceKind, Verdict
 
     colours = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.INCONCLUSIVE: "33"}
-    verdict = paint(f"{evidence.verdict.value:<13}", colours[evidence.verdict])
+    word, colour = evidence.verdict.value, colours[evidence.verdict]
+    if evidence.kind is EvidenceKind.BEHAVIOUR and evidence.verdict is Verdict.FAIL:
+        # A better model answers differently: that is told, and refused by --same-answers only.
+        word, colour = "DIFFERS", "33"
+    verdict = paint(f"{word:<13}", colour)
     return f"{verdict} {evidence.kind.value:<14}{evidence_text(evidence)}".rstrip()
 
 
@@ -318,6 +324,8 @@ def evidence_text(evidence: Evidence) -> str:
             changed = [finding["path"] for finding in body.get("findings", ())]
             return f"breaks nobody who calls{against}{_first(changed)}" if changed else f"the contract of{against}"
         case EvidenceKind.GOLDEN:
+            if not body.get("compared") and not body.get("differences"):
+                return "no example has an answer to compare; `limen check --record` writes answers down"
             return f"{_compared(body)} as the package says{_first(body.get('differences', ()))}"
         case EvidenceKind.BEHAVIOUR:
             return f"{_compared(body)} of{against} as before{_first(body.get('differences', ()))}"

@@ -48,12 +48,20 @@ def headline(message: str, mistakes: Sequence[str]) -> str:
     return message.partition(f": {mistakes[0]}")[0]
 
 
-def next_step(reason: Reason | None) -> str:
-    """Return what to do about something that was refused for this reason."""
+def next_step(reason: Reason | None, mistakes: Sequence[str] = ()) -> str:
+    """Return what to do about something that was refused for this reason; nothing when the mistakes say it themselves."""
     from limen.contracts.errors import Reason
 
+    if (
+        reason is Reason.UNSAFE_FORMAT
+        and mistakes
+        and all(text.endswith("remove it from the package") for text in mistakes)
+    ):
+        return ""
+
     steps = {
-        Reason.UNSAFE_FORMAT: "Save the model in a format without code: ONNX, skops, XGBoost JSON/UBJ or LightGBM text.",
+        Reason.UNSAFE_FORMAT: "Save the model in a format without code: ONNX, skops, XGBoost JSON/UBJ or LightGBM text. "
+        "`limen import FILE --trust-pickle` converts a pickle that you trust.",
         Reason.UNTRUSTED_CODE: "Read the code first: it runs with all your rights.",
         Reason.INVALID_PACKAGE: "`limen check PACKAGE` shows everything that is wrong with a package.",
         Reason.REJECTED: "`limen check PACKAGE` shows what the model answers to its examples.",

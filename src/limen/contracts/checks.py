@@ -261,7 +261,7 @@ class ContractCheck:
         for name, check in self._output_checks:
             array = outputs.get(name)
             if array is None:
-                raise InvalidOutput(f"the model gave no output {name}")
+                raise no_output(name, outputs)
             try:
                 formed = check.check_form(array, name)
                 if formed.shape[0] != rows:
@@ -287,6 +287,12 @@ class ContractCheck:
                 inputs[name] = filled(check.field, rows)
         if found:
             raise InvalidArgument.of(found[:MAX_VIOLATIONS], Reason.INPUT_SET)
+
+
+def no_output(name: str, outputs: Mapping[str, Array]) -> InvalidOutput:
+    """Return the error for an output that is missing, with the names of those that there are."""
+    given = ", ".join(map(shown, list(outputs)[:MAX_VIOLATIONS])) or "nothing"
+    return InvalidOutput(f"the model gave no output {name}; it gave {given}")
 
 
 def filled(field: Field, rows: int) -> Array:

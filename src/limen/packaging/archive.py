@@ -92,11 +92,16 @@ def _whole(settings: msgspec.Struct) -> dict[str, Any]:
     return {name: _whole(value) if isinstance(value, msgspec.Struct) else value for name, value in found.items()}
 
 
-def build(folder: Path, target_dir: Path) -> Built:
-    """Make `NAME-DIGEST.limen` from a package folder; the same content gives the same bytes on every machine.
+def build(folder: Path, target_dir: Path, file_name: str = "") -> Built:
+    """Make one file of a package folder; the same content gives the same bytes on every machine.
 
     The archive appears under its name only when it is complete and on disk. The signature of the folder, if it has one, is put
-    beside it as `NAME-DIGEST.limen.sig`.
+    beside it, with `.sig` after its name.
+
+    Args:
+        folder: the package.
+        target_dir: where the file is put.
+        file_name: what it is called; `NAME-DIGEST.limen` if empty.
 
     Raises:
         InvalidPackage: a bad manifest, files a package may not hold, or a file that changed meanwhile.
@@ -111,7 +116,7 @@ def build(folder: Path, target_dir: Path) -> Built:
     if signature is not None:
         check_statement(signature, name, files)
     target_dir.mkdir(parents=True, exist_ok=True)
-    target = target_dir / f"{name}-{digest[:12]}{SUFFIX}"
+    target = target_dir / (file_name or f"{name}-{digest[:12]}{SUFFIX}")
     with appearing(target) as out:
         _write_archive(out, folder, encode_index(name, files), files)
         size = out.tell()

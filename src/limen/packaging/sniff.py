@@ -30,6 +30,7 @@ NEVER_NAMES: Final = frozenset(["conftest.py", "sitecustomize.py", "usercustomiz
 SAFETENSORS_SUFFIX: Final = ".safetensors"
 _CODE_FORMATS: Final = frozenset([Format.PYTHON, Format.SCRIPT])
 _CODE_NAMES: Final = frozenset(["requirements.txt", "setup.cfg", "pyproject.toml"])
+REMOVE: Final = "remove it from the package"
 
 
 def sniff(path: Path) -> Format:
@@ -93,17 +94,18 @@ def scan_folder(folder: Path, manifest: Manifest) -> None:
         InvalidPackage: UNSAFE_FORMAT, with every file that is unsafe by content or by name, and every code file of a package
             whose backend is not `python`; UNSAFE_ARCHIVE for links, devices and names a package may not hold.
     """
-    found = [
-        Violation(path, problem)
-        for path in list_files(folder)
-        if (problem := _problem(folder, path, may_hold_code=manifest.backend == "python"))
-    ]
+    found = [Violation(path, problem) for path in list_files(folder) if (problem := _problem(folder, path, manifest))]
     if found:
         raise invalid("the package holds unsafe files", found, Reason.UNSAFE_FORMAT)
 
 
-def _problem(folder: Path, path: str, *, may_hold_code: bool) -> str | None:
-    """Return why a package may not hold this file, or None."""
+def _problem(folder: Path, path: str, manifest: Manifest) -> str | None:
+    """Return why a package may not hold this file, or None; a file that is not the model itself is to be removed."""
+    problem = _unfit(folder, path, may_hold_code=manifest.backend == "python")
+    return problem if problem is None or path == manifest.artifact_path else f"{problem}; {REMOVE}"
+
+
+def _unfit(folder: Path, path: str, *, may_hold_code: bool) -> str | None:
     name = PurePosixPath(path).name.casefold()
     suffixes = {s.casefold() for s in PurePosixPath(path).suffixes}
     if name in NEVER_NAMES or suffixes & NEVER_SUFFIXES:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from limen.contracts import json_values
+from limen.contracts.checks import no_output
 from limen.contracts.contract import Field
 from limen.contracts.errors import InvalidOutput, Violation
 from limen.contracts.tensors import BY_NAME, Array, ElementType, TensorSpec
@@ -298,7 +299,7 @@ def _unpacking(takes: dict[str, tuple[str, Take | None]]) -> Unpack:
         for name, (tensor, take) in takes.items():
             array = raw.get(tensor)
             if array is None:
-                raise InvalidOutput(f"the model gave no output {tensor}")
+                raise no_output(tensor, raw)
             answer[name] = array if take is None else take(array, rows)
         return answer
 

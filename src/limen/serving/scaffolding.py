@@ -18,6 +18,7 @@ from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
 from limen.packaging.decoder import decode_manifest
 from limen.packaging.huggingface import read_model
+from limen.packaging.importers.torch_export import TorchExportImporter
 from limen.packaging.manifest import MANIFEST_NAME
 from limen.packaging.scaffold import Hints, scaffold
 from limen.packaging.sniff import ensure_format, sniff
@@ -231,7 +232,12 @@ def _files_beside(source: Path, backend: str) -> tuple[str, ...]:
 
 
 def _refused(source: Path, found: str) -> InvalidPackage:
-    """Return why no backend loads a file; for a pickle, why none ever will."""
+    """Return why no backend loads a file; for a pickle, why none ever will, and for an archive of PyTorch what takes it."""
+    if TorchExportImporter().recognises(source):
+        text = (
+            f"{source.name} is a torch.export program with sample inputs; `limen import {source.name}` leaves them out"
+        )
+        return InvalidPackage(text)
     try:
         ensure_format(source, ())
     except InvalidPackage as exc:

@@ -115,7 +115,8 @@ class Verification:
             raise InvalidArgument.at("model", "is not the model of this package", Reason.INVALID_NAME)
         if manifest.needs_trust and not self._trust.code:
             text = (
-                f"the package brings code of its own ({manifest.artifact_path}), which `trust.code` does not allow here"
+                f"the package brings code of its own ({manifest.artifact_path}), which runs only where it is trusted: with "
+                "`code = true` under [trust] in the settings of the server, or with `limen publish --trust-code` while no server runs"
             )
             raise InvalidPackage(text, reason=Reason.UNTRUSTED_CODE)
         contract = manifest.contract
