@@ -218,7 +218,7 @@ async def test_a_contract_without_a_deadline_adds_none(plane, sink):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        ({"y": np.zeros(1, np.float32)}, "the model gave no output scores"),
+        ({"y": np.zeros(1, np.float32)}, "the model gave no output scores; it gave y"),
         (
             {"y": np.array([math.inf], np.float32), "scores": SCORES[None], "text": np.array(["t"], object)},
             "the model's output y[0]: must be a finite number",
