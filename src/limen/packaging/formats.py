@@ -34,6 +34,8 @@ class Format(StrEnum):
     """An XGBoost model as UBJSON."""
     LIGHTGBM = "lightgbm"
     """A LightGBM model as text."""
+    CATBOOST = "catboost"
+    """A CatBoost model in its own binary form or as JSON."""
     JDM = "jdm"
     """A decision as a JSON Decision Model."""
     TORCH_EXPORT = "torch-export"
@@ -106,12 +108,14 @@ _PYTHON_START = re.compile(
 _YAML_START = re.compile(r"(---\s*$|- \S|[\w.\"'-]+\s*:(\s|$))")
 _XGBOOST_JSON = re.compile(rb'\s*\{\s*"(?:learner"\s*:\s*\{\s*"|version"\s*:\s*\[\d+,\s*\d+,\s*\d+\],\s*"learner")')
 _XGBOOST_UBJ = re.compile(rb"\{(?:i|U|I\x00|l\x00{3}|L\x00{7})\x07(?:learner|version)[\[{]", re.DOTALL)
+_CATBOOST_MARKS: Final = (b'"features_info"', b'"model_info"', b'_trees"')
 _PLAIN = r"'[<>|=]?[?bBiufcSUVmM]\d*(?:\[\w+\])?'"
 _NUMPY_HEADER = re.compile(
     rf"\{{'descr': (?:{_PLAIN}|\[(?:\('[^'\\]*', {_PLAIN}(?:, \([\d, ]*\))?\)(?:, )?)*\]), "
     r"'fortran_order': (?:True|False), 'shape': \([\d, L]*\),? ?\}\s*"
 )
 _MAGIC: Final = (
+    (b"CBM1", Format.CATBOOST),
     (b"\x7fELF", Format.NATIVE),
     (b"\xfe\xed\xfa\xce", Format.NATIVE),
     (b"\xfe\xed\xfa\xcf", Format.NATIVE),
@@ -233,6 +237,8 @@ def _text(data: Data, head: bytes) -> Format | None:
     if stripped[:1] in ("{", "[") and _is_json(data, head):
         if _is_transformers(data):
             return Format.TRANSFORMERS
+        if all(data.find(mark) >= 0 for mark in _CATBOOST_MARKS):
+            return Format.CATBOOST
         return Format.JDM if _is_decision(data) else Format.JSON
     if _is_python(text):
         return Format.PYTHON

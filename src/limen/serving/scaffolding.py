@@ -17,6 +17,7 @@ import msgspec
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
 from limen.packaging.decoder import decode_manifest
+from limen.packaging.formats import Format
 from limen.packaging.huggingface import read_model
 from limen.packaging.importers.torch_export import TorchExportImporter
 from limen.packaging.manifest import MANIFEST_NAME
@@ -243,6 +244,11 @@ def _refused(source: Path, found: str) -> InvalidPackage:
     except InvalidPackage as exc:
         if exc.reason is Reason.UNSAFE_FORMAT:
             return exc
+    if found == Format.CATBOOST:
+        return InvalidPackage(
+            f"{source.name} is a CatBoost model in its own form, which no backend loads; save it as ONNX (save_model(file, "
+            'format="onnx")) and take that. ONNX has CatBoost\'s numbers only: encode columns of text before training'
+        )
     return InvalidPackage(
         f"{source.name} is {found}, which no backend loads; Limen takes ONNX, skops, XGBoost (JSON or UBJ), LightGBM (text), "
         "torch.export programs, Hugging Face models, decisions (JDM) and Python classes"

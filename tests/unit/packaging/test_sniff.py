@@ -338,3 +338,9 @@ class TestScanFolder:
         (folder / "__pycache__").mkdir()
         (folder / "__pycache__" / "model.cpython-311.pyc").write_bytes(PICKLE)
         scan_folder(folder, DATA)
+
+
+@pytest.mark.parametrize("data", [b"CBM1\x10\x00", b'{"features_info": {}, "model_info": {}, "oblivious_trees": []}'])
+def test_catboosts_own_forms_are_known_by_their_content(tmp_path, data):
+    (tmp_path / "model").write_bytes(data)
+    assert sniff(tmp_path / "model") is Format.CATBOOST
