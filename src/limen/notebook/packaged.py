@@ -141,15 +141,17 @@ def package(
     targets = (target,) if isinstance(target, str) else tuple(target or ())
     rows = without_targets(sample_of(sample), targets)
 
+    ask = asker(is_quiet=True)
+
     def make(folder: Path) -> Derived:
         with tempfile.TemporaryDirectory(prefix="limen-package-") as place:
             artifact = artifact_of(model, Path(place))
             if artifact is None:
                 return _of_memory(name, model, folder, rows, sample)
-            created = create_package(name, artifact, folder, rows, ask=asker(is_quiet=True))
+            created = create_package(name, artifact, folder, rows, ask=ask)
         return Derived(created=created, notes=created.notes)
 
-    return PackagedModel(name, derive(Path(output) if output is not None else Path(name), make))
+    return PackagedModel(name, derive(Path(output) if output is not None else Path(name), make, ask))
 
 
 def _of_memory(name: str, model: Any, folder: Path, rows: Sample, sample: Any) -> Derived:

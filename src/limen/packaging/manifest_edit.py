@@ -34,6 +34,31 @@ def with_answers(text: str, answers: Mapping[int, Mapping[str, Json]]) -> str:
     return _edited(text, edits)
 
 
+def without_answers(text: str) -> str:
+    """Return a manifest whose own examples have no outputs."""
+    listed = _value(yaml.compose(text, Loader=yaml.SafeLoader), "examples")
+    spans = [
+        _span(text, name, value)
+        for node in (listed.value if isinstance(listed, yaml.SequenceNode) else ())
+        for name, value in (node.value if isinstance(node, yaml.MappingNode) else ())
+        if name.value == "outputs"
+    ]
+    for start, end in sorted(spans, reverse=True):
+        text = text[:start] + text[end:]
+    return text
+
+
+def _span(text: str, name: Any, value: Any) -> tuple[int, int]:
+    """Return where a key and its value stand: their lines, or in a mapping on one line the comma before them as well."""
+    start = name.start_mark.index
+    line = text.rfind("\n", 0, start) + 1
+    if text[line:start].strip():
+        before = text[:start].rstrip()
+        return len(before) - 1 if before.endswith(",") else start, value.end_mark.index
+    end = _end_of(text, value)
+    return line, end if text[:end].endswith("\n") else end + 1
+
+
 def with_examples(text: str, examples: Sequence[Example]) -> str:
     """Return a manifest without examples with these at its end."""
     lines = ["", _ABOUT, "examples:"]
@@ -56,16 +81,20 @@ def _added(text: str, node: Any, key: str, value: Json) -> tuple[int, str]:
         end = node.end_mark.index - 1
         is_open = not node.value or text[:end].rstrip().endswith(",")
         return end, f"{'' if is_open else ', '}{key}: {flow(value)}"
+    end = _end_of(text, node)
+    line = " " * node.value[0][0].start_mark.column + f"{key}: {flow(value)}"
+    return end, f"{line}\n" if text[:end].endswith("\n") else f"\n{line}"
+
+
+def _end_of(text: str, node: Any) -> int:
+    """Return where the last line of a node ends: past a comment there; a text of several lines ends with its last line break."""
     last = node
     while isinstance(last, yaml.CollectionNode) and not last.flow_style and last.value:
         last = last.value[-1][1] if isinstance(last, yaml.MappingNode) else last.value[-1]
-    # Past a comment on the line of the last value; a text of several lines ends with its last line break.
-    end = last.end_mark.index
+    end: int = last.end_mark.index
     if not text[:end].endswith("\n"):
         end = text.find("\n", end)
-    end = len(text) if end < 0 else end
-    line = " " * node.value[0][0].start_mark.column + f"{key}: {flow(value)}"
-    return end, f"{line}\n" if text[:end].endswith("\n") else f"\n{line}"
+    return len(text) if end < 0 else end
 
 
 def _edited(text: str, edits: Sequence[tuple[int, str]]) -> str:

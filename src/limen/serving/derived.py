@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from limen.contracts.errors import InvalidPackage
+from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.importers.draft import model_name
 from limen.packaging.manifest import MANIFEST_NAME
+from limen.packaging.manifest_edit import without_answers
 from limen.packaging.origin import ORIGIN_NAME
+from limen.serving.golden import Ask, record
 from limen.serving.importing import ImportOptions, import_model
 from limen.serving.opening import Scan, scan
 from limen.serving.scaffolding import Created, create_package
@@ -37,12 +40,13 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     """`model.yaml` was edited since it was made, and is the editor's."""
 
 
-def derive(folder: Path, make: Callable[[Path], Derived]) -> Derived:
+def derive(folder: Path, make: Callable[[Path], Derived], ask: Ask | None = None) -> Derived:
     """Make a package folder, or make it again.
 
     Args:
         folder: what to make; a package that was made here before is replaced.
         make: makes a package in the folder that it is given, which does not exist.
+        ask: asks the model for the answers to the examples of an edited `model.yaml`; they are left out when there is none.
 
     Raises:
         InvalidPackage: no package can be made, or something else is in the folder.
@@ -58,13 +62,23 @@ def derive(folder: Path, make: Callable[[Path], Derived]) -> Derived:
         _note(made)
         is_kept = _is_edited(folder)
         if is_kept:
-            (made / MANIFEST_NAME).write_bytes((folder / MANIFEST_NAME).read_bytes())
+            _keep_manifest(folder, made, ask, trust_code=derived.created.needs_trust)
         if folder.exists():
             folder.rename(made.with_name("old"))
         made.rename(folder)
     return msgspec.structs.replace(
         derived, created=msgspec.structs.replace(derived.created, folder=folder), is_kept=is_kept
     )
+
+
+def _keep_manifest(folder: Path, made: Path, ask: Ask | None, *, trust_code: bool) -> None:
+    """Give a new folder the old one's `model.yaml`, with the new model's answers to its examples."""
+    text = (folder / MANIFEST_NAME).read_text(encoding="utf-8")
+    (made / MANIFEST_NAME).write_text(without_answers(text), encoding="utf-8")
+    if ask is not None:
+        # A model that does not fit the contract is refused when it is loaded, with the reason.
+        with suppress(LimenError):
+            record(made, ask, trust_code=trust_code)
 
 
 def _note(folder: Path) -> None:
@@ -113,7 +127,7 @@ class DerivedPackage:
             InvalidPackage: why no package can be made of it.
         """
         self._made_of = self._seen = scan(self.source)
-        return derive(self.folder, self._make)
+        return derive(self.folder, self._make, self._options.ask)
 
     def has_changed(self) -> bool:
         """Return whether the model is another one than the folder was made of, and has been left alone since the last call."""

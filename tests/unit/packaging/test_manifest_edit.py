@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from limen.contracts.contract import Example
-from limen.packaging.manifest_edit import file_of_examples, with_answers, with_examples
+from limen.packaging.manifest_edit import file_of_examples, with_answers, with_examples, without_answers
 
 HEAD = "# mine\nname: score   # the name\n"
 ANSWERS = {0: {"y": 1.5, "label": "no: way"}}
@@ -52,3 +52,24 @@ def test_examples_are_added_at_the_end():
 def test_a_file_of_examples_is_found():
     assert file_of_examples("examples: golden.json\n") == "golden.json"
     assert file_of_examples("examples: []\n") == file_of_examples("name: a\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "examples:\n  - inputs: {a: 1}\n    outputs: {b: 2}\n  - inputs: {a: 2}\n# end\n",
+            "examples:\n  - inputs: {a: 1}\n  - inputs: {a: 2}\n# end\n",
+        ),
+        (
+            "examples:\n  - name: x\n    outputs:\n      b: [1, 2]\n      c: y\n    inputs:\n      a: 1\n",
+            "examples:\n  - name: x\n    inputs:\n      a: 1\n",
+        ),
+        ("examples: [{inputs: {a: 1}, outputs: {b: 2}}]\n", "examples: [{inputs: {a: 1}}]\n"),
+        ("examples: examples.json\n", "examples: examples.json\n"),
+        ("name: a\n", "name: a\n"),
+        ("examples:\n  - inputs: {a: 1}\n    outputs: {b: 2}", "examples:\n  - inputs: {a: 1}\n"),
+    ],
+)
+def test_answers_are_taken_out_and_nothing_else(text: str, expected: str):
+    assert without_answers(text) == expected
