@@ -24,6 +24,8 @@ from limen.contracts.checks import default_value, filled
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Violation
 from limen.contracts.inference import Parameter
+from limen.contracts.json_pieces import LARGE_TEXT, Text
+from limen.contracts.large_records import LargeRecords, reason_of
 from limen.contracts.patterns import compile_pattern
 from limen.contracts.rows import RowCheck
 from limen.contracts.tensors import Array, ElementType, Kind
@@ -46,10 +48,10 @@ class RecordCodec:
     def __init__(self, contract: Contract) -> None:
         """Compile the row type, the decoder and the column readers."""
         self._contract = contract
-        self._fields = contract.inputs
+        self.fields = contract.inputs
         self._json_outputs = {f.name: len(f.shape) for f in contract.outputs if f.is_json}
-        self._limit = contract.batching.max_request_rows
-        self._row_check = RowCheck(contract)
+        self.limit = contract.batching.max_request_rows
+        self.row_check = RowCheck(contract)
         row = _row_type(contract.inputs)
         body = msgspec.defstruct(
             "PredictRequest",
@@ -73,19 +75,23 @@ class RecordCodec:
             (f.name, np.array(f.enum, f.element.dtype), f.nullable) for f in contract.inputs if f.is_float and f.enum
         ]
 
-    def decode(self, body: bytes) -> Records:
+    def decode(self, body: Text) -> Records:
         """Return the tensors of a predict body, validated field by field.
 
         Raises:
             InvalidArgument: with every mistake found (up to 32) and its path, and none of the values.
         """
-        if len(body) > strict_json.MAX_PARTS:
-            strict_json.check_parts(body)
+        if len(body) > LARGE_TEXT:
+            inputs, count, around = LargeRecords(self, body).read()
+            return Records(inputs, count, around.get("id", ""), around.get("parameters", {}))
+        return self._decode_small(bytes(body))
+
+    def _decode_small(self, body: bytes, first: int = 0) -> Records:
         try:
             request: Any = self._decode(body)
             rows = request.instances
             count = len(rows)
-            if 0 < count <= self._limit and not self._may_repeat_keys(body, request, count):
+            if 0 < count <= self.limit and not self._may_repeat_keys(body, request, count):
                 with np.errstate(over="raise"):
                     inputs = {c.name: c.read(rows, count) for c in self._columns}
                 if all(pattern.match_all(_texts(inputs[name])) for name, pattern in self._patterns) and all(
@@ -94,7 +100,45 @@ class RecordCodec:
                     return Records(inputs, count, request.id, request.parameters)
         except (msgspec.MsgspecError, ValueError, ArithmeticError, TypeError, RecursionError):
             pass
-        return self._decode_exactly(body)
+        return self._decode_exactly(body, first)
+
+    def rows(self, text: bytes, first: int) -> dict[str, Array]:
+        """Return the tensors of some rows of a large body, of which the first one is its `first`; see `decode`."""
+        return self._decode_small(b'{"instances":[%s]}' % text, first).inputs
+
+    def envelope(self, text: bytes) -> Mapping[str, Any]:
+        """Return what surrounds the rows of a large body, or raise as `decode` does."""
+        value = strict_json.parse(text)
+        found: list[Violation] = []
+        self.row_check.envelope(value, found)
+        if found:
+            raise InvalidArgument.of(found[:MAX_VIOLATIONS], reason_of(found))
+        known: Mapping[str, Any] = value
+        return known
+
+    def column(self, field: Field, value: Any) -> Array:
+        """Return the tensor of one value that has been checked, as one row."""
+        with np.errstate(over="raise"):
+            return _Column(field, attrgetter("")).build([value], 1)
+
+    def values(self, field: Field) -> Callable[[bytes], Array]:
+        """Return what decodes a list of values of a field's shape, or raises anything when one is not right."""
+        column = _Column(field, attrgetter(""))
+        decode = msgspec.json.Decoder(list[_value_type(field)]).decode  # type: ignore[misc]  # built from the contract
+        choices = np.array(field.enum, field.element.dtype) if field.is_float and field.enum else None
+        pattern = None if field.pattern is None or field.enum is not None else compile_pattern(field.pattern)
+
+        def read(text: bytes) -> Array:
+            values = decode(text)
+            with np.errstate(over="raise"):
+                array = column.build(values, len(values))
+            if choices is not None and not _is_among(array, choices, field.nullable):
+                raise ValueError
+            if pattern is not None and not pattern.match_all(_texts(array)):
+                raise ValueError
+            return array
+
+        return read
 
     def encode(self, outputs: Mapping[str, Array]) -> list[dict[str, Json]]:
         """Return the predictions as rows of named fields, ready for JSON."""
@@ -108,7 +152,7 @@ class RecordCodec:
 
     def _may_repeat_keys(self, body: bytes, request: Any, count: int) -> bool:
         # Valid JSON has one colon a member; more colons than members means a repeated key, or a colon in some text.
-        members = 1 + count * len(self._fields) + len(request.parameters) + bool(request.parameters)
+        members = 1 + count * len(self.fields) + len(request.parameters) + bool(request.parameters)
         members += bool(request.id) + bool(request.signature_name)
         colons = body.count(b":")
         if colons == members:
@@ -117,20 +161,20 @@ class RecordCodec:
             return False
         return strict_json.has_duplicate_keys(body)
 
-    def _decode_exactly(self, body: bytes) -> Records:
+    def _decode_exactly(self, body: bytes, first: int = 0) -> Records:
         value = strict_json.parse(body)
         found: list[Violation] = []
-        rows = self._row_check.envelope(value, found)
-        if not found and not 0 < len(rows) <= self._limit:
-            text = f"must have 1 to {self._limit} rows, got {len(rows)}"
+        rows = self.row_check.envelope(value, found)
+        if not found and not 0 < len(rows) <= self.limit:
+            text = f"must have 1 to {self.limit} rows, got {len(rows)}"
             raise InvalidArgument.at("instances", text, Reason.BATCH_LIMIT)
         clean: list[list[Any]] = []
         for i, row in enumerate(rows):
             if len(found) >= MAX_VIOLATIONS:
                 break
-            clean.append(self._row_check.row(row, f"instances[{i}]", found))
+            clean.append(self.row_check.row(row, f"instances[{first + i}]", found))
         if found:
-            raise InvalidArgument.of(found[:MAX_VIOLATIONS], _reason(found))
+            raise InvalidArgument.of(found[:MAX_VIOLATIONS], reason_of(found))
         inputs = {}
         for i, column in enumerate(self._columns):
             try:
@@ -140,9 +184,6 @@ class RecordCodec:
                     f"must all have {column.name} of the same size; send rows of other sizes in requests of their own"
                 )
                 raise InvalidArgument.at("instances", text, Reason.SHAPE_MISMATCH) from exc
-        # Smaller bodies were searched when they were parsed.
-        if len(body) > strict_json.EXACT_UP_TO and strict_json.has_duplicate_keys(body):
-            raise InvalidArgument("an object repeats a key", reason=Reason.DUPLICATE_KEY)
         return Records(inputs, len(clean), value.get("id", ""), value.get("parameters", {}))
 
 
@@ -311,11 +352,3 @@ def _to_json(array: Array) -> list[Json]:
 
 def _text(value: Any) -> Json:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def _reason(found: Sequence[Violation]) -> Reason:
-    """Return the catalogue reason of the first mistake."""
-    text = found[0].reason
-    if "not a field" in text or "unknown" in text:
-        return Reason.UNKNOWN_FIELD
-    return Reason.INPUT_SET if "required" in text else Reason.VALUE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from collections.abc import Container
 from typing import Any, Final
 
 import numpy as np
@@ -68,6 +69,21 @@ class RowCheck:
             Violation(f"{path}.{names.shown(k)}", "is not a field of this model") for k in row if k not in self._names
         )
         return [self._value(field, row, path, found) for field in self._fields]
+
+    def fields(
+        self, row: dict[str, Json], path: str, found: list[Violation], *, known: Container[str]
+    ) -> dict[str, Any]:
+        """Check a record without some of its fields, which were read by themselves; return its values by name."""
+        for key in row:
+            if key in known:
+                found.append(Violation(f"{path}.{names.shown(key)}", "is given twice"))
+            elif key not in self._names:
+                found.append(Violation(f"{path}.{names.shown(key)}", "is not a field of this model"))
+        return {f.name: self._value(f, row, path, found) for f in self._fields if f.name not in known}
+
+    def value(self, field: Field, value: Json, where: str, found: list[Violation]) -> Any:
+        """Check one value, or one element of a larger one; return what to keep."""
+        return self._nested(field, value, field.shape, where, found)
 
     def _value(self, field: Field, row: dict[str, Json], path: str, found: list[Violation]) -> Any:
         where = f"{path}.{field.name}"

@@ -15,8 +15,8 @@ import msgspec
 
 from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.json_pieces import MAX_DEPTH, too_deep, too_many_parts
 
-MAX_DEPTH: Final = 100
 EXACT_UP_TO: Final = 1 << 20
 """Bytes up to which a refused body is examined exactly; beyond it the first decoder's word stands."""
 
@@ -40,11 +40,11 @@ def parse(body: bytes) -> Json:
         raise InvalidArgument("the body is empty", reason=Reason.EMPTY_BODY)
     check_parts(body)
     if len(body) <= EXACT_UP_TO and _depth(body) > MAX_DEPTH:
-        raise InvalidArgument(f"JSON may be nested at most {MAX_DEPTH} levels", reason=Reason.TOO_DEEP)
+        raise too_deep()
     try:
         value = msgspec.json.decode(body)
     except RecursionError:
-        raise InvalidArgument(f"JSON may be nested at most {MAX_DEPTH} levels", reason=Reason.TOO_DEEP) from None
+        raise too_deep() from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise _malformed(exc, body) from exc
     if len(body) <= EXACT_UP_TO and has_duplicate_keys(body):
@@ -55,8 +55,7 @@ def parse(body: bytes) -> Json:
 def check_parts(body: bytes) -> None:
     """Raise `InvalidArgument` for a text with more lists and objects than anybody means, before any is made."""
     if len(body) > MAX_PARTS and body.count(b"[") + body.count(b"{") > MAX_PARTS:
-        text = f"JSON may hold at most {MAX_PARTS} lists and objects"
-        raise InvalidArgument(text, reason=Reason.TOO_MANY_PARTS)
+        raise too_many_parts(MAX_PARTS)
 
 
 def _malformed(exc: Exception, body: bytes) -> InvalidArgument:

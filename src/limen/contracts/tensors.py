@@ -14,7 +14,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.contracts.errors import InvalidArgument, Reason
+
 Array = NDArray[Any]
+MAX_TENSOR_BYTES: Final = 64 << 20
+"""Bytes of all numeric tensors of one large request: `1,` is two bytes of a body and eight of a float64."""
+MAX_TEXTS: Final = 1 << 18
+"""Elements of all text and bytes tensors of one large request; each costs more than a hundred bytes and a visit."""
 
 
 class Kind(StrEnum):
@@ -74,6 +80,45 @@ WIRE_OF: Final = {t.dtype: t.wire for t in TYPES}
 def is_whole(value: float) -> bool:
     """Return whether a float is a whole number that it represents exactly."""
     return value.is_integer() and abs(value) <= 1 << 53
+
+
+class TensorBudget:
+    """How much memory the tensors of one request may take: as much as its body may have bytes."""
+
+    __slots__ = ("_bytes", "_texts")
+
+    def __init__(self) -> None:
+        """Begin with all of it."""
+        self._bytes = self._texts = 0
+
+    def spend(self, array: Array) -> None:
+        """Take what a tensor, or a part of one, needs.
+
+        Raises:
+            InvalidArgument: there is not so much left.
+        """
+        if array.dtype.kind == "O":
+            self._texts += array.size
+        else:
+            self._bytes += array.nbytes
+        self._check(0, 0)
+
+    def look(self, element: ElementType, count: int) -> None:
+        """Raise as `spend` does when there is not enough for so many elements, and take nothing."""
+        self._check(count * element.size, 0 if element.size else count)
+
+    def _check(self, size: int, texts: int) -> None:
+        if self._bytes + size > MAX_TENSOR_BYTES:
+            text = f"the tensors of a request may take at most {MAX_TENSOR_BYTES} bytes"
+            raise InvalidArgument(text, reason=Reason.TOO_MANY_PARTS)
+        if self._texts + texts > MAX_TEXTS:
+            raise too_many_texts()
+
+
+def too_many_texts() -> InvalidArgument:
+    """Return the error for a request with more texts than are read at once."""
+    text = f"a request may hold at most {MAX_TEXTS} texts; send fewer rows at once"
+    return InvalidArgument(text, reason=Reason.TOO_MANY_PARTS)
 
 
 class TensorSpec(msgspec.Struct, frozen=True):

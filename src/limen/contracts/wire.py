@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from mmap import mmap
 from typing import Final
 
 import numpy as np
 
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.names import shown
-from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind
+from limen.contracts.tensors import BY_WIRE, MAX_TEXTS, Array, ElementType, Kind, too_many_texts
 
 MAX_DIMENSIONS: Final = 32
 MAX_ELEMENTS: Final = 1 << 31
@@ -60,7 +61,7 @@ def _product_without_zeros(shape: Sequence[int]) -> int:
     return product
 
 
-def decode_raw(element: ElementType, shape: Sequence[int], data: bytes | memoryview, path: str) -> Array:
+def decode_raw(element: ElementType, shape: Sequence[int], data: bytes | mmap | memoryview, path: str) -> Array:
     """Return the tensor that `data` holds; numeric tensors share memory with `data` and are read-only.
 
     Args:
@@ -87,9 +88,11 @@ def decode_raw(element: ElementType, shape: Sequence[int], data: bytes | memoryv
     return np.frombuffer(data, element.dtype).reshape(shape)
 
 
-def _decode_bytes(count: int, shape: Sequence[int], data: bytes | memoryview, path: str) -> Array:
+def _decode_bytes(count: int, shape: Sequence[int], data: bytes | mmap | memoryview, path: str) -> Array:
     if count * 4 > len(data):
         raise InvalidArgument.at(path, f"{count} length-prefixed elements are needed", Reason.DATA_SIZE)
+    if count > MAX_TEXTS:
+        raise too_many_texts()
     values = np.empty(count, object)
     end = len(data)
     offset = 0

@@ -24,6 +24,7 @@ from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.dataplane import DataPlane
 from limen.serving.operations import Operations
 from limen.telemetry.logs import RequestLog
+from tests.conformance.serving.lag import LagProbe
 from tests.conformance.serving.wire import JSON, Answer, Wire, request
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -49,6 +50,8 @@ class Gateway:
         self._stream = io.StringIO()
         self._started: Future[None] = Future()
         self._stopping: asyncio.Event
+        self.lag = LagProbe()
+        """How long requests keep the loop from its next turn."""
         self._thread = threading.Thread(target=self._main, args=(settled,), daemon=True)
         self._thread.start()
         self._started.result(60)
@@ -125,8 +128,10 @@ class Gateway:
         listener.setblocking(False)
         self.port: int = listener.getsockname()[1]
         await self.server.start(listener)
+        beating = self.loop.create_task(self.lag.run())
         self._started.set_result(None)
         await self._stopping.wait()
+        beating.cancel()
         self.plane.is_draining = True
         await self.server.stop()
         await self.versions.close()

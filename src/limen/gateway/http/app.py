@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from limen.contracts.errors import Internal, LimenError, PermissionDenied
+from limen.contracts.json_pieces import LARGE_TEXT
 from limen.contracts.names import REQUEST_ID
 from limen.contracts.web import FOREIGN_PAGE, is_for_another_site
+from limen.gateway.http.aside import Aside, does_take_large
 from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.documents import Documents
-from limen.gateway.http.encoding import choose, deflate, inflate
+from limen.gateway.http.encoding import Inflation, choose, deflate
 from limen.gateway.http.errors import Refused, error_response, status_of, too_large
 from limen.gateway.http.log_settings import LogSettingsApi
 from limen.gateway.http.message import Answer, Head, Pending, Request, Response, Streaming
@@ -63,7 +65,8 @@ class HttpApplication:
         self._lanes = plane.admission.lanes
         self._hosts = None if hosts is None else {h.encode().lower() for h in hosts}
         self._known_hosts: set[bytes] = set()
-        oip, records, streams = OipApi(plane), RecordApi(plane), StreamApi(plane)
+        aside = Aside()
+        oip, records, streams = OipApi(plane, aside), RecordApi(plane, aside), StreamApi(plane, aside)
         documents, counted = Documents(plane, grpc_target), StatisticsApi(plane.statistics)
         fixed = [api.fixed_routes() for api in (oip, records, documents, counted)]
         per_model = [api.model_routes() for api in (oip, records, streams, documents, counted)]
@@ -143,13 +146,23 @@ class HttpApplication:
             if self._lanes and head.method == b"POST":
                 self._plane.refuse_early(route.model, is_retry=head.is_retry)
             if head.coding is not None:
-                request.body = inflate(request.body, head.coding, self._limits.max_body_bytes)
+                self._unpack(request)
+            if request.is_large and not does_take_large(handler):
+                raise too_large(LARGE_TEXT)
             answer = handler(request)
         except Exception as exc:  # noqa: BLE001  told apart by _failed
             return self._failed(request, exc)
         if type(answer) is Response:
             return self._finished(request, answer)
         return answer if isinstance(answer, (Pending, Streaming)) else self._wait(request, answer)
+
+    def _unpack(self, request: Request) -> None:
+        """Take the content encoding off a body, unless that is more than a moment's work."""
+        inflation = Inflation(request.pieces or [request.body], request.head.coding or b"", self._limits.max_body_bytes)
+        body = None if request.pieces else inflation.read(LARGE_TEXT)
+        if body is None:
+            request.packed, body = inflation, b""
+        request.body, request.pieces = bytes(body), []
 
     def settle(self, request: Request, outcome: Response | Exception) -> Response:
         """Return the response to what came of a request that had to wait. Raises nothing."""

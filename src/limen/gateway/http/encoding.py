@@ -3,63 +3,88 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from collections import deque
+from typing import Any, Final
 
 from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.json_pieces import Text
 from limen.gateway.http.errors import Refused, too_large
+from limen.gateway.http.message import assembled
 
 _ACCEPT: Final = b"accept-encoding: gzip, deflate\r\n"
-_PIECE: Final = 1 << 20
+_PIECE: Final = 128 << 10
 _GZIP: Final = 16 + zlib.MAX_WBITS
 LEVEL: Final = 1
 """Compression level of answers: numbers hardly compress better at higher ones, and those cost several times more."""
 
 
-def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Return the body without its content encoding.
+class Inflation:
+    """A body that comes out of its content encoding piece by piece, up to a limit."""
 
-    Args:
-        body: the body as it came.
-        encoding: the value of Content-Encoding.
-        limit: largest decoded size, in bytes; inflating stops there.
+    def __init__(self, body: list[bytes], encoding: bytes, limit: int) -> None:
+        """Prepare; nothing is unpacked yet.
 
-    Raises:
-        Refused: 415 for an unknown or chained encoding, 413 over the limit.
-        InvalidArgument: the body is not in the encoding it claims.
-    """
-    name = encoding.strip().lower()
-    if name in (b"", b"identity"):
-        return body
-    if name not in (b"gzip", b"x-gzip", b"deflate"):
-        raise Refused(
-            415, "UNSUPPORTED_ENCODING", "the content encoding must be gzip, deflate or identity", head=_ACCEPT
-        )
-    # Deflate means the zlib format (RFC 9110); some clients send the raw stream.
-    deflated = zlib.MAX_WBITS if _is_zlib(body) else -zlib.MAX_WBITS
-    wbits = deflated if name == b"deflate" else _GZIP
-    try:
-        return _inflate(body, wbits, limit)
-    except zlib.error as exc:
-        raise InvalidArgument("the body is not in the encoding it claims", reason=Reason.BAD_MESSAGE) from exc
+        Args:
+            body: the body as it came, in pieces; they are taken out as they are unpacked.
+            encoding: the value of Content-Encoding.
+            limit: largest decoded size, in bytes; inflating stops there.
 
+        Raises:
+            Refused: 415 for an unknown or chained encoding.
+        """
+        name = encoding.strip().lower()
+        self._limit = limit
+        self._packed = deque(body)
+        self._rest = self._packed.popleft()
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._stream: Any = None
+        if name in (b"", b"identity"):
+            return
+        if name not in (b"gzip", b"x-gzip", b"deflate"):
+            raise Refused(
+                415, "UNSUPPORTED_ENCODING", "the content encoding must be gzip, deflate or identity", head=_ACCEPT
+            )
+        # Deflate means the zlib format (RFC 9110); some clients send the raw stream.
+        deflated = zlib.MAX_WBITS if _is_zlib(self._rest) else -zlib.MAX_WBITS
+        self._stream = zlib.decompressobj(deflated if name == b"deflate" else _GZIP)
 
-def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
-    stream = zlib.decompressobj(wbits)
-    pieces: list[bytes] = []
-    total = 0
-    rest = body
-    while not stream.eof:
-        piece = stream.decompress(rest, min(_PIECE, limit + 1 - total))
-        total += len(piece)
-        if total > limit:
-            raise too_large(limit)
-        pieces.append(piece)
-        rest = stream.unconsumed_tail
-        if not piece and not rest and not stream.eof:
+    def read(self, most: int) -> Text | None:
+        """Return the whole body if it has at most about `most` bytes, None when there is more; then `rest` returns it.
+
+        Raises:
+            Refused: 413 over the limit.
+            InvalidArgument: the body is not in the encoding it claims.
+        """
+        if self._stream is None:
+            return assembled([self._rest, *self._packed])
+        try:
+            while not self._stream.eof:
+                if self._size > most:
+                    return None
+                self._step()
+            if self._stream.unused_data or self._packed:
+                raise zlib.error("trailing data")
+        except zlib.error as exc:
+            raise InvalidArgument("the body is not in the encoding it claims", reason=Reason.BAD_MESSAGE) from exc
+        return assembled(self._pieces)
+
+    def rest(self) -> Text:
+        """Return the whole body, or raise as `read` does."""
+        return self.read(self._limit) or b""
+
+    def _step(self) -> None:
+        piece = self._stream.decompress(self._rest, min(_PIECE, self._limit + 1 - self._size))
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise too_large(self._limit)
+        self._pieces.append(piece)
+        self._rest = self._stream.unconsumed_tail
+        if not self._rest and self._packed and not self._stream.eof:
+            self._rest = self._packed.popleft()
+            return
+        if not piece and not self._rest and not self._stream.eof:
             raise zlib.error("truncated")
-    if stream.unused_data:
-        raise zlib.error("trailing data")
-    return b"".join(pieces)
 
 
 def _is_zlib(body: bytes) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
+
+from limen.contracts.json_pieces import LARGE_TEXT, Text
 
 JSON = b"application/json"
 STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus} | {
@@ -68,16 +71,60 @@ def _length(text: bytes | None) -> int | None:
     return int(text) if text.isdigit() and len(text) <= 12 else sys.maxsize
 
 
+class Packed(Protocol):
+    """A body in a content encoding."""
+
+    def rest(self) -> Text:
+        """Return the whole body."""
+        ...
+
+
 class Request:
     """One whole HTTP request."""
 
-    __slots__ = ("body", "head", "id")
+    __slots__ = ("body", "head", "id", "packed", "pieces")
 
     def __init__(self, head: Head, body: bytes = b"") -> None:
         """Take a head and its body."""
         self.head = head
         self.body = body
         self.id = ""
+        self.pieces: list[bytes] = []
+        """A large body as it came, in the place of `body`."""
+        self.packed: Packed | None = None
+        """A body that is large when it is unpacked, in the place of both."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the body is to be read beside the event loop."""
+        return bool(self.pieces) or len(self.body) > LARGE_TEXT or self.packed is not None
+
+    def take_body(self) -> Text:
+        """Return the whole body and keep nothing of it; not for the event loop when it is large.
+
+        Raises:
+            Refused: it is too large when it is unpacked.
+            InvalidArgument: it cannot be unpacked.
+        """
+        body, pieces, packed = self.body, self.pieces, self.packed
+        self.body, self.pieces, self.packed = b"", [], None
+        if packed is not None:
+            return packed.rest()
+        return assembled(pieces) if pieces else body
+
+
+def assembled(pieces: list[bytes]) -> Text:
+    """Return pieces as one, and let go of each when it is copied: joining large ones at once would take long and twice the memory."""
+    at = sum(map(len, pieces))
+    if at <= LARGE_TEXT:
+        return b"".join(pieces)
+    # Not a bytearray, which is filled with zeros first, in one go.
+    whole = mmap.mmap(-1, at)
+    while pieces:
+        piece = pieces.pop()
+        whole[at - len(piece) : at] = piece
+        at -= len(piece)
+    return whole
 
 
 class Response:

@@ -19,10 +19,31 @@ _BUFFER: Final = {"f": "d", "i": "i", "u": "u"}
 _parser = simdjson.Parser()
 
 
+class Numbers:
+    """Reads flat lists, in a parser of its own: the other one belongs to the event loop."""
+
+    def __init__(self) -> None:
+        """Make the parser."""
+        self._parser = simdjson.Parser()
+
+    def read(self, text: bytes, element: ElementType) -> Array:
+        """Return the numbers of one flat list.
+
+        Raises one of the errors `_decode_numbers` knows when they are anything else or do not fit.
+        """
+        # Nested lists would be flattened.
+        if element.size < 4 or text.find(b"[", 1) >= 0:
+            raise ValueError
+        values: Any = self._parser.parse(text)
+        kind = _BUFFER[element.dtype.kind]
+        flat = np.frombuffer(values.as_buffer(of_type=kind), np.float64 if kind == "d" else f"{kind}8")
+        return _narrow(flat, element)
+
+
 def scan(text: bytes) -> tuple[dict[str, Any], dict[str, Array], int]:
     """Return the body without its data, the data as tensors by name, and how many lists the data is made of.
 
-    Raises one of the errors `_decode_large` knows when the body is anything but numbers and known keys. Nothing may go
+    Raises one of the errors `_decode_numbers` knows when the body is anything but numbers and known keys. Nothing may go
     on referring to the parser's document afterwards: the parser is used again.
     """
     if not text.startswith(b"{"):

@@ -13,9 +13,11 @@ import msgspec
 
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
-from limen.contracts.parameters import PLAIN, RAW
+from limen.contracts.json_pieces import Text
+from limen.contracts.parameters import PLAIN, RAW, Options
 from limen.contracts.wire import decode_raw
 from limen.gateway.http.answers import encode_json, encode_mixed
+from limen.gateway.http.aside import Aside, takes_large
 from limen.gateway.http.errors import Refused, id_in
 from limen.gateway.http.later import Later
 from limen.gateway.http.message import Answer, Head, Request, Response
@@ -36,9 +38,10 @@ _ALL_TYPES: Final = frozenset({b"application/json", b"application/octet-stream",
 class OipApi:
     """The handlers of the OIP REST paths."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        """Answer from a data plane."""
+    def __init__(self, plane: DataPlane, aside: Aside) -> None:
+        """Answer from a data plane, and read what is large `aside`."""
         self._plane = plane
+        self._aside = aside
 
     def fixed_routes(self) -> Table:
         """Return the paths that name no model."""
@@ -91,30 +94,65 @@ class OipApi:
         ready = self._plane.is_model_ready(route.model, route.version)
         return _json({"name": route.model, "ready": ready}, 200 if ready else 503)
 
+    @takes_large
     def infer(self, request: Request) -> Answer:
         """Answer an inference request in JSON, in binary, or in a mix of both."""
         started = perf_counter()
         head = request.head
         check_type(head, _ALL_TYPES)
         deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
-        route: Route = head.route
+        if request.is_large:
+            return self._infer_large(request, deadline, started)
         body, json_bytes = request.body, head.json_length
         try:
-            if json_bytes is None or 0 < json_bytes <= len(body):
-                inference, options = decode_infer(body, json_bytes)
-            elif json_bytes == 0:
-                # A raw binary request is answered in binary.
-                inference, options = self._raw(route, body), RAW
-            else:
-                limit = f"must be a whole number from 0 to the body's length ({len(body)})"
-                raise InvalidArgument.at("Inference-Header-Content-Length", limit, Reason.INVALID_HEADER)
+            inference, options = self._read(head, body, json_bytes)
         except InvalidArgument:
             request.id = id_in(body[:json_bytes]) or request.id
             raise
+        result = self._start(request, inference, options, deadline, started)
+        if isinstance(result, Call):
+            return Later(result, partial(_encode, inference=inference, binary=options.is_binary))
+        return _encode(result, inference, binary=options.is_binary)
+
+    async def _infer_large(self, request: Request, deadline: Deadline, started: float) -> Response:
+        """Answer a body that takes long to read."""
+        head = request.head
+        with self._plane.acquire(head.route.model, head.route.version, head.given_id) as handle:
+
+            def read() -> tuple[InferenceRequest, Options]:
+                inference, options = self._read(head, request.take_body(), head.json_length)
+                inference.rows = handle.check.check_inputs(inference.inputs, is_finite=inference.is_finite)
+                inference.checked = handle.check
+                return inference, options
+
+            try:
+                inference, options = await self._aside.run(read)
+            except InvalidArgument as exc:
+                request.id = exc.request_id or request.id
+                raise
+            inference.model_version = handle.version
+            result = self._start(request, inference, options, deadline, started)
+        response = await result.answer() if isinstance(result, Call) else result
+        return _encode(response, inference, binary=options.is_binary)
+
+    def _read(self, head: Head, body: Text, json_bytes: int | None) -> tuple[InferenceRequest, Options]:
+        if json_bytes is None or 0 < json_bytes <= len(body):
+            return decode_infer(body, json_bytes)
+        if json_bytes == 0:
+            # A raw binary request is answered in binary.
+            return self._raw(head.route, body), RAW
+        limit = f"must be a whole number from 0 to the body's length ({len(body)})"
+        raise InvalidArgument.at("Inference-Header-Content-Length", limit, Reason.INVALID_HEADER)
+
+    def _start(
+        self, request: Request, inference: InferenceRequest, options: Options, deadline: Deadline, started: float
+    ) -> InferenceResponse | Call:
+        head = request.head
+        route: Route = head.route
         if inference.model_name and inference.model_name != route.model:
             raise InvalidArgument.at("model_name", "is not the model of the path", Reason.INVALID_NAME)
         inference.model_name = route.model
-        inference.model_version = route.version
+        inference.model_version = inference.model_version or route.version
         if inference.id:
             request.id = inference.id
         if options is not PLAIN:
@@ -123,12 +161,9 @@ class OipApi:
         inference.started_at, inference.log_id = started, request.id
         if head.is_retry:
             inference.is_retry = True
-        result = self._plane.start(inference, deadline)
-        if isinstance(result, Call):
-            return Later(result, partial(_encode, inference=inference, binary=options.is_binary))
-        return _encode(result, inference, binary=options.is_binary)
+        return self._plane.start(inference, deadline)
 
-    def _raw(self, route: Route, body: bytes) -> InferenceRequest:
+    def _raw(self, route: Route, body: Text) -> InferenceRequest:
         """Return the request of a raw binary body: the bytes of the model's only input, as one row.
 
         Source: Triton, "raw binary request": one input with at most one variable dimension; BYTES takes the body as its one

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from limen.contracts.json_pieces import LARGE_TEXT
 from limen.gateway.http.errors import Refused, not_http, too_large
 from limen.gateway.http.framing import check_framing
 from limen.gateway.http.message import Head, Request
@@ -187,7 +188,10 @@ class Receiver:
             return
         self._request = None
         pieces, self._body = self._body, []
-        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self.body_bytes > LARGE_TEXT:
+            request.pieces = pieces
+        else:
+            request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.phase = Phase.IDLE
         self.since = self._server.clock
         if self._raw_head:

@@ -12,16 +12,18 @@ from typing import Any, Final
 import msgspec
 
 from limen.contracts.errors import InvalidArgument
-from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
 from limen.contracts.parameters import NONE, read_parameters
-from limen.contracts.records import RecordCodec
-from limen.contracts.wire import MAX_BYTES_ELEMENT, check_element_sizes
+from limen.contracts.records import RecordCodec, Records
+from limen.contracts.wire import check_element_sizes
+from limen.gateway.http.aside import Aside, takes_large
 from limen.gateway.http.errors import id_in
 from limen.gateway.http.later import Later
 from limen.gateway.http.message import Answer, Request, Response
 from limen.gateway.http.oip import check_type, deadline_of
 from limen.gateway.http.routes import Route, Table
 from limen.runtime.fallback import MARK
+from limen.runtime.handle import VersionHandle
 from limen.runtime.lifecycle import State
 from limen.serving.call import Call
 from limen.serving.dataplane import DataPlane
@@ -53,9 +55,10 @@ class Predictions(msgspec.Struct, omit_defaults=True):
 class RecordApi:
     """The handlers of the `/v1/models` paths."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        """Answer from a data plane."""
+    def __init__(self, plane: DataPlane, aside: Aside) -> None:
+        """Answer from a data plane, and read what is large `aside`."""
         self._plane = plane
+        self._aside = aside
         self._encode = msgspec.json.Encoder().encode
 
     def fixed_routes(self) -> Table:
@@ -96,6 +99,7 @@ class RecordApi:
         meta = self._plane.model_metadata(route.model, route.version)
         return Response(self._encode(meta))
 
+    @takes_large
     def predict(self, request: Request) -> Answer:
         """Answer rows of named fields."""
         started = perf_counter()
@@ -103,34 +107,56 @@ class RecordApi:
         check_type(head)
         deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
         route: Route = head.route
+        if request.is_large:
+            return self._predict_large(request, deadline, started)
         with self._plane.acquire(route.model, route.version, head.given_id) as handle:
             try:
                 records = handle.records.decode(request.body)
             except InvalidArgument:
                 request.id = id_in(request.body) or request.id
                 raise
-            if len(request.body) > MAX_BYTES_ELEMENT:
-                check_element_sizes(records.inputs)
-            inference = InferenceRequest(
-                route.model, records.inputs, handle.version, records.id, NONE, (), records.rows, handle.check
-            )
-            inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
-            if records.id:
-                request.id = records.id
-            inference.log_id = request.id
-            if records.parameters:
-                inference.parameters, options = read_parameters(records.parameters)
-                inference.priority, deadline = options.priority, options.tighten(deadline)
-            result = self._plane.start(inference, deadline)
+            result = self._start(request, handle, records, deadline, started)
         if isinstance(result, Call):
             return Later(result, partial(self.encode, records=handle.records))
         return self.encode(result, handle.records)
+
+    async def _predict_large(self, request: Request, deadline: Deadline, started: float) -> Response:
+        """Answer a body that takes long to read."""
+        head = request.head
+        with self._plane.acquire(head.route.model, head.route.version, head.given_id) as handle:
+            records = await self._aside.run(lambda: read_large(request, handle.records))
+            result = self._start(request, handle, records, deadline, started)
+        response = await result.answer() if isinstance(result, Call) else result
+        return self.encode(response, handle.records)
+
+    def _start(
+        self, request: Request, handle: VersionHandle, records: Records, deadline: Deadline, started: float
+    ) -> InferenceResponse | Call:
+        head = request.head
+        inference = InferenceRequest(
+            head.route.model, records.inputs, handle.version, records.id, NONE, (), records.rows, handle.check
+        )
+        inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
+        if records.id:
+            request.id = records.id
+        inference.log_id = request.id
+        if records.parameters:
+            inference.parameters, options = read_parameters(records.parameters)
+            inference.priority, deadline = options.priority, options.tighten(deadline)
+        return self._plane.start(inference, deadline)
 
     def encode(self, response: InferenceResponse, records: RecordCodec) -> Response:
         """Return the answer as rows of named fields."""
         rows = records.encode(response.outputs)
         fallback = str(response.parameters.get(MARK, "")) if response.parameters else ""
         return Response(self._encode(Predictions(rows, response.model_name, response.model_version, fallback)))
+
+
+def read_large(request: Request, codec: RecordCodec) -> Records:
+    """Return what a large record body holds; not for the event loop."""
+    records = codec.decode(request.take_body())
+    check_element_sizes(records.inputs)
+    return records
 
 
 def _status(*, failed: bool) -> dict[str, str]:

@@ -23,11 +23,13 @@ from limen.contracts.names import parse_request_id, shown
 from limen.contracts.parameters import read_parameters
 from limen.contracts.records import RecordCodec, Records
 from limen.contracts.wire import check_element_sizes
-from limen.gateway.http.errors import Refused, id_in
+from limen.gateway.http.aside import Aside, takes_large
+from limen.gateway.http.errors import Refused, id_in, too_large
 from limen.gateway.http.message import Answer, Request, Response, Streaming
 from limen.gateway.http.oip import PROTOCOL as REST
 from limen.gateway.http.oip import check_type, deadline_of
 from limen.gateway.http.record_api import PROTOCOL as RECORD
+from limen.gateway.http.record_api import read_large
 from limen.gateway.http.routes import Route, Table
 from limen.runtime.fallback import MARK
 from limen.runtime.handle import VersionHandle
@@ -37,6 +39,8 @@ EVENTS: Final = b"text/event-stream; charset=utf-8"
 _HEAD: Final = b"cache-control: no-store\r\nx-accel-buffering: no\r\n"
 """An event is of use only when it comes: nothing in between may keep it."""
 _END: Final = b"event: end\ndata: {}\n\n"
+MAX_GENERATE_BYTES: Final = 1 << 20
+"""A generate body is text and a few numbers; more of them go to `predict` or `infer`."""
 _ROW: Final = "instances[0]"
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -52,9 +56,10 @@ class _Generate(NamedTuple):
 class StreamApi:
     """The handlers of the streaming paths."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        """Answer from a data plane."""
+    def __init__(self, plane: DataPlane, aside: Aside) -> None:
+        """Answer from a data plane, and read what is large `aside`."""
         self._plane = plane
+        self._aside = aside
 
     def model_routes(self) -> Table:
         """Return what may follow a model; the version part is understood."""
@@ -64,23 +69,26 @@ class StreamApi:
             "/v2/models/{m}/generate_stream": {b"POST": self.generate_stream},
         }
 
+    @takes_large
     def stream(self, request: Request) -> Answer:
         """Answer rows of named fields in as many parts as the model gives, and say when there are no more."""
         check_type(request.head)
         return Streaming(self._record_events(request, _deadline(request)), EVENTS, 200, _HEAD, _named_error)
 
+    @takes_large
     def generate(self, request: Request) -> Answer:
         """Answer named inputs with the one part that the model gives."""
         _check_generate(request)
         return self._only_part(request, _deadline(request))
 
+    @takes_large
     def generate_stream(self, request: Request) -> Answer:
         """Answer named inputs in as many parts as the model gives."""
         _check_generate(request)
         return Streaming(self._generate_events(request, _deadline(request)), EVENTS, 200, _HEAD, _plain_error)
 
     async def _record_events(self, request: Request, deadline: Deadline) -> AsyncGenerator[bytes, None]:
-        inference, records, deadline = self._read_records(request, deadline)
+        inference, records, deadline = await self._read_records(request, deadline)
         async with aclosing(self._parts(inference, deadline)) as parts:
             async for response in parts:
                 rows = records.encode(response.outputs)
@@ -89,13 +97,13 @@ class StreamApi:
         yield _END
 
     async def _generate_events(self, request: Request, deadline: Deadline) -> AsyncGenerator[bytes, None]:
-        inference, handle, deadline = self._read_generate(request, deadline)
+        inference, handle, deadline = await self._read_generate(request, deadline)
         async with aclosing(self._parts(inference, deadline)) as parts:
             async for response in parts:
                 yield _event(_generated(response, inference.id, handle))
 
     async def _only_part(self, request: Request, deadline: Deadline) -> Response:
-        inference, handle, deadline = self._read_generate(request, deadline)
+        inference, handle, deadline = await self._read_generate(request, deadline)
         found: list[dict[str, Json]] = []
         async with aclosing(self._parts(inference, deadline)) as parts:
             async for response in parts:
@@ -114,25 +122,35 @@ class StreamApi:
                 if part.response.outputs:
                     yield part.response
 
-    def _read_records(self, request: Request, deadline: Deadline) -> tuple[InferenceRequest, RecordCodec, Deadline]:
+    async def _read_records(
+        self, request: Request, deadline: Deadline
+    ) -> tuple[InferenceRequest, RecordCodec, Deadline]:
         """Return the request in a record body."""
         route: Route = request.head.route
         with self._plane.acquire(route.model, route.version, request.head.given_id) as handle:
-            try:
-                records = handle.records.decode(request.body)
-            except InvalidArgument:
-                request.id = id_in(request.body) or request.id
-                raise
+            if request.is_large:
+                records = await self._aside.run(lambda: read_large(request, handle.records))
+            else:
+                try:
+                    records = handle.records.decode(request.body)
+                except InvalidArgument:
+                    request.id = id_in(request.body) or request.id
+                    raise
             request.id = records.id or request.id
             inference, deadline = _inference(handle, records, records.parameters, deadline)
             inference.protocol, inference.is_retry = RECORD, request.head.is_retry
             return inference, handle.records, deadline
 
-    def _read_generate(self, request: Request, deadline: Deadline) -> tuple[InferenceRequest, VersionHandle, Deadline]:
+    async def _read_generate(
+        self, request: Request, deadline: Deadline
+    ) -> tuple[InferenceRequest, VersionHandle, Deadline]:
         """Return the request in a generate body."""
         route: Route = request.head.route
         with self._plane.acquire(route.model, route.version, request.head.given_id) as handle:
-            asked = _asked(request, handle.contract)
+            if request.is_large:
+                asked = await self._aside.run(lambda: _asked(request, handle.contract))
+            else:
+                asked = _asked(request, handle.contract)
             try:
                 records = handle.records.decode(_encode({"instances": [asked.record]}))
             except InvalidArgument as exc:
@@ -153,6 +171,8 @@ def _check_generate(request: Request) -> None:
     check_type(request.head)
     if (request.head.coding or b"").strip().lower() not in (b"", b"identity"):
         raise Refused(400, "UNSUPPORTED_ENCODING", "a generate request must not be encoded")
+    if len(request.body) > MAX_GENERATE_BYTES:
+        raise too_large(MAX_GENERATE_BYTES)
 
 
 def _inference(

@@ -21,12 +21,12 @@ from limen.contracts import strict_json
 from limen.contracts.content_types import MAY_BE_NULL, from_base64, is_base64_content
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest, Parameter, RequestedOutput
+from limen.contracts.json_pieces import LARGE_TEXT, Text
 from limen.contracts.names import parse_request_id
 from limen.contracts.outline import MAX_OUTLINES, Outline
 from limen.contracts.parameters import NONE, Options, read_parameters
-from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, is_whole
+from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, TensorBudget, is_whole
 from limen.contracts.wire import (
-    MAX_BYTES_ELEMENT,
     MAX_DIMENSIONS,
     check_element_sizes,
     decode_raw,
@@ -35,8 +35,11 @@ from limen.contracts.wire import (
 )
 from limen.gateway.http import tensor_errors
 from limen.gateway.http.bodies import JsonBody, JsonInput, Optional, Parameters
+from limen.gateway.http.errors import id_in
 from limen.gateway.http.json_outlines import JsonOutlines
+from limen.gateway.http.large_tensors import LargeBody
 from limen.gateway.http.numbers import scan
+from limen.gateway.http.requested import no_shared_memory, requested_output
 
 LARGE_BODY: Final = 6144
 """Bytes from which simdjson beats msgspec on a numeric body (measured by `benchmarks/`; about 900 numbers)."""
@@ -74,7 +77,7 @@ _outlines: Final[dict[bytes, tuple[Outline, Options]]] = {}
 """JSON parts read before, byte for byte."""
 
 
-def decode_infer(body: bytes, header_length: int | None) -> tuple[InferenceRequest, Options]:
+def decode_infer(body: Text, header_length: int | None) -> tuple[InferenceRequest, Options]:
     """Return the request of an infer body, and what it asks of the gateway; model name and version are the caller's to set.
 
     Args:
@@ -84,6 +87,10 @@ def decode_infer(body: bytes, header_length: int | None) -> tuple[InferenceReque
     Raises:
         InvalidArgument: with the path of every mistake that was looked for and none of the values.
     """
+    if len(body) > LARGE_TEXT:
+        size = len(body) if header_length is None else header_length
+        return _decode_large(body if size == len(body) else body[:size], memoryview(body)[size:])
+    body = bytes(body)
     text, blobs = body, _NO_BLOBS
     if header_length is None:
         known = _json_outlines.recall(body)
@@ -96,10 +103,23 @@ def decode_infer(body: bytes, header_length: int | None) -> tuple[InferenceReque
             return remembered[0].read(body, header_length), remembered[1]
         blobs = memoryview(body)[header_length:]
     if len(text) >= LARGE_BODY:
-        strict_json.check_parts(text)
-        large = _decode_large(text) if header_length is None else None
-        if large is not None:
-            return large
+        numeric = _decode_numbers(text) if header_length is None else None
+        if numeric is not None:
+            return numeric
+    parsed = _parse(text)
+    request, options = _request(parsed, blobs, may_pack=b"true" not in text and b"false" not in text)
+    if header_length is None:
+        packing = _PACKING.get(parsed.inputs[0].datatype)
+        # Only numbers that were packed: a flat list without null, true or false.
+        if packing is not None and request.is_finite:
+            _json_outlines.remember(text, request, options, packing[0], _decode)
+    elif header_length <= MAX_OUTLINE:
+        _remember(text, request, options, len(blobs))
+    return request, options
+
+
+def _parse(text: bytes) -> JsonBody:
+    """Return the JSON part as it stands."""
     try:
         parsed = _decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -108,16 +128,18 @@ def decode_infer(body: bytes, header_length: int | None) -> tuple[InferenceReque
     # The plainest body has four members a tensor and nothing else; only others are counted exactly.
     if colons != 1 + 4 * len(parsed.inputs) and colons != _members(parsed) and strict_json.has_duplicate_keys(text):
         raise InvalidArgument("an object repeats a key", reason=Reason.DUPLICATE_KEY)
-    request, options = _request(parsed, blobs, may_pack=b"true" not in text and b"false" not in text)
-    if len(text) > MAX_BYTES_ELEMENT:
+    return parsed
+
+
+def _decode_large(text: Text, blobs: memoryview) -> tuple[InferenceRequest, Options]:
+    """Return the request of a large body; not for the event loop."""
+    large = LargeBody(text)
+    try:
+        request, options = _request(_parse(large.beside), blobs, may_pack=False, large=large)
         check_element_sizes(request.inputs)
-    if header_length is None:
-        packing = _PACKING.get(parsed.inputs[0].datatype)
-        # Only numbers that were packed: a flat list without null, true or false.
-        if packing is not None and request.is_finite:
-            _json_outlines.remember(text, request, options, packing[0], _decode)
-    elif header_length <= MAX_OUTLINE:
-        _remember(text, request, options, len(blobs))
+    except InvalidArgument as exc:
+        exc.request_id = id_in(large.beside)
+        raise
     return request, options
 
 
@@ -158,17 +180,23 @@ def _given(parameters: Parameters | Optional, path: str) -> Mapping[str, Paramet
     return cast("Mapping[str, Parameter]", given)
 
 
-def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> tuple[InferenceRequest, Options]:
+def _request(
+    body: JsonBody, blobs: memoryview, *, may_pack: bool, large: LargeBody | None = None
+) -> tuple[InferenceRequest, Options]:
     tensors = body.inputs
     if len(tensors) > MAX_INPUTS:
         raise InvalidArgument(f"at most {MAX_INPUTS} inputs are allowed", reason=Reason.INPUT_SET)
     inputs: dict[str, Array] = {}
     offset = 0
+    budget = TensorBudget()
     is_finite = True  # JSON cannot carry NaN, and packing refuses what would overflow
     for i, tensor in enumerate(tensors):
         data = tensor.data
         array: Array | None = None
-        if data is UNSET or tensor.parameters:
+        if large is not None and i in large.places:
+            array = _large_tensor(tensor, large, i, budget)
+            is_finite = False
+        elif data is UNSET or tensor.parameters:
             array, offset = _binary_or_json(tensor, blobs, offset, f"inputs[{i}]")
             is_finite = False
         else:
@@ -178,6 +206,8 @@ def _request(body: JsonBody, blobs: memoryview, *, may_pack: bool) -> tuple[Infe
                 array = json_tensor(tensor.datatype, tensor.shape, data, f"inputs[{i}]")
         if tensor.name in inputs:
             raise InvalidArgument.at(f"inputs[{i}].name", "is given twice", Reason.INPUT_SET)
+        if large is not None and i not in large.places:
+            budget.spend(array)
         inputs[tensor.name] = array
     if offset != len(blobs):
         text = f"{len(blobs) - offset} bytes are left over after the binary inputs"
@@ -209,7 +239,7 @@ def _binary_or_json(tensor: JsonInput, blobs: memoryview, offset: int, path: str
     is_base64 = False
     for key, value in parameters.items():
         if key.startswith("shared_memory"):
-            raise _no_shared_memory(path)
+            raise no_shared_memory(path)
         if key == "content_type":
             is_base64 = is_base64_content(value, path)
         elif key != "binary_data_size":
@@ -234,35 +264,13 @@ def _binary_or_json(tensor: JsonInput, blobs: memoryview, offset: int, path: str
     return from_base64(array, path) if is_base64 else array, offset + size
 
 
-def _no_shared_memory(path: str) -> InvalidArgument:
-    where = f"{path}.parameters.shared_memory_region"
-    return InvalidArgument.at(where, "shared memory is not offered", Reason.UNSUPPORTED)
-
-
-def requested_output(name: str, parameters: Mapping[str, Parameter], path: str) -> RequestedOutput:
-    """Return a requested output after checking its parameters."""
-    binary: bool | None = None
-    classification = 0
-    for key, value in parameters.items():
-        where = f"{path}.parameters.{key}"
-        if key == "binary_data":
-            if not isinstance(value, bool):
-                raise InvalidArgument.at(where, "must be true or false", Reason.INVALID_PARAMETER)
-            binary = value
-        elif key == "content_type":
-            is_base64_content(value, path)  # an answer's content is what its datatype says
-        elif key == "classification":
-            # 3.0 is a whole number in JSON Schema too, which the OpenAPI document says it in.
-            if isinstance(value, (bool, str)) or not 0 < value < 1 << 31 or value % 1:
-                raise InvalidArgument.at(where, "must be a whole number from 1", Reason.INVALID_PARAMETER)
-            classification = int(value)
-        elif key.startswith("shared_memory"):
-            raise _no_shared_memory(path)
-        else:
-            raise InvalidArgument.at(
-                f"{path}.parameters", "has a parameter that is not known", Reason.INVALID_PARAMETER
-            )
-    return RequestedOutput(name, binary, classification)
+def _large_tensor(tensor: JsonInput, large: LargeBody, number: int, budget: TensorBudget) -> Array:
+    """Return a tensor whose data is read in pieces; what is said about the data counts as for small data."""
+    path = f"inputs[{number}]"
+    _binary_or_json(msgspec.structs.replace(tensor, data=[], shape=[0]), _NO_BLOBS, 0, path)
+    array = large.data(number, tensor.datatype, tensor.shape, json_tensor, budget)
+    content = _given(tensor.parameters, path).get("content_type", "")
+    return from_base64(array, f"{path}.data") if content and is_base64_content(content, path) else array
 
 
 def json_tensor(datatype: str, shape: list[int], data: list[Any], path: str) -> Array:
@@ -338,8 +346,8 @@ def _flatten(data: list[Any], shape: list[int], path: str) -> list[Any]:
     return level
 
 
-def _decode_large(text: bytes) -> tuple[InferenceRequest, Options] | None:
-    """Return the request of a large numeric JSON body, or None to have it read (and judged) the exact way."""
+def _decode_numbers(text: bytes) -> tuple[InferenceRequest, Options] | None:
+    """Return the request of a numeric JSON body, or None to have it read (and judged) the exact way."""
     try:
         outline, arrays, lists = scan(text)
         body = msgspec.convert(outline, JsonBody)

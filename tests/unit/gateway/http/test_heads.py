@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limen.gateway.http.encoding import choose, deflate, inflate
+from limen.gateway.http.encoding import Inflation, choose, deflate
 from limen.gateway.http.errors import Refused
 from limen.gateway.http.heads import MAX_HEAD, MAX_HEADS, KnownHeads, head_of
 from limen.gateway.http.message import Head
@@ -103,10 +103,19 @@ def test_the_callers_weights_choose_the_encoding(accept, expected):
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
 def test_b13_inflating_stops_at_the_limit(encoding):
     packed = deflate(bytes(1 << 20), encoding)
-    assert len(inflate(packed, encoding, 1 << 20)) == 1 << 20
+    assert bytes(Inflation([packed], encoding, 1 << 20).rest()) == bytes(1 << 20)
     with pytest.raises(Refused) as caught:
-        inflate(packed, encoding, (1 << 20) - 1)
+        Inflation([packed], encoding, (1 << 20) - 1).rest()
     assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+def test_what_is_large_once_it_is_inflated_is_left_for_later(encoding):
+    whole = deflate(bytes(1 << 20), encoding)
+    packed = Inflation([whole[i : i + 100] for i in range(0, len(whole), 100)], encoding, 1 << 20)
+    assert packed.read(1 << 17) is None
+    assert bytes(packed.rest()) == bytes(1 << 20)
+    assert Inflation([deflate(b"small", encoding)], encoding, 1 << 20).read(1 << 17) == b"small"
 
 
 @pytest.mark.parametrize(
