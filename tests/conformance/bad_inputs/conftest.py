@@ -1,5 +1,6 @@
 """After every case the server is alive and right, and it was so for others all the time."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from tests.conformance.serving.expectations import assert_right
 from tests.conformance.serving.gateway import Gateway
 from tests.conformance.serving.lag import LIMIT_S, limit_s
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_objects(gateway: Gateway) -> None:
+    """Leave what the tests themselves hold to no collection, as a gateway does with what it has loaded: it would keep the loop."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -133,7 +133,8 @@ class OipApi:
             inference.model_version = handle.version
             result = self._start(request, inference, options, deadline, started)
         response = await result.answer() if isinstance(result, Call) else result
-        return _encode(response, inference, binary=options.is_binary)
+        # What takes long to read often takes long to write.
+        return await self._aside.run(lambda: _encode(response, inference, binary=options.is_binary))
 
     def _read(self, head: Head, body: Text, json_bytes: int | None) -> tuple[InferenceRequest, Options]:
         if json_bytes is None or 0 < json_bytes <= len(body):

@@ -30,6 +30,8 @@ from limen.serving.dataplane import DataPlane
 
 PROTOCOL: Final = "record"
 """What requests of this dialect are counted as."""
+ROWS_AT_ONCE: Final = 2048
+"""Rows of an answer that are written in one step."""
 _STATES: Final = {
     State.NEW: "START",
     State.LOADING: "LOADING",
@@ -45,7 +47,7 @@ _STATES: Final = {
 class Predictions(msgspec.Struct, omit_defaults=True):
     """The answer of a predict call."""
 
-    predictions: list[dict[str, Any]]
+    predictions: list[dict[str, Any]] | msgspec.Raw
     model_name: str
     model_version: str
     fallback: str = ""
@@ -127,7 +129,8 @@ class RecordApi:
             records = await self._aside.run(lambda: read_large(request, handle.records))
             result = self._start(request, handle, records, deadline, started)
         response = await result.answer() if isinstance(result, Call) else result
-        return self.encode(response, handle.records)
+        # What takes long to read often takes long to write.
+        return await self._aside.run(lambda: self.encode(response, handle.records))
 
     def _start(
         self, request: Request, handle: VersionHandle, records: Records, deadline: Deadline, started: float
@@ -147,8 +150,16 @@ class RecordApi:
 
     def encode(self, response: InferenceResponse, records: RecordCodec) -> Response:
         """Return the answer as rows of named fields."""
-        rows = records.encode(response.outputs)
+        outputs = response.outputs
         fallback = str(response.parameters.get(MARK, "")) if response.parameters else ""
+        count = len(next(iter(outputs.values()), ()))
+        if count <= ROWS_AT_ONCE:
+            rows: Any = records.encode(outputs)
+        else:
+            # Some rows at a time, so that nobody has to wait for all of them.
+            starts = range(0, count, ROWS_AT_ONCE)
+            parts = ({name: array[i : i + ROWS_AT_ONCE] for name, array in outputs.items()} for i in starts)
+            rows = msgspec.Raw(b"[%s]" % b",".join(self._encode(records.encode(part))[1:-1] for part in parts))
         return Response(self._encode(Predictions(rows, response.model_name, response.model_version, fallback)))
 
 
