@@ -16,6 +16,7 @@ import numpy as np
 from limen.contracts import strict_json
 from limen.contracts.contract import Field, Json
 from limen.contracts.errors import InvalidArgument, InvalidOutput
+from limen.contracts.json_pieces import MAX_DEPTH
 from limen.contracts.tensors import Array
 
 NULL = "null"
@@ -38,7 +39,7 @@ def raw_text(raw: msgspec.Raw) -> str:
         ValueError: it is not UTF-8, holds a number that is out of range, or may be nested too deeply.
     """
     data = bytes(raw)
-    if data.count(b"[") + data.count(b"{") > strict_json.MAX_DEPTH:
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         strict_json.parse(data)
     msgspec.json.decode(data)
     return data.decode()

@@ -215,13 +215,20 @@ class LargeRecords:
             raise InvalidArgument.at(path, "must not be ragged", Reason.VALUE) from exc
 
     def _texts(self, field: Field, path: str) -> Array:
-        """Read a text that is larger than a piece."""
+        """Read a text, or a JSON value, that is larger than a piece."""
+        if field.is_json and self._cursor.peek() != b'"':
+            text = self._cursor.value(LARGE_TEXT)
+            if text is None:
+                raise InvalidArgument.at(path, f"may have at most {LARGE_TEXT} bytes", Reason.ELEMENT_TOO_LARGE)
+            return self._checked(field, text, path)
         if self._cursor.peek() != b'"':
             word = {Kind.TEXT: "text", Kind.BINARY: "base64 text", Kind.BOOL: "true or false"}
             error = f"must be {word.get(field.element.kind, 'a number')}"
             raise self._cursor.refusal(InvalidArgument.at(path, error, Reason.VALUE))
         # Base64 takes four bytes for three.
-        text = self._cursor.string(MAX_BYTES_ELEMENT * 2)
+        return self._checked(field, self._cursor.string(MAX_BYTES_ELEMENT * 2), path)
+
+    def _checked(self, field: Field, text: bytes, path: str) -> Array:
         found: list[Violation] = []
         value = self._codec.row_check.value(field, strict_json.parse(text), path, found)
         if found:

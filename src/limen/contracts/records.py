@@ -130,6 +130,8 @@ class RecordCodec:
 
         def read(text: bytes) -> Array:
             values = decode(text)
+            if field.is_json:
+                values = [_json_texts(value, field) for value in values]
             with np.errstate(over="raise"):
                 array = column.build(values, len(values))
             if choices is not None and not _is_among(array, choices, field.nullable):
