@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import sys
-from mmap import mmap
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,8 +17,8 @@ import numpy as np
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.tensors import Array
 
-Text = bytes | mmap
-"""A text, or one that is too large to be put together in one step."""
+Text = bytes
+"""A text. One that is too large to be put together in one step is mapped memory, which can be used like bytes here."""
 LARGE_TEXT: Final = 128 << 10
 """Bytes from which a text is read in pieces: what is below takes milliseconds in any decoder."""
 PIECE: Final = 64 << 10

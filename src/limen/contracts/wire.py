@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from mmap import mmap
 from typing import Final
 
 import numpy as np
@@ -61,7 +60,7 @@ def _product_without_zeros(shape: Sequence[int]) -> int:
     return product
 
 
-def decode_raw(element: ElementType, shape: Sequence[int], data: bytes | mmap | memoryview, path: str) -> Array:
+def decode_raw(element: ElementType, shape: Sequence[int], data: bytes | memoryview, path: str) -> Array:
     """Return the tensor that `data` holds; numeric tensors share memory with `data` and are read-only.
 
     Args:
@@ -88,7 +87,7 @@ def decode_raw(element: ElementType, shape: Sequence[int], data: bytes | mmap | 
     return np.frombuffer(data, element.dtype).reshape(shape)
 
 
-def _decode_bytes(count: int, shape: Sequence[int], data: bytes | mmap | memoryview, path: str) -> Array:
+def _decode_bytes(count: int, shape: Sequence[int], data: bytes | memoryview, path: str) -> Array:
     if count * 4 > len(data):
         raise InvalidArgument.at(path, f"{count} length-prefixed elements are needed", Reason.DATA_SIZE)
     if count > MAX_TEXTS:

@@ -6,7 +6,7 @@ import mmap
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from limen.contracts.json_pieces import LARGE_TEXT, Text
 
@@ -124,7 +124,7 @@ def assembled(pieces: list[bytes]) -> Text:
         piece = pieces.pop()
         whole[at - len(piece) : at] = piece
         at -= len(piece)
-    return whole
+    return cast("Text", whole)
 
 
 class Response:
