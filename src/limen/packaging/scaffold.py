@@ -231,7 +231,7 @@ class _Writer:
             labels = self.hints.labels.get(tensor.name, tensor.columns)
             if labels and known and known[-1] == len(labels):
                 line.extra = {"labels": list(labels)}
-            if not tensor.shape:
+            if not tensor.shape and self.is_batched:
                 line.comments = ["the artifact does not say its shape"]
             if tensor.nullable and BY_NAME[tensor.type].kind in (Kind.FLOAT, Kind.TEXT):
                 line.extra = line.extra | {"nullable": True}

@@ -199,7 +199,12 @@ def _write(
     inputs, outputs = len(contract.inputs), len(contract.outputs)
     notes = [f"{output}, which a contract cannot express; it is left out" for output in left_out]
     notes += [] if sample is None else sample.notes
-    notes += [f"the field of {given} is called {field}" for given, field in written.renamed.items()]
+    wires = {field.wire for field in (*contract.inputs, *contract.outputs)}
+    notes += [
+        f"the field of {given} is called {field}"
+        + (f"; callers of tensors go on with {given}" if given in wires else "")
+        for given, field in written.renamed.items()
+    ]
     return Created(
         folder,
         artifact,

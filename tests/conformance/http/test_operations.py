@@ -177,9 +177,11 @@ def test_a_model_that_is_not_there_has_no_configuration(managed: Managed, model:
 
 
 def test_settings_may_come_as_text_as_tritons_asynchronous_client_sends_them(managed: Managed):
-    text = {"content-type": "text/plain; charset=utf-8"}
-    for path, body in (("/v2/repository/index", b""), ("/v2/logging", b"{}")):
-        assert managed.gateway.call("POST", path, body, text).status == 200
+    text, octets = {"content-type": "text/plain; charset=utf-8"}, {"content-type": "application/octet-stream"}
+    for path, body, said in (("/v2/repository/index", b"", octets), ("/v2/logging", b"{}", text)):
+        assert managed.gateway.call("POST", path, body, said).status == 200
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    refused(managed.gateway.call("POST", "/v2/logging", b"{}", form), 415)
     refused(managed.gateway.call("POST", "/v2/models/pair/infer", b"{}", text), 415)
 
 

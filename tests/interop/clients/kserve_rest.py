@@ -52,6 +52,12 @@ async def check_v2_texts(http, _):
             assert found == ["", "grüße ✓"], found
 
 
+async def check_v1_health(http, _):
+    async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
+        assert await client.is_server_live(f"http://{http}") is True
+        assert await client.is_model_ready(f"http://{http}", "score") is True
+
+
 async def check_v1_predict(http, _):
     async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
         rows = {"instances": [{"amount": 10, "age": 4}, {"amount": 20, "age": 8}]}

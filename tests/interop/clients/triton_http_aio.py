@@ -64,5 +64,14 @@ async def check_errors(http, _):
             raise AssertionError("it was not refused")
 
 
+async def check_management(http, _):
+    async with kind.InferenceServerClient(http) as client:
+        assert "score" in {entry["name"] for entry in await client.get_model_repository_index()}
+        assert (await client.get_log_settings())["log_format"] == "default"
+        await client.update_log_settings({"log_warning": True})
+        await client.load_model("spare")
+        assert await client.is_model_ready("spare")
+
+
 if __name__ == "__main__":
     run(globals())

@@ -196,3 +196,60 @@ def test_a_sample_value_that_the_artifact_does_not_take_is_no_example():
     signature = Signature((TensorSpec("home", "string", (-1,), categories=("own", "rent")),), TABLE.outputs)
     _, manifest = written(signature, {"home": np.array(["flat", "own"], object)})
     assert [example.inputs for example in manifest.contract.examples] == [{"home": "own"}]
+
+
+def test_the_names_of_a_graphs_tensors_stay_what_callers_of_tensors_use():
+    names = ("input.1", "head/Sigmoid:0", "Größe", "x")
+    signature = Signature(
+        tuple(TensorSpec(name, "float32", (-1,)) for name in names), (TensorSpec("308", "float32", (-1,)),)
+    )
+    _, manifest = written(signature)
+    assert {f.name: f.wire for f in (*manifest.contract.inputs, *manifest.contract.outputs)} == {
+        "input_1": "input.1",
+        "head_Sigmoid_0": "head/Sigmoid:0",
+        "Gr_e": "Größe",
+        "x": "",
+        "field_308": "308",
+    }
+
+
+def test_columns_of_a_table_have_no_other_name_for_callers_of_tensors():
+    _, manifest = written(TABLE, backend="sklearn", artifact="model.skops")
+    assert {f.wire for f in manifest.contract.inputs} == {""}
+
+
+@pytest.mark.parametrize("names", [("a.b", "a_b"), ("a_b", "a.b"), ("a.b", "a b", "a_b", "A_B"), ("x__1", "x_1")])
+def test_a_name_that_a_field_can_have_is_kept_whatever_the_others_become(names):
+    signature = Signature(tuple(TensorSpec(n, "float32", (-1,)) for n in names), (TensorSpec("y", "float32", (-1,)),))
+    _, manifest = written(signature)
+    fields = {f.wire_name: f.name for f in manifest.contract.inputs}
+    assert list(fields) == list(names)
+    first = next(name for name in names if name.replace("_", "a").isalnum())
+    assert fields[first] == first
+
+
+@pytest.mark.parametrize(
+    ("taken", "given"),
+    [
+        ((3, 4), (3,)),
+        ((2,), ()),
+        ((), (-1, 4)),
+        ((-1, 4), (2,)),
+        ((4, -1), (-1,)),
+    ],
+)
+def test_a_graph_without_a_batch_axis_is_declared_so_with_whole_shapes(taken, given):
+    signature = Signature((TensorSpec("x", "float32", taken),), (TensorSpec("y", "float32", given),))
+    text, manifest = written(signature)
+    assert "batching: none" in text
+    contract = manifest.contract
+    assert (contract.batching.is_batched, contract.inputs[0].shape, contract.outputs[0].shape) == (False, taken, given)
+
+
+def test_shapes_that_callers_of_another_server_know_are_kept():
+    signature = Signature((TensorSpec("x", "float32", (-1, 1)),), (TensorSpec("y", "float32", (-1, 2, 2)),))
+    hints = Hints(is_batched=True, input_rows={"x": (1,)}, output_rows={"y": (4,)}, labels={"y": ("a", "b", "c", "")})
+    _, manifest = written(signature, hints=hints)
+    assert (manifest.contract.inputs[0].shape, manifest.contract.outputs[0].shape) == ((1,), (4,))
+    assert manifest.bind.outputs["y"].reshape
+    assert manifest.contract.outputs[0].labels == ("a", "b", "c", "")

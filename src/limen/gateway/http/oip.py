@@ -30,8 +30,8 @@ MAX_TIMEOUT_MS: Final = 1e9
 PROTOCOL: Final = "rest"
 """What requests of this dialect are counted as."""
 _JSON_TYPES: Final = frozenset({b"application/json", None})
-SETTING_TYPES: Final = _JSON_TYPES | {b"text/plain"}
-"""What JSON of the management extensions comes as: Triton's asynchronous client says text."""
+SETTING_TYPES: Final = _JSON_TYPES | {b"text/plain", b"application/octet-stream"}
+"""What JSON of the management extensions comes as: Triton's asynchronous client says text, and octets of a body that is empty."""
 _ALL_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", None})
 
 
