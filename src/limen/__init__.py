@@ -8,12 +8,17 @@ TYPE_CHECKING = False  # and not from `typing`: `-m` would take that from the wo
 if TYPE_CHECKING:
     from limen.contracts.errors import Refused
     from limen.notebook.packaged import package
+    from limen.runtime.context import Context
 
 __version__ = "0.1.0"
 
-__all__ = ["Refused", "__version__", "package"]
+__all__ = ["Context", "Refused", "__version__", "package"]
 
-_LAZY: dict[str, str] = {"Refused": "limen.contracts.errors", "package": "limen.notebook.packaged"}
+_LAZY: dict[str, str] = {
+    "Context": "limen.runtime.context",
+    "Refused": "limen.contracts.errors",
+    "package": "limen.notebook.packaged",
+}
 """Exported name → module that defines it; each name here is in `__all__` as well."""
 
 

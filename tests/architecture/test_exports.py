@@ -10,7 +10,7 @@ import pytest
 import limen
 from tests.architecture.source import SOURCE
 
-EXPORTS = {"Refused", "__version__", "package"}
+EXPORTS = {"Context", "Refused", "__version__", "package"}
 
 EXTRAS = (
     "OpenSSL", "cryptography", "fsspec", "lightgbm", "model_signing", "onnx", "onnxruntime", "pandas", "psycopg", "s3fs",

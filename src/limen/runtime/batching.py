@@ -235,7 +235,8 @@ class Batcher:
 
     def _send(self, group: Group, reason: Reason, late: list[Waiter]) -> None:
         batch = Batch(self._in_flight, self._clock())
-        if group.take(batch, self._max_rows if self.merges else 1, batch.left_at, late) and self.merges:
+        merges = self.merges and not self._sink.wants_context
+        if group.take(batch, self._max_rows if merges else 1, batch.left_at, late) and merges:
             reason = "full"
         if not batch.waiters:
             return

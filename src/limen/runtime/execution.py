@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from limen.contracts.errors import InvalidOutput, LimenError, ModelFailed
+from limen.contracts.errors import CallerError, InvalidOutput, LimenError, ModelFailed
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array
 from limen.packaging.manifest import Manifest
@@ -74,7 +74,7 @@ def run_batch(
 
 def log_failure(label: str, request: str, exc: Exception) -> None:
     """Log what a model raised, with the names of the version and of the request; what Limen itself found wrong is no news."""
-    if isinstance(exc, LimenError) and exc.__cause__ is None:
+    if isinstance(exc, CallerError) or (isinstance(exc, LimenError) and exc.__cause__ is None):
         return
     LOG.warning("%s failed on %s", label, request, exc_info=exc.__cause__ or exc)
 

@@ -28,6 +28,8 @@ class Sink(Protocol):
     """Whether one request may have several answers."""
     mixes_rows: str
     """As `LoadedModel.mixes_rows`."""
+    wants_context: bool
+    """As `LoadedModel.wants_context`."""
     free: int
     """How many further batches it would start to work on at once."""
     on_free: Callable[[], None]
@@ -136,6 +138,8 @@ class LoadedModel(Protocol):
     """The artifact's tensors; empty tuples when it does not declare any (Python classes)."""
     can_stream: bool
     """Whether `stream` gives more than one part."""
+    wants_context: bool
+    """Whether it asks about the request it answers, so that each has a run of its own (`runtime.context`)."""
     mixes_rows: str
     """Why rows of one run change each other's answers, where the artifact itself says so; empty otherwise."""
 

@@ -19,6 +19,7 @@ from limen.contracts.errors import (
 )
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest
 from limen.packaging.archive import open_package
+from limen.runtime.batching import Batcher
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import OwnReplicas
 from tests.conformance.placements.asking import ask, ask_all, send
@@ -187,6 +188,51 @@ async def test_a_request_that_the_model_refuses_is_refused_alone_in_the_models_o
     assert (error.code, error.reason) == (ErrorCode.INVALID_ARGUMENT, Reason.REFUSED)
     assert error.message == "v_string: needs a date of this year; see the price list"
     assert error.violations == (Violation("v_string", "needs a date of this year; see the price list"),)
+
+
+CURIOUS = """
+import numpy as np
+
+class Curious:
+    def predict(self, inputs, context):
+        said = f"{context.request_id} {context.model} {context.version} {sorted(context.parameters.items())}"
+        return {"said": np.array([said] * len(inputs["x"]), object), "rows": np.full(len(inputs["x"]), len(inputs["x"]))}
+
+    def stream(self, inputs, *, context):
+        yield self.predict(inputs, context)
+"""
+CURIOUS_MANIFEST = """
+name: curious
+backend: python
+artifact: model.py:Curious
+inputs: [{name: x, type: float32}]
+outputs: [{name: said, type: string}, {name: rows, type: int64}]
+"""
+
+
+async def test_a_class_that_asks_is_told_about_its_request_and_answers_one_at_a_time(placement, tmp_path):
+    folder = tmp_path / "curious"
+    folder.mkdir()
+    (folder / "model.yaml").write_text(CURIOUS_MANIFEST)
+    (folder / "model.py").write_text(CURIOUS)
+    package = open_package(folder, tmp_path / "home")
+    found = await placement.start(package, "7")
+    assert found.wants_context
+    batcher = Batcher(found, package.manifest.contract.batching)
+
+    def asked(name: str, **more: object) -> InferenceRequest:
+        inputs = {"x": np.zeros(2, np.float32)}
+        return InferenceRequest("curious", inputs, "7", parameters={"k": 1}, rows=2, **more)  # type: ignore[arg-type]
+
+    requests = [asked("a", id="a"), asked("b", log_id="b"), asked("c", id="c", log_id="other")]
+    outcomes = await asyncio.gather(*(batcher.predict(request, NO_DEADLINE) for request in requests))
+    said = [outcome.outputs["said"].tolist() for outcome in outcomes]
+    assert said == [[f"{name} curious 7 [('k', 1)]"] * 2 for name in "abc"]
+    assert [outcome.outputs["rows"].tolist() for outcome in outcomes] == [[2, 2]] * 3
+    assert [dict(request.parameters) for request in requests] == [{"k": 1}] * 3
+    parts = [part.outputs["said"].tolist() async for part in found.stream(asked("d", id="d"), NO_DEADLINE)]
+    assert parts == [["d curious 7 [('k', 1)]"] * 2]
+    await batcher.close()
 
 
 async def test_expired_work_is_not_begun(sink):

@@ -92,6 +92,7 @@ class FakeSink:
     def __init__(self, capacity: int = 1) -> None:
         self.can_stream = False
         self.mixes_rows = ""
+        self.wants_context = False
         self.free = capacity
         self.on_free: Callable[[], None] = lambda: None
         self.sent: list[Sent] = []

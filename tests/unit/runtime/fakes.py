@@ -36,6 +36,7 @@ class FakeSink:
         self.answer = answer or double
         self.can_stream = False
         self.mixes_rows = ""
+        self.wants_context = False
         self.free = 1
         self.on_free: Callable[[], None] = lambda: None
         self.now: Outcome | None = None

@@ -33,6 +33,7 @@ class ScriptedModel:
     signature = Signature((), ())
     can_stream = True
     mixes_rows = ""
+    wants_context = False
 
     def __init__(self) -> None:
         self.gate = threading.Event()

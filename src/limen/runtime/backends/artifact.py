@@ -75,6 +75,7 @@ class OneAnswer:
     signature: Signature
     can_stream = False
     mixes_rows = ""
+    wants_context = False
 
     def predict(self, inputs: dict[str, Array], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
         """Run the artifact on its own tensors and return its own output tensors by name."""

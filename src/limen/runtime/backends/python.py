@@ -2,7 +2,8 @@
 
     class CreditModel:                                    # plain, no base class
         def load(self, path: Path) -> None: ...           # optional; the package folder
-        def predict(self, inputs: dict[str, ndarray]) -> dict[str, ndarray]: ...   # a second argument takes the parameters
+        def predict(self, inputs: dict[str, ndarray]) -> dict[str, ndarray]: ...   # a second argument takes the parameters;
+                                                                                   # one named `context` more (`limen.Context`)
         def stream(self, inputs) -> Iterator[dict[str, ndarray]]: ...              # optional
         def close(self) -> None: ...                      # optional
 
@@ -37,6 +38,8 @@ from limen.contracts.tensors import Array
 from limen.packaging.manifest import Manifest
 from limen.packaging.sniff import ensure_format
 from limen.runtime.backends.artifact import LOG, artifact_file, failed
+from limen.runtime.context import NAME as CONTEXT
+from limen.runtime.context import context_of
 from limen.runtime.predictor import Signature
 
 _PREFIX: Final = "limen_package_"
@@ -56,7 +59,8 @@ class PythonBackend:
         code = PackageCode(file.parent, path.resolve())
         try:
             is_batched = manifest.contract.batching.is_batched
-            return PythonModel(_instance(code, file, class_name, path), code, is_batched=is_batched)
+            instance = _instance(code, file, class_name, path)
+            return PythonModel(instance, code, name=manifest.contract.name, is_batched=is_batched)
         except BaseException:
             code.forget()
             raise
@@ -73,13 +77,14 @@ class PythonModel:
     signature = Signature((), ())
     mixes_rows = ""
 
-    def __init__(self, instance: Any, code: PackageCode, *, is_batched: bool = True) -> None:
+    def __init__(self, instance: Any, code: PackageCode, *, name: str = "", is_batched: bool = True) -> None:
         self._instance = instance
         self._is_batched = is_batched
         self._code = code
-        self._predict = _method(instance, "predict")
+        self._predict = _method(instance, "predict", name)
         self.can_stream = hasattr(instance, "stream")
-        self._stream = _method(instance, "stream") if self.can_stream else None
+        self._stream = _method(instance, "stream", name) if self.can_stream else None
+        self.wants_context = any(_asks(instance, method) for method in ("predict", "stream"))
 
     def predict(self, inputs: dict[str, Array], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
         """Call the class's `predict`."""
@@ -151,17 +156,28 @@ def _instance(code: PackageCode, file: Path, class_name: str, folder: Path) -> A
 Call = Callable[[dict[str, Array], Mapping[str, Parameter]], Any]
 
 
-def _method(instance: Any, name: str) -> Call:
+def _asks(instance: Any, name: str) -> bool:
+    """Return whether a method has a parameter for the context."""
+    return CONTEXT in inspect.signature(getattr(instance, name, _nothing)).parameters
+
+
+def _nothing() -> None:
+    """Stand in for a method that a class does not have."""
+
+
+def _method(instance: Any, name: str, model: str) -> Call:
     """Return a method of the instance as a function of inputs and parameters."""
     method = getattr(instance, name)
     if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
         raise InvalidPackage(f"artifact: {name} must be a plain method, not an async one")
+    if _asks(instance, name):
+        return lambda inputs, parameters: method(inputs, **{CONTEXT: context_of(model, parameters)})
     try:
         inspect.signature(method).bind({}, {})
     except TypeError:
         return lambda inputs, _: method(inputs)
     # A dict of its own: what a model does to its parameters stays in its call.
-    return lambda inputs, parameters: method(inputs, dict(parameters))
+    return lambda inputs, parameters: method(inputs, dict(context_of(model, parameters).parameters))
 
 
 def _tensors(answer: Any, *, is_batched: bool) -> dict[str, Array]:

@@ -82,7 +82,7 @@ class RulesModel(OneAnswer):
             results = [self._evaluate(_nested(self._paths, row))["result"] for row in rows]
         except Exception as exc:
             if _failing_node(exc) in self._entries:
-                raise Refused("The inputs do not fit the schema that the decision itself holds.") from exc
+                raise Refused("The inputs do not fit the schema that the decision itself holds.") from None
             raise failed("zen", exc) from exc
         if self._has_names and not all(isinstance(result, dict) for result in results):
             text = (

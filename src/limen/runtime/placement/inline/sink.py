@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from time import perf_counter
@@ -19,9 +19,10 @@ from typing import TypeVar
 
 from limen.contracts.contract import Contract
 from limen.contracts.errors import Cancelled, DeadlineExceeded, LimenError, ModelFailed
-from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, Parameter
 from limen.contracts.tensors import Array
 from limen.runtime.binding import Binding
+from limen.runtime.context import with_context
 from limen.runtime.execution import Part, log_failure, run, run_batch
 from limen.runtime.placement.inline.thread import ModelThread
 from limen.runtime.predictor import Cancel, LoadedModel
@@ -96,6 +97,7 @@ class InlineSink:
         self._thread = ModelThread(f"limen-{contract.name}")
         self.can_stream = model.can_stream
         self.mixes_rows = model.mixes_rows
+        self.wants_context = model.wants_context
         self.free = 1
         self.on_free: Callable[[], None] = _nobody
         self._cost = RowCost()
@@ -146,7 +148,7 @@ class InlineSink:
         tell = partial(self._tell, request)
         try:
             parts = await self._run_in_thread(
-                lambda: _guarded(lambda: self._model.stream(feeds, request.parameters), tell), deadline
+                lambda: _guarded(lambda: self._model.stream(feeds, self._parameters(request)), tell), deadline
             )
             while True:
                 part = await self._run_in_thread(lambda: _guarded(lambda: next(parts, None), tell), deadline)
@@ -197,6 +199,9 @@ class InlineSink:
             self._cost.add(seconds / rows, on_loop=True)
         return outputs
 
+    def _parameters(self, request: InferenceRequest) -> Mapping[str, Parameter]:
+        return with_context(request, self._version) if self.wants_context else request.parameters
+
     def _run_batch(self, batch: Sequence[InferenceRequest], deadline: Deadline) -> list[Outcome]:
         """Run a batch on the model's thread."""
         if deadline.remaining_s() <= 0:
@@ -204,7 +209,7 @@ class InlineSink:
         started = perf_counter()
         parts = [Part(request.inputs, request.rows) for request in batch]
         try:
-            results = run_batch(self._model, self._binding, parts, batch[0].parameters, self._max_rows)
+            results = run_batch(self._model, self._binding, parts, self._parameters(batch[0]), self._max_rows)
         except MemoryError as exc:
             LOG.warning("%s version %s has not enough memory for a request", self._name, self._version, exc_info=exc)
             return [ModelFailed()] * len(batch)

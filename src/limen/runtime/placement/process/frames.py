@@ -44,6 +44,7 @@ WELCOME: Final = struct.Struct("<8sIII164s")
 """magic, connection number, process id, what the model is like (`CAN_STREAM`, `MIXES_ROWS`), what was loaded (`identity`)."""
 CAN_STREAM: Final = 1
 MIXES_ROWS: Final = 2
+WANTS_CONTEXT: Final = 4
 MAGIC: Final = b"limen\0\0\2"
 
 LAYOUT: Final = 1

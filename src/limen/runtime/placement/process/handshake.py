@@ -24,6 +24,7 @@ class Welcome(NamedTuple):
     pid: int
     can_stream: bool
     mixes_rows: bool
+    wants_context: bool
     identity: bytes
     """What it has loaded, see `frames.identity`."""
     status: StatusPage | None
@@ -89,8 +90,9 @@ def take_welcome(connection: socket.socket) -> Welcome:
         # A page whose owner could cut it off would be a way to end this process.
         if descriptors and is_fixed(descriptors[0], StatusPage.SIZE):
             status = StatusPage(descriptors[0], is_reader=True)
-        can_stream, mixes_rows = bool(traits & frames.CAN_STREAM), bool(traits & frames.MIXES_ROWS)
-        return Welcome(number, _peer(connection) or pid, can_stream, mixes_rows, identity, status)
+        traits_of = (frames.CAN_STREAM, frames.MIXES_ROWS, frames.WANTS_CONTEXT)
+        can_stream, mixes_rows, wants_context = (bool(traits & trait) for trait in traits_of)
+        return Welcome(number, _peer(connection) or pid, can_stream, mixes_rows, wants_context, identity, status)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from limen.contracts.errors import LimenError
 from limen.contracts.inference import InferenceRequest
 from limen.contracts.tensors import Array
+from limen.runtime.context import with_context
 from limen.runtime.placement.process import frames
 from limen.runtime.placement.process.arena import Arena, Region, StatusPage
 from limen.runtime.placement.process.frames import HEADER, SIZE, BrokenFrame, Cutter, Outbox
@@ -69,7 +70,7 @@ class Link:
         self.is_ready = False
         self.is_retiring = False
         """Gets no new work and closes when it has none."""
-        self.can_stream = self.mixes_rows = False
+        self.can_stream = self.mixes_rows = self.wants_context = False
         self.pid = 0
         self.is_hung = False
         """Whether it was killed because it did not go on."""
@@ -140,7 +141,7 @@ class Link:
         if found.identity != self._identity:
             self._refuse(found)
             return
-        self.number, self.pid, self.can_stream, self.mixes_rows, _, self.status = found
+        self.number, self.pid, self.can_stream, self.mixes_rows, self.wants_context, _, self.status = found
         self._pause = MIN_RETRY_S
         self._loop.add_reader(connection.fileno(), self._receive)
         self.is_ready = True
@@ -240,17 +241,16 @@ class Link:
         self, kind: int, batch: Sequence[InferenceRequest], rows: list[int], total: int, deadline_at: float
     ) -> int:
         call = self._calls % _LAST_CALL + 1
-        count = len(batch)
         data, regions = self._packer.pack(
             kind,
             [request.inputs for request in batch],
-            batch[0].parameters,
+            with_context(batch[0], self._version) if self.wants_context else batch[0].parameters,
             call=call,
             first=0,
-            count=count,
+            count=len(batch),
             rows=total,
             time=deadline_at,
-            row_counts=rows if count > 1 else (),
+            row_counts=rows if len(batch) > 1 else (),
         )
         self._calls = call
         if regions:

@@ -59,7 +59,7 @@ class ReplicaPool:
         self.version = version
         self.digest = digest
         self.can_stream = False
-        self.mixes_rows = ""
+        self.mixes_rows, self.wants_context = "", False
         self.free = 0
         self.on_free: Callable[[], None] = _nothing
         self.hangs = 0
@@ -303,7 +303,7 @@ class ReplicaPool:
         if link.is_retiring:
             link.close()
             return
-        self.can_stream = link.can_stream
+        self.can_stream, self.wants_context = link.can_stream, link.wants_context
         self.mixes_rows = "its graph computes over all rows of a run" if link.mixes_rows else ""
         self._watchdog.begin(link)
         self._ready.append(link)

@@ -248,7 +248,8 @@ class Server:
 
 
 def _traits(model: LoadedModel) -> int:
-    return frames.CAN_STREAM * model.can_stream | frames.MIXES_ROWS * bool(model.mixes_rows)
+    found = frames.CAN_STREAM * model.can_stream | frames.MIXES_ROWS * bool(model.mixes_rows)
+    return found | frames.WANTS_CONTEXT * model.wants_context
 
 
 def _status_page() -> tuple[StatusPage | None, int | None]:
