@@ -22,12 +22,10 @@ SETUP_INPUTS := pyproject.toml uv.lock hatch_build.py scripts/bootstrap.py $(PRO
 
 FAST := not slow and not interop
 PYTEST := $(BIN)/python -m pytest
-# What `make docs` and `make zoo` added stays when another target brings .venv up to date.
-ADDED = $(if $(wildcard $(DOCS_STAMP)),--group docs) $(if $(wildcard $(ZOO_STAMP)),--group zoo)
 # Arguments for the command behind a target: make demo ARGS=--once, make test ARGS="-k contract -x"
 ARGS ?=
 
-.PHONY: help setup demo test check bench docs docs-serve test-all fmt lint types imports spelling proto interop lock wheel clean zoo
+.PHONY: help setup demo test check bench docs docs-serve test-all fmt lint types imports spelling proto interop lock wheel clean zoo tables
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -45,15 +43,15 @@ endif
 endif
 
 $(STAMP): $(SETUP_INPUTS)
-	@bash scripts/setup.sh $(VENV) --extra all $(ADDED)
+	@bash scripts/setup.sh $(VENV) --extra all
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)
-	@bash scripts/setup.sh $(VENV) --extra all $(ADDED) --group docs
+	@bash scripts/setup.sh $(VENV) --extra all --group docs
 	@touch $@
 
 $(ZOO_STAMP): $(STAMP)
-	@bash scripts/setup.sh $(VENV) --extra all $(ADDED) --group zoo
+	@bash scripts/setup.sh $(VENV) --extra all --group zoo
 	@touch $@
 
 $(INTEROP_STAMP): pyproject.toml uv.lock scripts/bootstrap.py scripts/perf_analyzer.sh
@@ -66,7 +64,7 @@ zoo: $(ZOO_STAMP) ## add the packages to .venv whose models the bulk suite tries
 interop: $(INTEROP_STAMP) ## create .venv-interop: clients we did not write (tritonclient, KServe, grpcurl, schemathesis, perf_analyzer)
 
 proto: ## compile the .proto files again
-	@LIMEN_REBUILD=1 bash scripts/setup.sh $(VENV) --extra all --inexact
+	@LIMEN_REBUILD=1 bash scripts/setup.sh $(VENV) --extra all
 	@if [ -f $(STAMP) ]; then touch $(STAMP); fi
 
 lock: ## update uv.lock after a change in pyproject.toml (ARGS=--upgrade for newer versions)
@@ -118,6 +116,9 @@ spelling: $(STAMP) ## codespell over code and docs
 docs: $(DOCS_STAMP) ## build the documentation into site/, warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "docs: site/index.html"
+
+tables: $(STAMP) ## write the tables of the reference pages anew, from the code
+	@$(BIN)/python scripts/reference_tables.py
 
 docs-serve: $(DOCS_STAMP) ## the documentation with live reload
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

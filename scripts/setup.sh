@@ -62,8 +62,10 @@ if [ -n "$python" ] && [ ! -x "$environment/bin/python" ]; then export UV_PYTHON
 
 if [ -x "$environment/bin/python" ]; then say "Updating $environment"
 else say "Installing into $environment (about a minute the first time, mostly downloads)"; fi
+# With pip, for what a user adds; `--inexact` leaves that alone when the environment is brought up to date.
+if [ ! -x "$environment/bin/python" ]; then "$uv" venv --quiet --seed --allow-existing "$environment"; fi
 # The list of a hundred packages is left out; downloads and errors are shown.
-if ! UV_PROJECT_ENVIRONMENT="$environment" "$uv" sync --locked "$@" 2>&1 | awk '!/^ [-+~] /{print; fflush()}' >&2; then
+if ! UV_PROJECT_ENVIRONMENT="$environment" "$uv" sync --locked --inexact "$@" 2>&1 | awk '!/^ [-+~] /{print; fflush()}' >&2; then
   fail "Setting up $environment failed; the reason is above. Usual causes:
   - no way to the package index: the first set-up needs pypi.org (or set UV_DEFAULT_INDEX to a mirror and UV_FROZEN=1)
   - pyproject.toml was changed: run \`make lock\` and commit uv.lock

@@ -1,6 +1,7 @@
-"""MkDocs hook: tables of the reference that are made from the code, so that they cannot drift from it.
+"""Tables of the reference that are made from the code, so that they cannot drift from it. `make tables` writes them into the pages.
 
-A line `{{ name }}` in a page under `docs/reference` is replaced by the table of that name in `TABLES`.
+A page under `docs/reference` has a table of `TABLES` between `<!-- table: NAME -->` and `<!-- end of table -->`. The tests refuse a
+page whose tables are not what the code says.
 """
 
 import ast
@@ -9,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -29,7 +31,8 @@ from limen.settings import SECTIONS as SETTINGS
 from limen.settings import variable_of
 from limen.traffic.endpoints import ENDPOINT
 
-MARK = re.compile(r"^\{\{ ([a-z-]+) \}\}$", re.MULTILINE)
+PAGES = Path(__file__).parents[1] / "docs" / "reference"
+MARKED = re.compile(r"^<!-- table: ([a-z-]+) -->\n(.*?)^<!-- end of table -->$", re.MULTILINE | re.DOTALL)
 SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
     "manifest": ((), None),
     "field": (("inputs",), Field),
@@ -72,11 +75,11 @@ FIXED_LIMITS = (
 """Limits that are constants: what they bound, where they are, and their unit."""
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put the tables in."""
-    if not page.file.src_uri.startswith("reference/"):
-        return markdown
-    return MARK.sub(lambda mark: TABLES[mark[1]](), markdown)
+def filled(markdown: str) -> str:
+    """Return a page with its tables as they are now."""
+    return MARKED.sub(
+        lambda mark: f"<!-- table: {mark[1]} -->\n\n{TABLES[mark[1]]()}\n\n<!-- end of table -->", markdown
+    )
 
 
 def manifest_table(section: str) -> str:
@@ -247,3 +250,17 @@ TABLES: dict[str, Callable[[], str]] = {
     "fixed-limits": limits_table,
     "statuses": status_table,
 }
+
+
+def main() -> None:
+    """Write the tables into the pages."""
+    for page in sorted(PAGES.glob("*.md")):
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(f"tables: {page.name}")
+
+
+if __name__ == "__main__":
+    main()
