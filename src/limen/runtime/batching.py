@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from limen.contracts.contract import Batching
 from limen.contracts.errors import DeadlineExceeded, Unavailable
@@ -27,6 +27,9 @@ TICK_S = 0.001
 """Loops count in milliseconds and may call one too early, so timers are set one later, and what must not be late is planned one sooner."""
 SCAN_S = 5e-7
 """The pause that a look at one request earns: looking for expired ones takes a tenth of the loop at the most, however many there are."""
+
+APART_WINDOW: Final = 4
+"""Requests that run one by one and are on their way to a copy of the model: otherwise it would be idle between two of them."""
 
 Reason = Literal["full", "idle", "busy", "window", "deadline"]
 """Why a batch left: it had `max_rows` · the sink was free, so what came in one turn of the loop · the sink became free · the window
@@ -105,6 +108,7 @@ class Batcher:
         self.merges = False
         # Nothing to wait for: nobody joins.
         self._window_s = 0.0
+        self._sink.window = APART_WINDOW
 
     @property
     def mixes_rows(self) -> str:

@@ -32,6 +32,8 @@ class Sink(Protocol):
     """As `LoadedModel.wants_context`."""
     free: int
     """How many further batches it would start to work on at once."""
+    window: int
+    """Batches that it takes for each copy of the model, one running and the others behind it. Raised by the batcher, at rest."""
     on_free: Callable[[], None]
     """Set by the batcher; called whenever `free` rises from 0."""
 

@@ -8,7 +8,7 @@ import pytest
 from limen.contracts.contract import Batching
 from limen.contracts.errors import DeadlineExceeded, Internal, ModelFailed, Unavailable
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
-from limen.runtime.batching import Batcher
+from limen.runtime.batching import APART_WINDOW, Batcher
 from limen.runtime.waiting import group_of
 from tests.unit.runtime.batching_fakes import FakeSink, Scene, answer, request
 
@@ -738,6 +738,7 @@ def test_requests_that_are_kept_apart_leave_one_by_one_with_all_their_rows():
     assert scene.sink.ids == [["a"], ["b"], ["c"]]
     assert [reason for reason, *_ in scene.seen.batches] == ["idle"] * 3
     assert not scene.batcher.merges
+    assert scene.sink.window == APART_WINDOW, "otherwise the model would be idle between two of them"
 
 
 def test_a_contract_that_forbids_it_keeps_requests_apart_from_the_start():

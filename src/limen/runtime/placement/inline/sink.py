@@ -98,7 +98,7 @@ class InlineSink:
         self.can_stream = model.can_stream
         self.mixes_rows = model.mixes_rows
         self.wants_context = model.wants_context
-        self.free = 1
+        self.free = self.window = 1
         self.on_free: Callable[[], None] = _nobody
         self._cost = RowCost()
         self._until_measured = 0

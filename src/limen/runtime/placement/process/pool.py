@@ -60,7 +60,7 @@ class ReplicaPool:
         self.digest = digest
         self.can_stream = False
         self.mixes_rows, self.wants_context = "", False
-        self.free = 0
+        self.free, self.window = 0, WINDOW
         self.on_free: Callable[[], None] = _nothing
         self.hangs = 0
         """Replicas that were killed here because they did not go on."""
@@ -222,7 +222,7 @@ class ReplicaPool:
         except Exception as exc:  # noqa: BLE001 - the batch is answered, whatever it was
             self._refuse(work, exc)
             return
-        if len(link.works) == WINDOW:
+        if len(link.works) == self.window:
             self.free -= 1
 
     def _least_busy(self) -> Link | None:
@@ -317,7 +317,7 @@ class ReplicaPool:
 
     def on_freed(self, link: Link) -> None:
         """Give a replica its next batch."""
-        if link.is_retiring or len(link.works) != WINDOW - 1:
+        if link.is_retiring or len(link.works) != self.window - 1:
             return
         self.free += 1
         self._offer(self.free - 1)
@@ -378,7 +378,7 @@ class ReplicaPool:
             self.free = self._count()
 
     def _count(self) -> int:
-        return sum(len(link.works) < WINDOW for link in self._ready)
+        return sum(len(link.works) < self.window for link in self._ready)
 
     def _watch(self) -> None:
         """Kill what hangs, and answer what has waited too long."""
