@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.tensors import TensorSpec
+from limen.packaging.archive import open_package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.sniff import scan_folder
 from limen.runtime.backends import backend
+from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.check import check_package
 from limen.serving.importing import ImportOptions, import_model
 from tests.conformance.importers.conftest import answers
@@ -97,3 +102,48 @@ def test_a_program_answers_as_pytorch_does(tmp_path):
     chances, label = found.values()
     np.testing.assert_allclose(chances, expected[0].numpy(), rtol=1e-5)
     assert label.tolist() == expected[1].tolist()
+
+
+def test_programs_are_read_one_at_a_time(tmp_path, monkeypatch):
+    """PyTorch keeps what it reads in a global variable and fails when a second thread begins; a gateway loads models side by side."""
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        take(program(tmp_path / f"{number}.pt2"), tmp_path / str(number))
+    inside, most = [], []
+
+    def read(archive):
+        inside.append(archive)
+        for _ in range(100):
+            os.sched_yield()
+            most.append(len(inside))
+        inside.remove(archive)
+        return SimpleNamespace(module=lambda: None)
+
+    fake = SimpleNamespace(
+        set_num_threads=lambda count: None,
+        export=SimpleNamespace(load=read),
+        zeros=lambda shape, dtype: shape,
+        save=lambda samples, file: file.write(b"samples"),
+        float32="float32",
+    )
+    monkeypatch.setattr("limen.runtime.backends.torch.require", lambda module, install: fake)
+    folders = [tmp_path / str(number) / "package" for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda folder: backend("torch").load(folder, read_manifest(folder)), folders))
+    assert max(most) == 1
+
+
+@pytest.mark.slow
+async def test_several_programs_are_loaded_inline_at_once(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed here")
+    packages = []
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        axis = {"input": {0: torch.export.Dim("rows")}}
+        made = torch.export.export(torch.nn.Linear(4, 3).eval(), (torch.zeros(2, 4),), dynamic_shapes=axis)
+        torch.export.save(made, tmp_path / f"{number}.pt2")
+        take(tmp_path / f"{number}.pt2", tmp_path / str(number))
+        packages.append(open_package(tmp_path / str(number) / "package", tmp_path / "home"))
+    placement = InlinePlacement(trust_code=True)
+    for sink in await asyncio.gather(*(placement.start(package, "1") for package in packages)):
+        await sink.close()

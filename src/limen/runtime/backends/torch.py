@@ -13,6 +13,7 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -40,6 +41,7 @@ _TYPES: Final = {
 }
 """Source: `torch._export.serde.schema.ScalarType`."""
 _PROGRAM: Final = "/models/model.json"
+_READING: Final = Lock()
 
 
 class TorchBackend:
@@ -55,6 +57,8 @@ class TorchBackend:
         torch = require("torch", "limen[torch]")
         with loading("torch"):
             torch.set_num_threads(1)
+        # PyTorch keeps the program that it reads in a global variable.
+        with _READING, loading("torch"):
             program = torch.export.load(_with_samples(file, signature, torch)).module()
         return TorchModel(torch, program, signature, wanted_tensors(manifest))
 
