@@ -7,6 +7,7 @@ is how careless loaders read them too: a zip with a broken checksum still gives 
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 import zipfile
 import zlib
@@ -34,8 +35,13 @@ class Finding(msgspec.Struct, frozen=True):
     """Why the file could not be looked into."""
 
 
-def look_into_zip(file: IO[bytes]) -> Finding:
-    """Return what a zip archive is, judged by its members: a skops model, a PyTorch program, NumPy arrays, or something unsafe."""
+def look_into_zip(file: IO[bytes], *, is_inner: bool = False) -> Finding:
+    """Return what a zip archive is, judged by its members: a skops model, a PyTorch program, NumPy arrays, or something unsafe.
+
+    Args:
+        file: the archive.
+        is_inner: it is itself the member of an archive, such as the sparse matrix of a skops model, and may hold no other.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -53,6 +59,9 @@ def look_into_zip(file: IO[bytes]) -> Finding:
         if len(data) > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
             return Finding(Format.ARCHIVE, info.filename, "it is too large to be looked into")
         found = recognise(data)
+        is_nested = found is Format.ARCHIVE and not is_inner
+        if is_nested and look_into_zip(io.BytesIO(data), is_inner=True).format is Format.NUMPY:
+            found = Format.NUMPY
         if found in UNSAFE:
             is_torch = found is Format.PICKLE and info.filename.endswith("data.pkl")
             return Finding(Format.TORCH if is_torch else found, info.filename)

@@ -85,8 +85,8 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     """Likewise."""
     is_small: bool = False
     """The sample is a handful of rows: it shows types, and says nothing about ranges."""
-    categories: Mapping[str, tuple[str, ...]] = {}
-    """Columns of text that the source of the sample declares all values of."""
+    categories: Mapping[str, tuple[bool | int | float | str, ...]] = {}
+    """Columns that the source of the sample, or the original model, declares all values of."""
     reasons: Mapping[str, str] = {}
     """Why columns of the sample have the types they have, where their values do not show it."""
     unable: frozenset[str] = frozenset()
@@ -231,6 +231,8 @@ class _Writer:
             labels = self.hints.labels.get(tensor.name, tensor.columns)
             if labels and known and known[-1] == len(labels):
                 line.extra = {"labels": list(labels)}
+            elif tensor.categories and BY_NAME[tensor.type].kind is not Kind.BOOL:
+                line.extra = {"enum": list(tensor.categories)}
             if not tensor.shape and self.is_batched:
                 line.comments = ["the artifact does not say its shape"]
             if tensor.nullable and BY_NAME[tensor.type].kind in (Kind.FLOAT, Kind.TEXT):
@@ -321,7 +323,7 @@ class _Writer:
                 line.comments = [_UNABLE]
             else:
                 line.extra = {"nullable": True}
-        categories = tensor.categories or (self.hints.categories.get(column, ()) if kind is Kind.TEXT else ())
+        categories = tensor.categories or self.hints.categories.get(column, ())
         if categories and kind is not Kind.BOOL:
             line.extra = line.extra | {"enum": list(categories)}
         if values is not None:

@@ -249,10 +249,19 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
     with staged(folder) as inside, tempfile.TemporaryDirectory() as place:
         artifact = Path(place) / f"model{_SUFFIX[candidate.format]}"
         artifact.write_bytes(candidate.data)
-        asked = Sample(columns={key: array for key, array in rows.items() if key != WHOLE})
-        is_class = draft.classifier or found.classifier
-        no_sample = ImportOptions()
-        created = _fill(draft, name, artifact, inside, asked, no_sample, is_class=is_class, examples_file=EXAMPLES_NAME)
+        categories = {name: tuple(values) for name, values in found.categories.items()}
+        asked = Sample(columns={key: array for key, array in rows.items() if key != WHOLE}, categories=categories)
+        created = _fill(
+            draft,
+            name,
+            artifact,
+            inside,
+            asked,
+            ImportOptions(),
+            is_class=draft.classifier or found.classifier,
+            examples_file=EXAMPLES_NAME,
+            nullable=found.nullable,
+        )
         _write(inside, EXAMPLES_NAME, [])
         table = as_table(read_manifest(inside), rows, answers)
         parity = compare(inside, table)
@@ -297,11 +306,12 @@ def _fill(
     *,
     is_class: bool,
     examples_file: str = "",
+    nullable: tuple[str, ...] = (),
 ) -> Created:
     is_given = options.sample is not None
     hints = Hints(
         origin=(f"Imported from {draft.origin['source']}; {ORIGIN_NAME} says more.",),
-        optional=frozenset(c.name for c in draft.columns if not c.is_required),
+        optional=frozenset((*(c.name for c in draft.columns if not c.is_required), *nullable)),
         labels=draft.labels,
         classes={"label": draft.label_of or "probabilities"} if is_class or draft.label_of else {},
         has_named_classes=bool(draft.label_of),

@@ -32,7 +32,7 @@ from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.records import RecordCodec
 from limen.packaging.decoder import decode_manifest
 from limen.packaging.manifest import Manifest
-from limen.packaging.scaffold import Hints, scaffold
+from limen.packaging.scaffold import scaffold
 from limen.runtime.backends import backend
 from limen.runtime.backends.sklearn import read_estimator
 from limen.runtime.binding import compile_binding
@@ -73,7 +73,7 @@ def describe(folder, estimator, sample=None):
 def answers(folder, estimator, rows: list[dict]) -> dict[str, np.ndarray]:
     """Scaffold a package from the estimator alone and ask it as a replica does."""
     signature = describe(folder, estimator)
-    text = scaffold("people", "sklearn", "model.skops", signature, hints=Hints())
+    text = scaffold("people", "sklearn", "model.skops", signature).text
     manifest = decode_manifest(text)
     (folder / "model.yaml").write_text(text)
     model, binding = load(folder, manifest)

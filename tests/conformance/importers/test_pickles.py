@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.packaging.decoder import read_manifest
@@ -177,12 +179,47 @@ def test_a_model_that_does_not_take_made_up_rows_is_compared_on_the_sample(tmp_p
     assert [note.partition(":")[0] for note in made.notes] == ["onnx would have been tried first"]
 
 
-def test_text_columns_cannot_be_made_up_and_are_asked_for(originals, tmp_path):
-    original = originals(make_original)
-    assert "give rows as it was trained on with --sample" in refusal(original.pickled, tmp_path).message
-    original.rows[:20].to_csv(tmp_path / "sample.csv", index=False)
-    made = import_pickle(original.pickled, tmp_path, sample=tmp_path / "sample.csv")
-    assert made.parity.problems == ()
+def test_text_columns_that_no_encoder_knows_cannot_be_made_up_and_are_asked_for(tmp_path):
+    data = pd.DataFrame({"review": ["good", "bad", "good day", "bad day"] * 5, "stars": np.arange(20.0)})
+    columns = make_column_transformer((TfidfVectorizer(), "review"), ("passthrough", ["stars"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(data, [1, 0] * 10)
+    assert "give rows as it was trained on with --sample" in refusal(pickle.dumps(model), tmp_path).message
+    data.to_csv(tmp_path / "sample.csv", index=False)
+    assert import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv").parity.problems == ()
+
+
+def test_rows_of_categories_are_made_up_with_missing_and_unseen_ones_where_the_original_takes_them(originals, tmp_path):
+    """Its encoder takes any value, and its imputer fills what is missing: a conversion that does not is not kept."""
+    data = originals(make_original).rows.copy()
+    data.loc[::9, "amount"] = np.nan
+    columns = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["amount", "rate"]),
+        (OneHotEncoder(handle_unknown="ignore"), ["home"]),
+    )
+    model = make_pipeline(columns, LogisticRegression()).fit(data, data.rate > 20)
+    made = import_pickle(pickle.dumps(model), tmp_path)
+    manifest = read_manifest(tmp_path / "package")
+    assert made.parity.rows == 100
+    assert {field.name: (field.nullable, field.enum) for field in manifest.contract.inputs} == {
+        "amount": (True, None),
+        "rate": (True, None),
+        "home": (made.created.format == "skops", None),
+    }
+    rows = pd.DataFrame(
+        {"amount": [np.nan, 9.0], "rate": [21.0, np.nan], "home": ["rent", "a boat"], "term": [1.0, 2.0]}
+    )
+    asked = [{"amount": None, "rate": 21.0, "home": "rent"}, {"amount": 9.0, "rate": None, "home": "a boat"}]
+    np.testing.assert_allclose(
+        answers(tmp_path / "package", asked)["probabilities"], model.predict_proba(rows), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_an_encoder_that_refuses_other_values_does_so_in_every_format(tmp_path):
+    data = pd.DataFrame({"home": ["own", "rent", "other", "rent"] * 5})
+    model = make_pipeline(make_column_transformer((OneHotEncoder(), ["home"])), LogisticRegression())
+    import_pickle(pickle.dumps(model.fit(data, data.home == "rent")), tmp_path)
+    [field] = read_manifest(tmp_path / "package").contract.inputs
+    assert field.enum == ("other", "own", "rent")
 
 
 def test_a_model_that_takes_texts_is_kept_by_skops_and_nothing_is_printed(tmp_path, capfd):

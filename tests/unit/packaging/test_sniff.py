@@ -162,6 +162,10 @@ BAD = {
     "empty zip": (zipped({}), Format.ARCHIVE),
     "tar": (tarred({"weights": PICKLE}), Format.ARCHIVE),
     "object array": (npy(np.array([Attack()], object)), Format.NUMPY_OBJECT),
+    "object array in npz in skops": (
+        zipped({"schema.json": b"{}", "1.npz": npz(a=np.array([{}], object))}),
+        Format.ARCHIVE,
+    ),
     "object array in npz": (npz(a=np.arange(3), b=np.array([{}], object)), Format.NUMPY_OBJECT),
     "object column": (npy(np.zeros(1, [("a", "f4"), ("b", "O")])), Format.NUMPY_OBJECT),
     "object array by another name": (npy(np.arange(3)).replace(b"'<i8'", b"'ob' 'ject'"), Format.NUMPY_OBJECT),
@@ -344,3 +348,9 @@ class TestScanFolder:
 def test_catboosts_own_forms_are_known_by_their_content(tmp_path, data):
     (tmp_path / "model").write_bytes(data)
     assert sniff(tmp_path / "model") is Format.CATBOOST
+
+
+def test_a_skops_model_may_hold_the_arrays_of_a_sparse_matrix(tmp_path):
+    content = zipped({"schema.json": b"{}", "1.npz": npz(indptr=np.arange(3), data=np.ones(2))})
+    (tmp_path / "model.skops").write_bytes(content)
+    assert sniff(tmp_path / "model.skops") is Format.SKOPS

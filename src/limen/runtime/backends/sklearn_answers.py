@@ -56,6 +56,7 @@ def answers_of(estimator: Any) -> dict[str, Answer]:
 
 
 def _mute(estimator: Any) -> str:
+    estimator = estimator.steps[-1][1] if getattr(estimator, "steps", None) else estimator
     name = type(estimator).__name__
     if hasattr(estimator, "novelty"):
         return f"artifact: the {name} judges only the rows it was fitted on; fit it with novelty=True to judge others"
@@ -154,6 +155,10 @@ def specs_of(
                 f"artifact: {answer.method} of the {type(estimator).__name__} gives values of several types in one output"
             )
         shape = (-1, *array.shape[1:])
+        if 0 in shape:
+            raise InvalidPackage(
+                f"artifact: {answer.method} of the {type(estimator).__name__} gives no columns: it selects none"
+            )
         is_by_class = plain is not None and shape[1:] == (len(plain),) and name not in ("label", "transformed")
         columns = tuple(map(str, plain.tolist())) if is_by_class and plain is not None else ()
         values = _listed(plain) if name == "label" and len(shape) == 1 else ()

@@ -32,6 +32,8 @@ class Facts(msgspec.Struct):
     """The column had pandas' type `category`, and must have it again."""
     has_none: bool = False
     """A missing text is None to the estimator, not NaN."""
+    knows_missing: bool = False
+    """It was fitted with missing values, or fills them in."""
 
     @property
     def type(self) -> str:
@@ -65,18 +67,23 @@ class Layout(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, names=self.names + more, unused=()) if more else self
 
     def types(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return the type of each tensor: what the facts show, else what is given, else numbers."""
+        """Return the type of each tensor: what the facts show, else what is given; numbers are float64."""
         if self.form == "text":
             return {"text": "string"}
         if self.form == "matrix":
             return {"X": "float64"}
-        return {name: self.facts[name].type or given.get(name, "float64") for name in self.names}
+        return {name: self.facts[name].type or _wide(given.get(name, "")) for name in self.names}
 
     def specs(self, types: Mapping[str, str]) -> tuple[TensorSpec, ...]:
         """Return the tensors with these types."""
         if self.form == "matrix":
             return (TensorSpec("X", types["X"], (-1, self.width)),)
         return tuple(TensorSpec(name, types[name], (-1,)) for name in self.names)
+
+
+def _wide(type_name: str) -> str:
+    """Return the type of a column that no encoder knows: of numbers, any number."""
+    return type_name if type_name in ("string", "bool") else "float64"
 
 
 def layout_of(estimator: Any) -> Layout:
@@ -174,6 +181,7 @@ def _note(part: Any, columns: Sequence[str], facts: Mapping[str, Facts]) -> Sequ
     if type(part).__name__ == "SimpleImputer":
         for fact in known:
             fact.has_none = fact.has_none or part.missing_values is None
+            fact.knows_missing = True
         for fact, filling in zip(known, part.statistics_, strict=False):
             fact.is_text = fact.is_text or isinstance(filling, str)
         return columns if len(part.statistics_) == len(columns) and not part.add_indicator else None
@@ -188,6 +196,7 @@ def _note_categories(known: Sequence[Facts], lists: Sequence[Any]) -> None:
     for fact, values in zip(known, lists, strict=True):
         items = np.asarray(values).tolist()
         present = [item for item in items if item is not None and item == item]  # noqa: PLR0124 - NaN
+        fact.knows_missing = fact.knows_missing or len(present) < len(items)
         fact.has_none = fact.has_none or (None in items and len(items) - len(present) == 1)
         plain = {str, int, float, bool}
         if {type(item) for item in present} <= plain and len({isinstance(item, str) for item in present}) < 2:

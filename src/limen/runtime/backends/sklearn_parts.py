@@ -53,6 +53,12 @@ def parts_of(estimator: Any) -> Iterator[Any]:
             waiting.extend(getattr(part, "__dict__", {}).values())
 
 
+def knows_gaps(estimator: Any) -> bool:
+    """Return whether a part of it learns which way missing numbers go, and does not only happen to take them."""
+    boosters = ("xgboost.sklearn", "lightgbm.sklearn")
+    return any(getattr(part, "_predictors", None) or type(part).__module__ in boosters for part in parts_of(estimator))
+
+
 def _check(part: Any) -> None:
     if hasattr(part, "check_format") and hasattr(part, "indptr"):
         part.check_format(full_check=True)
@@ -117,19 +123,20 @@ def _check_bins(bins: Any) -> None:
 
 
 def _check_support_vectors(part: Any) -> None:
-    counts, vectors = np.asarray(part._n_support), part.support_vectors_
-    classes = len(counts)
-    check_range(counts, 0, vectors.shape[0] + 1, "it counts support vectors that do not exist")
-    if counts.sum() > vectors.shape[0] or part._dual_coef_.shape[1] != vectors.shape[0]:
+    counts, vectors = np.asarray(part._n_support), part.support_vectors_.shape[0]
+    check_range(counts, 0, vectors + 1, "it counts support vectors that do not exist")
+    if part._dual_coef_.shape[1] != vectors or len(part.support_) != vectors:
         raise unsound("it counts other support vectors than it has")
-    if type(part).__name__ in ("SVC", "NuSVC"):
-        pairs = classes * (classes - 1) // 2
-        if part._dual_coef_.shape[0] != classes - 1 or len(part._intercept_) != pairs or len(part.classes_) != classes:
-            raise unsound("it has support vectors for other classes than it has")
-        if any(len(found) not in (0, pairs) for found in (part._probA, part._probB)):
-            raise unsound("it has probabilities for other classes than it has")
-    elif part._dual_coef_.shape[0] != 1 or len(part._intercept_) != 1:
-        raise unsound("it has support vectors for classes")
+    if type(part).__name__ not in ("SVC", "NuSVC"):
+        if part._dual_coef_.shape[0] != 1 or len(part._intercept_) != 1:
+            raise unsound("it has support vectors for classes")
+        return
+    classes = len(counts)
+    pairs = classes * (classes - 1) // 2
+    if counts.sum() != vectors or part._dual_coef_.shape[0] != classes - 1 or len(part.classes_) != classes:
+        raise unsound("it has support vectors for other classes than it has")
+    if len(part._intercept_) != pairs or any(len(found) not in (0, pairs) for found in (part._probA, part._probB)):
+        raise unsound("it has probabilities for other classes than it has")
 
 
 def _grow_search_tree(part: Any) -> None:

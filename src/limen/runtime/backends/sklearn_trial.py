@@ -20,7 +20,7 @@ from limen.runtime.backends.sklearn_inputs import MAX_CATEGORIES, Layout, Rows
 
 TIME_S: Final = 5.0
 """How long columns are tried one by one."""
-_UNSEEN: Final = "a value that was never seen"
+UNSEEN: Final = "a value that was never seen"
 Row = dict[str, Array]
 
 
@@ -151,7 +151,7 @@ class Trial:
     def _taking_unseen(self) -> frozenset[str]:
         changes: Row = {}
         for name, fact in self._layout.facts.items():
-            if fact.categories and (value := _unseen(fact.categories)) is not None:
+            if fact.categories and (value := unseen(fact.categories)) is not None:
                 made = np.empty(1, object if isinstance(value, str) else np.asarray(value).dtype)
                 made[0] = value
                 changes[name] = made
@@ -174,10 +174,10 @@ class Trial:
         return frozenset(found)
 
 
-def _unseen(categories: Sequence[bool | int | float | str]) -> str | int | float | None:
+def unseen(categories: Sequence[bool | int | float | str]) -> str | int | float | None:
     """Return a value of the categories' type that is none of them; None when there is none."""
     if any(isinstance(c, str) for c in categories):
-        return _UNSEEN
+        return UNSEEN
     if all(isinstance(c, bool) for c in categories):
         return None
     return max(c for c in categories if not isinstance(c, str)) + 1

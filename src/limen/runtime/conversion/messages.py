@@ -77,6 +77,10 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
     """The original answers with the number of a class where the artifact gives probabilities."""
     has_named_classes: bool = False
     """It answers with one of `classes` there."""
+    categories: dict[str, list[Any]] = {}
+    """The only values that the original takes in some columns."""
+    nullable: tuple[str, ...] = ()
+    """Inputs in which it takes missing values."""
     notes: tuple[str, ...] = ()
     """Warnings of the libraries."""
     isolation: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """What people call it."""
     reasons: Mapping[str, str] = {}
     """Why a column has the type it has, where its cells alone do not show it."""
-    categories: Mapping[str, tuple[str, ...]] = {}
+    categories: Mapping[str, tuple[bool | int | float | str, ...]] = {}
     """Values that the source declares for a column of text: all that it can hold."""
     notes: tuple[str, ...] = ()
     """What was guessed about the file, for people."""
