@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -38,12 +38,13 @@ def _document() -> bytes:
     return msgspec.json.encode(document(HANDLERS, ROOT, __version__))
 
 
-def management_api(services: Services, hosts: frozenset[str] | None = None) -> ASGIApp:
+def management_api(services: Services, hosts: frozenset[str] | None = None, *, is_local: bool = False) -> ASGIApp:
     """Return the application.
 
     Args:
         services: what it works on.
         hosts: host names it answers to; any when None.
+        is_local: whether only the person at this machine asks, in the process of a command.
     """
 
     def given() -> Services:
@@ -53,7 +54,7 @@ def management_api(services: Services, hosts: frozenset[str] | None = None) -> A
         [Router(ROOT, route_handlers=list(HANDLERS))],
         before_request=before,
         dependencies={"services": Provide(given, sync_to_thread=False)},
-        exception_handlers={Exception: on_error},
+        exception_handlers={Exception: partial(on_error, tells_places=is_local)},
         openapi_config=None,
         logging_config=None,
         request_max_body_size=MAX_JSON_BYTES,

@@ -42,8 +42,14 @@ _BY_REASON: Final = {Reason.KEY_REUSED: 422, Reason.STORAGE_FULL: 507}
 """Reasons that have a status of their own."""
 
 
-def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
-    """Return the answer that tells the caller about an error, and nothing about the server's inside."""
+def on_error(request: Request[Any, Any, Any], exc: Exception, *, tells_places: bool = False) -> Response[bytes]:
+    """Return the answer that tells the caller about an error, and nothing about the server's inside.
+
+    Args:
+        request: what was asked.
+        exc: what came of it.
+        tells_places: whether the caller is the person at this machine, who may know where on it something went wrong.
+    """
     if isinstance(exc, ValidationException):
         exc = _invalid(exc)
     if isinstance(exc, HTTPException):
@@ -56,7 +62,11 @@ def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]
     headers = {}
     if exc.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(exc.retry_after_s)))
-    return _response(request, status_of(exc), exc.reason.value, exc.message, exc.violations, headers)
+    return _response(request, status_of(exc), exc.reason.value, _told(exc, tells_places), exc.violations, headers)
+
+
+def _told(exc: LimenError, tells_places: bool) -> str:
+    return f"{exc.message} ({exc.place})" if tells_places and exc.place else exc.message
 
 
 def status_of(error: LimenError) -> int:

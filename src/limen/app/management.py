@@ -62,7 +62,7 @@ def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Ca
         problem=lambda: "no server runs",
         reload=nothing,
     )
-    return management_api(services), stores.close
+    return management_api(services, is_local=True), stores.close
 
 
 async def serve_management(

@@ -9,10 +9,10 @@ import signal
 import msgspec
 
 from limen.contracts.contract import Json
-from limen.runtime.placement.process.parent import die_with, read_line, take_streams
-from limen.runtime.sandbox import namespaces
+from limen.runtime.sandbox.parent import die_with, read_line, take_streams
+from limen.runtime.sandbox.room import enter
 from limen.serving.probe import Order, Said
-from limen.serving.trial import confine, try_out
+from limen.serving.trial import try_out
 from limen.telemetry.logs import log_to_stderr
 
 
@@ -24,10 +24,8 @@ def main() -> None:
     parent, voice = take_streams()
     order = msgspec.json.decode(read_line(parent), type=Order)
     inputs = msgspec.json.decode(_read(parent, order.inputs_bytes), type=list[dict[str, Json]])
-    left = namespaces.leave(processes=True)
-    namespaces.split(own_processes="own-processes" in left)
+    held = enter(order.room)
     die_with(parent)
-    held = confine(order, left)
 
     def say(word: Said) -> None:
         left = msgspec.json.encode(word) + b"\n"

@@ -12,6 +12,7 @@ import typer
 
 from limen import __version__
 from limen.cli import config, diff, documents, endpoint, import_, package, registry, serve, sign, status, up
+from limen.cli.terminal import safe_output
 
 app = typer.Typer(
     name="limen",
@@ -45,6 +46,11 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Run the command line and end the process."""
+    with safe_output():
+        _main()
+
+
+def _main() -> None:
     try:
         app()
     except KeyboardInterrupt:
@@ -66,7 +72,8 @@ def _tell(exc: Exception) -> int:
         problem(exc.what, hint=exc.hint)
     elif isinstance(exc, LimenError):
         mistakes = [str(v) for v in exc.violations]
-        problem(headline(exc.message, mistakes), mistakes, hint=next_step(exc.reason, mistakes))
+        message = f"{exc.message} ({exc.place})" if exc.place else exc.message
+        problem(headline(message, mistakes), mistakes, hint=next_step(exc.reason, mistakes, message))
     elif isinstance(exc, OSError):
         name = f" {exc.filename}" if exc.filename else ""
         problem(f"the system refused{name}: {exc.strerror or type(exc).__name__}")

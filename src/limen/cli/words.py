@@ -48,9 +48,19 @@ def headline(message: str, mistakes: Sequence[str]) -> str:
     return message.partition(f": {mistakes[0]}")[0]
 
 
-def next_step(reason: Reason | None, mistakes: Sequence[str] = ()) -> str:
-    """Return what to do about something that was refused for this reason; nothing when the mistakes say it themselves."""
+def next_step(reason: Reason | None, mistakes: Sequence[str] = (), message: str = "") -> str:
+    """Return what to do about something that was refused for this reason; nothing when the mistakes say it themselves.
+
+    Args:
+        reason: why it was refused.
+        mistakes: what is wrong, a line each.
+        message: what happened, where the reason alone does not say what to do.
+    """
     from limen.contracts.errors import Reason
+    from limen.storage import causes
+
+    if reason in (Reason.STORAGE, Reason.STORAGE_FULL) and (step := causes.next_step(message)):
+        return step
 
     if (
         reason is Reason.UNSAFE_FORMAT
@@ -90,7 +100,10 @@ def paint(text: str, code: str, stream: object = None) -> str:
     """Return text in an ANSI colour when the stream is a terminal that wants colours."""
     stream = stream or sys.stdout
     is_terminal = getattr(stream, "isatty", lambda: False)()
-    return f"\x1b[{code}m{text}\x1b[0m" if is_terminal and not os.environ.get("NO_COLOR") else text
+    if not is_terminal or os.environ.get("NO_COLOR"):
+        return text
+    colour = getattr(stream, "colour", lambda code: f"\x1b[{code}m")
+    return f"{colour(code)}{text}{colour('0')}"
 
 
 def counted(count: int, noun: str) -> str:

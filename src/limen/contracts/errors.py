@@ -170,6 +170,8 @@ class LimenError(Exception):
         """The request it is about, as a client was told; empty inside a server."""
         self.incident = ""
         """What the log of the process where it happened calls it; never told to callers."""
+        self.place = ""
+        """Where on this machine it happened: for the person at it, never for a caller."""
         self.is_counted = False
         """Whether the metrics know of it."""
 

@@ -36,6 +36,7 @@ from limen.packaging.sniff import scan_folder
 from limen.packaging.statement import MAX_SIGNATURE_BYTES, check_statement
 from limen.packaging.strict_yaml import MAX_BYTES
 from limen.packaging.tarball import END, Member, encode_header, padding, read_members
+from limen.storage.private import make_private_folder
 
 SUFFIX: Final = ".limen"
 _CHUNK: Final = 1 << 20
@@ -296,7 +297,7 @@ def _holds(root: Path, index: Index) -> bool:
 
 def _unpack(file: IO[bytes], index: Index, members: Sequence[Member], root: Path) -> Manifest:
     """Unpack into a staging folder, check what is there, and put it in its place in one step."""
-    root.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(root.parent)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root.parent))
     try:
         _extract(file, index, members, staging)
@@ -304,6 +305,7 @@ def _unpack(file: IO[bytes], index: Index, members: Sequence[Member], root: Path
         if manifest.contract.name != index.name:
             raise _refused(INDEX_NAME, f"has another name than {MANIFEST_NAME}")
         scan_folder(staging, manifest)
+        staging.chmod(0o755)  # whoever may pass through the folder that it is in may read it
         _sync_folder(staging)
         _replace_folder(staging, root, index)
     finally:

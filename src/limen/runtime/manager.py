@@ -23,6 +23,7 @@ from limen.runtime.placement import Placement
 from limen.runtime.policy import Verb, next_action
 from limen.runtime.predictor import Predictor, Sink
 from limen.runtime.warmup import WARM_UP_TIMEOUT_S, warm_up
+from limen.telemetry.logs import ABOUT_A_PACKAGE
 from limen.telemetry.metrics import RuntimeSeries
 
 LOG = logging.getLogger("limen.runtime")
@@ -255,7 +256,7 @@ class VersionManager:
                 LOG.info("%s version %s failed to load: %s", model, version, exc.message)
             else:
                 entry.reason = "the model could not be loaded; the log says why"
-                LOG.warning("%s version %s failed to load", model, version, exc_info=exc)
+                LOG.warning("%s version %s failed to load", model, version, exc_info=exc, extra=ABOUT_A_PACKAGE)
             if predictor is not None:
                 await _quietly(predictor.close)
             return

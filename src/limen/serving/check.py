@@ -6,6 +6,7 @@ alone and in a batch, and the documents callers will read.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,14 +26,19 @@ from limen.contracts.openapi_model import ServedContract
 from limen.contracts.proto import proto_text
 from limen.contracts.records import RecordCodec
 from limen.packaging.archive import Package, open_package
+from limen.packaging.decoder import read_manifest
 from limen.packaging.sniff import scan_folder
 from limen.runtime.batching import Batcher
 from limen.runtime.independence import CHECK_S, measure
 from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.placement.trust import ensure_trusted
 from limen.runtime.predictor import Predictor
 from limen.runtime.warmup import MADE_UP, answer_example, outcome_of
+from limen.serving.disposable import run
 
 T = TypeVar("T")
+PROCESS = "limen.serving.check_process"
+"""Loads the package: what crashes there is told here."""
 _TIMED_RUNS = 200
 _TIMED_S = 1.0
 """Bounds of the timing step: enough for a stable median, short for a slow model."""
@@ -49,6 +55,13 @@ class Step(msgspec.Struct, frozen=True):
     """It passed, and the owner should know something about it."""
     reason: Reason | None = None
     """The catalogue reason it failed for, when there is one."""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What the process that loads the package is told."""
+
+    root: str
+    trust_code: bool
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -88,12 +101,43 @@ async def check_package(path: Path, home: Path, *, trust_code: bool) -> Report:
         is None
     ):
         return Report(tuple(steps), package)
-    predictor: Predictor | None = None
+    manifest = package.manifest
     try:
-        predictor = await _load(package, trust_code=trust_code)
+        ensure_trusted(manifest, trust_code=trust_code)
+        ran = await asyncio.to_thread(
+            run,
+            PROCESS,
+            Task(root=str(package.root), trust_code=trust_code),
+            Step,
+            root=package.root,
+            brings_code=manifest.needs_trust,
+            resources=manifest.serving.resources,
+            environment=manifest.environment,
+        )
     except LimenError as exc:
         steps.append(_failed("artifact", exc))
         return Report(tuple(steps), package)
+    steps += ran.said
+    if ran.problem is not None:
+        steps.append(_failed("examples" if ran.said else "artifact", ran.problem))
+    return Report(tuple(steps), package)
+
+
+async def check_model(task: Task, say: Callable[[Step], None]) -> None:
+    """Load a package in this process and say what is found, step by step. Called by `serving.check_process`.
+
+    Args:
+        task: what to check.
+        say: is told each step when it is done.
+    """
+    root = Path(task.root)
+    package = Package(root, read_manifest(root), "", root)
+    steps = _Told(say)
+    try:
+        predictor = await _load(package, trust_code=task.trust_code)
+    except LimenError as exc:
+        steps.append(_failed("artifact", exc))
+        return
     try:
         what = "loads" if package.manifest.needs_trust else "loads and has the declared tensors"
         detail = f"{package.manifest.artifact} {what}, {package.manifest.backend} backend"
@@ -102,7 +146,18 @@ async def check_package(path: Path, home: Path, *, trust_code: bool) -> Report:
     finally:
         await predictor.close()
     _step(steps, "documents", lambda: _documents(package), lambda _: "OpenAPI and .proto")
-    return Report(tuple(steps), package)
+
+
+class _Told(list[Step]):
+    """Steps that are told as they are added."""
+
+    def __init__(self, say: Callable[[Step], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def append(self, step: Step) -> None:
+        super().append(step)
+        self._say(step)
 
 
 async def _load(package: Package, *, trust_code: bool) -> Predictor:

@@ -31,11 +31,12 @@ from limen.runtime.backends.xgboost import write_as_stopped
 from limen.runtime.conversion import Candidate, Converted, convert
 from limen.runtime.sandbox.confinement import not_contained
 from limen.serving.golden import Ask
-from limen.serving.parity import Parity, as_table, compare, example_rows
+from limen.serving.parity import Parity, as_table, example_rows
 from limen.serving.samples.matching import without_targets
 from limen.serving.samples.sample import Sample
 from limen.serving.scaffolding import Created, ensure_free, fill_package, sample_of, staged
 from limen.serving.signatures import amended
+from limen.serving.workbench import compared
 
 EXAMPLES_NAME: Final = "examples.json"
 MAX_EXAMPLES: Final = 5
@@ -264,7 +265,7 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
         )
         _write(inside, EXAMPLES_NAME, [])
         table = as_table(read_manifest(inside), rows, answers)
-        parity = compare(inside, table)
+        parity = compared(inside, rows, answers)
         if parity.problems:
             text = f"answers {len(parity.problems)} of {parity.rows} rows otherwise than the original ({parity.problems[0]})"
             raise InvalidPackage(text)

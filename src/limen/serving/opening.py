@@ -27,6 +27,7 @@ from limen.packaging.paths import is_ignored, list_files
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving.fleet_records import Opened
 from limen.serving.messages import ModelSummary
+from limen.storage.private import make_private_folder
 
 LOG = logging.getLogger("limen.control")
 MAX_EXAMPLE_CHARS = 400
@@ -171,7 +172,7 @@ def _open_folder(folder: Path, copies: Path, *, trust_code: bool) -> Package:
 def _copied(folder: Path, copies: Path) -> Path:
     files = list_files(folder)
     try:
-        copies.mkdir(parents=True, exist_ok=True)
+        make_private_folder(copies)
         target = Path(tempfile.mkdtemp(prefix=f"{folder.resolve().name[:40]}-", dir=copies))
         target.chmod(0o755)  # a replica may read it as another user
         for name in files:

@@ -13,6 +13,7 @@ from limen.packaging.archive import Package, hash_folder, open_package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.index import digest_of
 from limen.storage.blobs import BlobStore
+from limen.storage.private import make_private_folder
 
 
 class PackageCache:
@@ -53,7 +54,7 @@ class PackageCache:
         return Package(package.root, package.manifest, digest, Path(origin))
 
     def _fetched(self, blobs: BlobStore, archive: str) -> Package:
-        self._home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._home)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._home) as folder:
             fetched = Path(folder) / "package.limen"
             blobs.fetch(archive, fetched)

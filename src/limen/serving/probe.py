@@ -22,6 +22,7 @@ from limen.contracts.independence import Independence
 from limen.packaging.archive import Package
 from limen.runtime.sandbox.child import model_environment, start
 from limen.runtime.sandbox.exchange import Fault, Heard, Stop, ask
+from limen.runtime.sandbox.room import Room
 from limen.runtime.sandbox.scratch import scratch_folder
 from limen.serving.config import PublishConfig
 
@@ -34,18 +35,10 @@ _NOT_UNDERSTOOD: Final = "the process that tried the package out said something 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the process is told: this line, then the inputs of the examples as a JSON list of that many bytes."""
 
-    root: str
-    """Folder of the package."""
+    room: Room
+    """Its `root` is the folder of the package."""
     trust_code: bool
-    memory_mb: int
-    cpus: int
-    time_s: int
-    """Seconds of processor time."""
     inputs_bytes: int
-    scratch: str
-    """The one folder that it may write to."""
-    brings_code: bool
-    """Whether code of the package runs, which is trusted then."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -134,19 +127,18 @@ class Probe:
     ) -> Probed:
         resources = package.manifest.serving.resources
         inputs = msgspec.json.encode(list(examples))
-        order = Order(
+        room = Room(
             root=str(package.root),
-            trust_code=trust_code,
+            scratch=scratch,
+            brings_code=package.manifest.needs_trust,
             memory_mb=resources.memory_mb or self._config.probe_memory_mb,
             cpus=resources.cpus,
             time_s=self._config.probe_time_s,
-            inputs_bytes=len(inputs),
-            scratch=scratch,
-            brings_code=package.manifest.needs_trust,
         )
+        order = Order(room=room, trust_code=trust_code, inputs_bytes=len(inputs))
         try:
             process = start(
-                self._command, model_environment(order.cpus, package.manifest.environment), stderr=subprocess.PIPE
+                self._command, model_environment(room.cpus, package.manifest.environment), stderr=subprocess.PIPE
             )
         except OSError as exc:
             raise Unavailable("no process can be started to try the package out") from exc
@@ -161,16 +153,16 @@ class Probe:
         if heard.complaints and not self._is_quiet:
             text = heard.complaints.decode(errors="replace").strip()
             LOG.warning("the process that tried a package out said: %s", text)
-        return _understood(heard, len(examples), order)
+        return _understood(heard, len(examples), room)
 
 
-def _understood(heard: Heard, examples: int, order: Order) -> Probed:
+def _understood(heard: Heard, examples: int, room: Room) -> Probed:
     if heard.fault is Fault.STOPPED:
         raise Cancelled("the caller went away while the package was tried out")
     if heard.fault is Fault.TOO_MUCH:
         raise _rejected("the model's answers to its examples are too large")
     if heard.fault is Fault.TOO_LONG:
-        raise _rejected(f"the model took more than {order.time_s} s to load and answer its examples")
+        raise _rejected(f"the model took more than {room.time_s} s to load and answer its examples")
     loaded: Loaded | None = None
     answers: list[Answer] = []
     independence: Independence | None = None
@@ -190,17 +182,17 @@ def _understood(heard: Heard, examples: int, order: Order) -> Probed:
         raise _rejected(_NOT_UNDERSTOOD)
     if loaded is None or len(answers) < wanted:
         when = "loading the model" if loaded is None else f"answering example {len(answers) + 1}"
-        raise _rejected(f"the model's process ended while {when}{_why(heard.status, order)}")
+        raise _rejected(f"the model's process ended while {when}{_why(heard.status, room)}")
     return Probed(loaded, tuple(answers), independence)
 
 
-def _why(status: int, order: Order) -> str:
+def _why(status: int, room: Room) -> str:
     if status >= 0:
         return ""
     if -status == signal.SIGXCPU:
-        return f": it took more than {order.time_s} s of processor time"
+        return f": it took more than {room.time_s} s of processor time"
     if -status in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
-        return f": it crashed ({signal.Signals(-status).name}); its memory was limited to {order.memory_mb} MiB"
+        return f": it crashed ({signal.Signals(-status).name}); its memory was limited to {room.memory_mb} MiB"
     return ""
 
 

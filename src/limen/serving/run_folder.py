@@ -21,6 +21,7 @@ import msgspec
 
 from limen.contracts.snapshot import Snapshot
 from limen.serving.process_facts import is_alive, start_of
+from limen.storage.private import make_private, make_private_file, make_private_folder
 
 SOCKETS_PREFIX = "limen-"
 MAX_SOCKET_FOLDER = 80
@@ -74,14 +75,14 @@ def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> t
     """
     clean(home)
     runs = home.absolute() / "run"
-    runs.mkdir(parents=True, exist_ok=True)
+    make_private_folder(runs)
     folder = runs / str(os.getpid())
     try:
-        folder.mkdir()
+        folder.mkdir(mode=0o700)
     except FileExistsError:  # the same id in another container
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
-        folder.chmod(0o755)
-    (folder / "metrics").mkdir()
+    make_private(folder)
+    (folder / "metrics").mkdir(mode=0o700)
     own = ServerFile(
         os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin, _identity(folder)
     )
@@ -164,6 +165,8 @@ def control_socket(sockets: str) -> str:
 def write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.unlink(missing_ok=True)
+    make_private_file(staging)
     staging.write_bytes(data)
     staging.replace(path)
 

@@ -32,6 +32,7 @@ from limen.serving.samples.files import read_sample
 from limen.serving.samples.frames import as_sample
 from limen.serving.samples.matching import matched, without_targets
 from limen.serving.samples.sample import Sample
+from limen.serving.workbench import described
 
 _SUFFIX: Final = {
     "xgboost-json": ".json",
@@ -172,7 +173,9 @@ def _write(
     if loader is None:
         raise _refused(source, found.value)
     code = PythonFile.of(source) if loader.name == "python" else None
-    signature = loader.describe(source, sample.columns if sample is not None else None)
+    columns = sample.columns if sample is not None else None
+    # Describing code runs none of it; a native library reads a file that it may crash on.
+    signature = loader.describe(source, columns) if code is not None else described(source, loader.name, columns)
     left_out = signature.left_out
     if amend is not None:
         signature = amend(loader.name, signature)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from limen.storage.private import make_private_folder
+
 _PREFIX: Final = "work-"
 _LOCK: Final = ".lock"
 
@@ -22,7 +24,7 @@ def staging_folder(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(parent)
     with _locked(parent / _LOCK):
         _sweep(parent)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))

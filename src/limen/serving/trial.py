@@ -6,11 +6,7 @@ one package. Called by `limen.app.probe`; the other side is `serving.probe`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,35 +20,12 @@ from limen.packaging.decoder import read_manifest
 from limen.runtime.batching import Batcher
 from limen.runtime.independence import CHECK_S, measure
 from limen.runtime.placement.inline import InlinePlacement
-from limen.runtime.placement.process import isolation
 from limen.runtime.predictor import Predictor
-from limen.runtime.sandbox import scratch
-from limen.runtime.sandbox.confinement import confine_from_others, confine_to_scratch
 from limen.runtime.warmup import answer_example
 from limen.serving.probe import Answer, Loaded, Order, Refused, Said
+from limen.telemetry.logs import ABOUT_A_PACKAGE
 
 LOG = logging.getLogger("limen.model")
-
-
-def confine(order: Order, held: list[str]) -> tuple[str, ...]:
-    """Take away from this process what a package does not need, and return what was. To be called before there are threads.
-
-    Args:
-        order: what the process is for.
-        held: what was left before.
-    """
-    isolation.tune_allocator(order.memory_mb)
-    isolation.limit_resources(order.memory_mb, None)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CPU, (order.time_s, order.time_s + 1))
-    held = held + isolation.forbid_new_privileges()
-    scratch.use(Path(order.scratch))
-    held += confine_from_others() if order.brings_code else confine_to_scratch([Path(order.scratch)])
-    isolation.set_blas_threads(order.cpus)
-    root = Path(order.root)
-    inside = (path for path in root.rglob("*") if path.is_dir())
-    python = (Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent, Path(__file__).parent)
-    return tuple(held + isolation.become_nobody((root, *inside, *python)) + isolation.drop_capabilities())
 
 
 async def try_out(
@@ -60,7 +33,7 @@ async def try_out(
 ) -> None:
     """Load the package, say so, and say the answer to each example as soon as it is there."""
     try:
-        package = Package(Path(order.root), read_manifest(Path(order.root)), "", Path(order.root))
+        package = Package(Path(order.room.root), read_manifest(Path(order.room.root)), "", Path(order.room.root))
         begun = time.perf_counter()
         predictor = await _load(package, order)
     except LimenError as exc:
@@ -79,7 +52,7 @@ async def try_out(
                 say(Said(answer=Answer(problem=exc.message)))
             else:
                 say(Said(answer=Answer(dict(answer))))
-        budget_s = min(CHECK_S, order.time_s / 20)
+        budget_s = min(CHECK_S, (order.room.time_s or CHECK_S) / 20)
         say(Said(independence=await measure(check, records, predictor, "1", budget_s=budget_s)))
     finally:
         await predictor.close()
@@ -91,8 +64,10 @@ async def _load(package: Package, order: Order) -> Predictor:
     except LimenError:
         raise
     except MemoryError as exc:
-        raise InvalidPackage(f"the model needs more than its {order.memory_mb} MiB of memory to be loaded") from exc
+        raise InvalidPackage(
+            f"the model needs more than its {order.room.memory_mb} MiB of memory to be loaded"
+        ) from exc
     except Exception as exc:
-        LOG.warning("the package could not be loaded", exc_info=exc)
+        LOG.warning("the package could not be loaded", exc_info=exc, extra=ABOUT_A_PACKAGE)
         raise InvalidPackage("the package could not be loaded; the log says why") from exc
     return Batcher(sink, package.manifest.contract.batching)

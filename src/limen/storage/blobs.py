@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from limen.contracts.errors import Internal, NotFound
 from limen.storage.faults import file_faults, unavailable
+from limen.storage.private import make_private_folder
 
 _CHUNK: Final = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -166,7 +167,7 @@ def _staged(folder: Path) -> Iterator[Path]:
 def _publish(staging: Path, target: Path) -> None:
     """Make a staged file visible: its bytes are on the disk before its name is."""
     with staging.open("rb+") as written:
-        os.fchmod(written.fileno(), 0o644)
+        os.fchmod(written.fileno(), 0o600)
         os.fsync(written.fileno())
     staging.replace(target)
     _sync_folder(target.parent)
@@ -184,7 +185,7 @@ def _copy(source: Path, target: Path) -> str:
 
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         _sync_folder(folder.parent)
 
 

@@ -15,9 +15,10 @@ from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
-from limen.contracts.errors import InvalidArgument, InvalidPackage, NotFound, Reason
+from limen.contracts.errors import InvalidArgument, InvalidPackage, LimenError, NotFound, Reason
 from limen.storage.faults import database_faults, file_faults
 from limen.storage.migrations import is_current, upgrade
+from limen.storage.private import make_private_file, make_private_folder
 from limen.storage.schema import revisions
 
 BUSY_TIMEOUT_S: Final = 5.0
@@ -55,6 +56,10 @@ class Database:
             engine = _engine(address, busy_timeout_s)
         try:
             _upgrade(engine)
+        except LimenError as exc:
+            exc.place = exc.place or _place(engine)
+            engine.dispose()
+            raise
         except BaseException:
             engine.dispose()
             raise
@@ -69,7 +74,7 @@ class Database:
         Raises:
             Unavailable: STORAGE; nothing was changed unless the commit itself was cut off.
         """
-        with database_faults(), _begun(self._engine, writes=True) as connection:
+        with database_faults(_place(self._engine)), _begun(self._engine, writes=True) as connection:
             connection.execute(revisions.update().values(value=revisions.c.value + 1))
             yield connection
 
@@ -80,7 +85,7 @@ class Database:
         Raises:
             Unavailable: STORAGE.
         """
-        with database_faults(), _begun(self._engine, writes=False) as connection:
+        with database_faults(_place(self._engine)), _begun(self._engine, writes=False) as connection:
             yield connection
 
     def close(self) -> None:
@@ -101,9 +106,14 @@ def _parse(url: str) -> sa.URL:
     return address.set(drivername=_POSTGRESQL)
 
 
+def _place(engine: sa.Engine) -> str:
+    """Return the file of a database; nothing for one that is reached over a network, whose address may hold a password."""
+    return (engine.url.database or "") if engine.dialect.name == "sqlite" else ""
+
+
 def _upgrade(engine: sa.Engine) -> None:
     """Bring the tables up to date; a database that is locked by a writer can be opened when there is nothing to do."""
-    with database_faults():
+    with database_faults(_place(engine)):
         with _begun(engine, writes=False) as connection:
             if is_current(connection):
                 return
@@ -114,7 +124,9 @@ def _upgrade(engine: sa.Engine) -> None:
 def _prepare_file(path: Path, *, create: bool) -> None:
     with file_faults("the registry's folder"):
         if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
+            # SQLite gives its other files the rights of this one.
+            make_private_file(path)
         elif not path.is_file():
             raise NotFound("there is no registry here yet")
 

@@ -6,31 +6,31 @@ original is kept as the cause for the log of the process.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import exc
 
 from limen.contracts.errors import Internal, Reason, Unavailable
+from limen.storage import causes
 
 RETRY_AFTER_S: Final = 1.0
 
 _UNREACHABLE: Final = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 _OURS: Final = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
-_FULL: Final = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-_IS_FULL: Final = "is full"
-_SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_FULL = 5, 6, 13
-_LOCK_NOT_AVAILABLE, _DISK_FULL = "55P03", "53100"
 
 
 @contextmanager
-def database_faults() -> Iterator[None]:
+def database_faults(place: str = "") -> Iterator[None]:
     """Turn errors of the database into ours.
 
+    Args:
+        place: its file, for the person at this machine.
+
     Raises:
-        Unavailable: STORAGE; it is locked, damaged or cannot be reached. STORAGE_FULL.
+        Unavailable: STORAGE; it is locked, damaged, not ours or cannot be reached. STORAGE_FULL.
         Internal: a statement that it refuses, which is a mistake of ours.
     """
     try:
@@ -38,8 +38,9 @@ def database_faults() -> Iterator[None]:
     except _OURS as error:
         raise Internal from error
     except (*_UNREACHABLE, exc.DatabaseError) as error:
-        state = _database_state(error)
-        raise unavailable(f"the registry's database {state}", is_full=state == _IS_FULL) from error
+        driver = getattr(error, "orig", None)
+        state = causes.of_database(getattr(driver, "sqlite_errorcode", None), getattr(driver, "sqlstate", None))
+        raise unavailable(f"the registry's database {state}", place=place) from error
     except exc.SQLAlchemyError as error:
         raise Internal from error
 
@@ -54,23 +55,13 @@ def file_faults(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        is_full = error.errno in _FULL
-        raise unavailable(f"{what} {_IS_FULL if is_full else 'cannot be read or written'}", is_full=is_full) from error
+        place = error.filename if isinstance(error.filename, str) else ""
+        raise unavailable(f"{what} {causes.of_file(error)}", place=place) from error
 
 
-def unavailable(text: str, *, is_full: bool = False) -> Unavailable:
-    """Return the error of a store that does not work just now."""
-    reason = Reason.STORAGE_FULL if is_full else Reason.STORAGE
-    return Unavailable(text, reason=reason, retry_after_s=RETRY_AFTER_S)
-
-
-def _database_state(error: exc.SQLAlchemyError) -> str:
-    driver = getattr(error, "orig", None)
-    # Extended codes of SQLite carry the plain one in their low byte; PostgreSQL says it with an SQLSTATE.
-    number = (getattr(driver, "sqlite_errorcode", None) or 0) & 0xFF
-    state = getattr(driver, "sqlstate", None)
-    if number == _SQLITE_FULL or state == _DISK_FULL:
-        return _IS_FULL
-    if number in {_SQLITE_BUSY, _SQLITE_LOCKED} or state == _LOCK_NOT_AVAILABLE:
-        return "is locked by someone else"
-    return "cannot be used just now"
+def unavailable(text: str, *, place: str = "") -> Unavailable:
+    """Return the error of a store that does not work just now, and where on this machine that is."""
+    reason = Reason.STORAGE_FULL if causes.IS_FULL in text else Reason.STORAGE
+    error = Unavailable(text, reason=reason, retry_after_s=RETRY_AFTER_S)
+    error.place = str(Path(place).absolute()) if place else ""
+    return error

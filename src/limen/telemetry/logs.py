@@ -9,14 +9,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import os
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import IO
+from typing import IO, Any, Final
 
 import msgspec
 
+from limen.contracts.printable import printable
 from limen.contracts.snapshot import LogLevels
 
 
@@ -99,15 +103,59 @@ class LineLog(logging.Handler):
             self.handleError(record)
 
 
-def log_to_stderr() -> None:
-    """Send warnings and worse to standard error, one line each, without ever waiting for whoever reads it."""
+class PlainFormatter(logging.Formatter):
+    """Records for a log that others read: no text of an exception, which may hold a caller's values, and nothing that acts on a terminal.
+
+    An exception is shown as its type and the lines of code it passed. With `LIMEN_DEBUG` in the environment its text is shown, too.
+    A record with `ABOUT_A_PACKAGE` is about loading one and not about a request: there the text is the package's own.
+    """
+
+    def __init__(self, *, shows_text: bool = False) -> None:
+        """Show the text of every exception, if told so: for a log that only the author of a package reads."""
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._shows_text = shows_text or bool(os.environ.get("LIMEN_DEBUG"))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is the library's
+        """Return where an exception came from and what it is, with those that caused it."""
+        return "\n".join(_traces(ei[1]))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one record."""
+        if record.exc_info and (self._shows_text or getattr(record, SHOWS_TEXT, False)):
+            # What the library keeps is taken before it asks `formatException`.
+            record.exc_text = super().formatException(record.exc_info)
+        return printable(super().format(record))
+
+
+MAX_CAUSES: Final = 10
+"""How many exceptions that caused each other are shown."""
+SHOWS_TEXT: Final = "limen_shows_text"
+ABOUT_A_PACKAGE: Final = {SHOWS_TEXT: True}
+"""The `extra` of a record about loading a package: the text of its exception is for the author, and no request is in it."""
+
+
+def _traces(exc: BaseException | None, depth: int = 0) -> Iterator[str]:
+    if exc is None or depth >= MAX_CAUSES:
+        return
+    cause = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    if cause is not None:
+        yield from _traces(cause, depth + 1)
+        yield "which led to"
+    yield "".join(traceback.format_tb(exc.__traceback__)).rstrip("\n")
+    yield f"{type(exc).__module__}.{type(exc).__qualname__}".removeprefix("builtins.")
+
+
+def log_to_stderr(*, shows_text: bool = False) -> None:
+    """Send warnings and worse to standard error, one line each, without ever waiting for whoever reads it.
+
+    Args:
+        shows_text: whether the text of exceptions is shown, as `PlainFormatter` takes it.
+    """
     writer = LineWriter()
     atexit.register(writer.close)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[LineLog(writer)],
-    )
+    handler = LineLog(writer)
+    handler.setFormatter(PlainFormatter(shows_text=shows_text))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 class RequestLog:

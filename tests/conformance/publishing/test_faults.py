@@ -12,6 +12,7 @@ from limen.contracts.catalogue import EvidenceKind
 from limen.contracts.errors import InvalidPackage, Unavailable
 from limen.packaging.archive import build, open_package
 from limen.runtime.sandbox.child import python
+from limen.runtime.sandbox.room import Room
 from limen.serving.probe import Answer, Loaded, Order, Probed
 from tests.services import publish_forked
 from tests.services.packages import write_code, write_score, write_trouble
@@ -133,16 +134,8 @@ def test_a_package_that_is_tried_out_ends_with_whoever_asked(tmp_path):
     """The model never answers; the process that asked is killed, which closes its end of standard input."""
     package = write_trouble(tmp_path / "trouble")
     inputs = b'[{"x":-2}]'
-    order = Order(
-        root=str(package),
-        trust_code=True,
-        memory_mb=2048,
-        cpus=1,
-        time_s=WAIT_S,
-        inputs_bytes=len(inputs),
-        scratch=str(tmp_path),
-        brings_code=True,
-    )
+    room = Room(root=str(package), scratch=str(tmp_path), brings_code=True, memory_mb=2048, time_s=WAIT_S)
+    order = Order(room=room, trust_code=True, inputs_bytes=len(inputs))
     process = subprocess.Popen(python("limen.app.probe"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     process.stdin.write(msgspec.json.encode(order) + b"\n" + inputs)
     assert b"loaded" in process.stdout.readline()

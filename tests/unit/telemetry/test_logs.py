@@ -8,7 +8,15 @@ import threading
 import pytest
 
 from limen.contracts.snapshot import LogLevels
-from limen.telemetry.logs import LineLog, LineWriter, RequestLine, RequestLog
+from limen.telemetry.logs import (
+    ABOUT_A_PACKAGE,
+    MAX_CAUSES,
+    LineLog,
+    LineWriter,
+    PlainFormatter,
+    RequestLine,
+    RequestLog,
+)
 
 
 def line(request_id: str) -> RequestLine:
@@ -84,3 +92,47 @@ def test_the_library_of_logging_waits_for_nobody_either():
         assert not written.offer("no room\n")
         threading.Thread(target=_drain, args=(reader,), daemon=True).start()
         written.close(timeout_s=30)
+
+
+def formatted(exc: BaseException, **options: object) -> str:
+    """Return what a log line says of an exception."""
+    extra = options.pop("extra", None)
+    record = logging.getLogger("limen.model").makeRecord(
+        "limen.model", logging.WARNING, __file__, 1, "it failed", (), (type(exc), exc, exc.__traceback__), extra=extra
+    )
+    return PlainFormatter(**options).format(record)
+
+
+def failure(cause: str = "4711 is no amount") -> Exception:
+    try:
+        try:
+            raise KeyError("4711")
+        except KeyError as exc:
+            raise ValueError(cause) from exc
+    except ValueError as exc:
+        return exc
+
+
+def test_the_text_of_an_exception_stays_out_of_the_log_and_where_it_came_from_is_there():
+    told = formatted(failure())
+    assert "4711" not in told.replace('KeyError("4711")', "")
+    assert "ValueError" in told
+    assert "KeyError\nwhich led to\n" in told
+    assert "raise ValueError(cause) from exc" in told
+
+
+def test_the_text_is_shown_about_a_package_to_its_author_and_to_whoever_debugs(monkeypatch):
+    for options in ({"extra": ABOUT_A_PACKAGE}, {"shows_text": True}):
+        assert "ValueError: 4711 is no amount" in formatted(failure(), **options)
+    monkeypatch.setenv("LIMEN_DEBUG", "1")
+    assert "ValueError: 4711 is no amount" in formatted(failure())
+
+
+def test_an_exception_that_caused_itself_ends():
+    exc = failure()
+    exc.__cause__.__cause__ = exc
+    assert formatted(exc).count("which led to") <= MAX_CAUSES
+
+
+def test_nothing_in_a_log_acts_on_a_terminal():
+    assert "\x1b" not in formatted(failure("\x1b[2J"), shows_text=True)

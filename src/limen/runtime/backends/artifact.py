@@ -19,6 +19,7 @@ from limen.packaging.manifest import Manifest
 from limen.packaging.paths import ensure_inside
 from limen.packaging.sniff import ensure_format
 from limen.runtime.predictor import Signature
+from limen.telemetry.logs import ABOUT_A_PACKAGE
 
 LOG: Final = logging.getLogger("limen.model")
 """Where the texts of foreign exceptions go; callers never see them."""
@@ -56,7 +57,7 @@ def loading(library: str) -> Iterator[None]:
     except LimenError:
         raise
     except Exception as exc:
-        LOG.warning("%s refused an artifact", library, exc_info=True)
+        LOG.warning("%s refused an artifact", library, exc_info=True, extra=ABOUT_A_PACKAGE)
         text = f"artifact: {library} cannot load this file; the log says why"
         raise InvalidPackage(text) from exc
 

@@ -41,6 +41,7 @@ from limen.runtime.backends.artifact import LOG, artifact_file, failed
 from limen.runtime.context import NAME as CONTEXT
 from limen.runtime.context import context_of
 from limen.runtime.predictor import Signature
+from limen.telemetry.logs import ABOUT_A_PACKAGE
 
 _PREFIX: Final = "limen_package_"
 _NUMBERS: Final = itertools.count(1)
@@ -143,12 +144,12 @@ def _instance(code: PackageCode, file: Path, class_name: str, folder: Path) -> A
     except LimenError:
         raise
     except ModuleNotFoundError as exc:
-        LOG.warning("%s could not be imported", file.name, exc_info=exc)
+        LOG.warning("%s could not be imported", file.name, exc_info=exc, extra=ABOUT_A_PACKAGE)
         missing = str(exc.name).removeprefix(f"{code.name}.")
         text = f"{where} needs the Python module {missing}, which is not installed here"
         raise InvalidPackage(text, reason=Reason.MISSING_DEPENDENCY) from exc
     except (Exception, SystemExit) as exc:
-        LOG.warning("%s could not be loaded", file.name, exc_info=exc)
+        LOG.warning("%s could not be loaded", file.name, exc_info=exc, extra=ABOUT_A_PACKAGE)
         raise InvalidPackage(f"{where} raised {type(exc).__name__} while it was loaded; the log says why") from exc
     return instance
 

@@ -38,9 +38,7 @@ def convert(
         InvalidPackage: why it cannot be converted.
     """
     task = Task(model=model, targets=tuple(targets), sample=rows_of(sample), memory_mb=MEMORY_MB)
-    environment = model_environment(1)
-    environment["JOBLIB_MULTIPROCESSING"] = "0"  # it would try to write a file to see whether it can
-    process = start(COMMAND, environment, cwd="/", stderr=subprocess.PIPE)
+    process = start(COMMAND, model_environment(1), cwd="/", stderr=subprocess.PIPE)
     heard = ask(process, msgspec.msgpack.encode(task), timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES)
     if heard.complaints:
         LOG.info("the converting process said: %s", heard.complaints[-4000:].decode(errors="replace"))

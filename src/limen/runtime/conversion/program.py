@@ -20,8 +20,7 @@ import msgspec
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.runtime.conversion.formats import converted
 from limen.runtime.conversion.messages import Converted, Refused, Said, Task
-from limen.runtime.placement.process import isolation
-from limen.runtime.sandbox import confinement, namespaces
+from limen.runtime.sandbox import confinement, isolation, namespaces
 
 CPU_S = 600
 

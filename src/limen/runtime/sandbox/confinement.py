@@ -29,6 +29,7 @@ _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/u
 
 def confine_to_libraries() -> list[str]:
     """Keep this process from everything but the libraries: other files, sockets, processes. For code that nobody trusts."""
+    _tell_joblib()
     held = _files([*map(Path, _SYSTEM), *_libraries()], [])
     return held + _calls(MACHINE, SOCKETS, PROCESSES, FILES)
 
@@ -47,12 +48,18 @@ def not_contained(held: Iterable[str]) -> list[str]:
 
 def confine_to_scratch(scratch: Sequence[Path]) -> list[str]:
     """Keep this process from changing files outside its scratch folders, and from connecting. For libraries that read a model."""
+    _tell_joblib()
     return _files(None, scratch) + _calls(MACHINE, SOCKETS)
 
 
 def confine_from_others() -> list[str]:
     """Keep this process from looking into others and from sending them signals. For code that is trusted."""
     return ["landlock"] if _is_single() and landlock.restrict(None, None) else []
+
+
+def _tell_joblib() -> None:
+    """Have joblib use threads: it would try to make shared memory to see whether it can, and warn."""
+    os.environ["JOBLIB_MULTIPROCESSING"] = "0"
 
 
 def _files(readable: Iterable[Path] | None, writable: Sequence[Path]) -> list[str]:

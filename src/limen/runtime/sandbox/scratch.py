@@ -9,10 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
 
-UNPRIVILEGED: Final = "nobody"
-"""The user that processes of root go on as."""
+from limen.storage.private import UNPRIVILEGED, make_private_folder
 
 
 @contextmanager
@@ -33,7 +31,7 @@ def use(folder: Path) -> None:
         OSError: it cannot be made.
     """
     if not folder.is_dir():
-        folder.mkdir(parents=True)
+        make_private_folder(folder)
         _share(folder)
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None

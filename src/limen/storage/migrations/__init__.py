@@ -11,6 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from limen.contracts.errors import Reason, Unavailable
+from limen.storage import causes
 
 HEAD: Final = "0001"
 _LOCK: Final = 0x6C696D656E
@@ -28,6 +29,7 @@ def upgrade(connection: sa.Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     if not is_current(connection):
+        _ensure_ours(connection)
         _run(connection)
 
 
@@ -36,6 +38,14 @@ def is_current(connection: sa.Connection) -> bool:
     if not sa.inspect(connection).has_table("alembic_version"):
         return False
     return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == HEAD
+
+
+def _ensure_ours(connection: sa.Connection) -> None:
+    """Leave a database of another program as it is. A PostgreSQL database may be shared, as long as the other one uses no Alembic."""
+    tables = set(sa.inspect(connection).get_table_names())
+    is_versioned = "alembic_version" in tables
+    if "revisions" not in tables and (is_versioned or (tables and connection.dialect.name == "sqlite")):
+        raise Unavailable(f"the registry's database {causes.OF_ANOTHER}", reason=Reason.STORAGE)
 
 
 def _run(connection: sa.Connection) -> None:
@@ -56,5 +66,5 @@ def _run(connection: sa.Connection) -> None:
             environment.configure(connection=connection)
             environment.run_migrations()
     except CommandError as exc:
-        text = "the registry's database was changed by a newer Limen; this one cannot read it"
+        text = f"the registry's database {causes.NEWER}"
         raise Unavailable(text, reason=Reason.STORAGE) from exc

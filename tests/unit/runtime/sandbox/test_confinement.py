@@ -99,7 +99,7 @@ HARMLESS = {"own", "null", "library"}
 PREPARE = """
 import os
 PARENT = os.getppid()
-from limen.runtime.placement.process import isolation
+from limen.runtime.sandbox import isolation
 from limen.runtime.sandbox import confinement, landlock, namespaces, seccomp
 from limen.runtime.sandbox.system_calls import FILES, MACHINE, PROCESSES, SOCKETS
 from pathlib import Path

@@ -26,16 +26,16 @@ from limen.packaging.decoder import read_manifest
 from limen.packaging.manifest import Manifest
 from limen.runtime.binding import Binding
 from limen.runtime.execution import load
-from limen.runtime.placement.process import isolation
 from limen.runtime.placement.process.frames import identity
-from limen.runtime.placement.process.parent import die_with, read_line, take_streams
 from limen.runtime.placement.process.server import Loaded, Server
 from limen.runtime.placement.process.start import Failed, Ready, ReplicaStart, Said
 from limen.runtime.placement.trust import ensure_trusted
 from limen.runtime.predictor import LoadedModel
-from limen.runtime.sandbox import namespaces, scratch
+from limen.runtime.sandbox import isolation, namespaces, scratch
 from limen.runtime.sandbox.confinement import confine_from_others, confine_to_scratch
-from limen.telemetry.logs import log_to_stderr
+from limen.runtime.sandbox.parent import die_with, read_line, take_streams
+from limen.runtime.sandbox.room import give_up_rights
+from limen.telemetry.logs import ABOUT_A_PACKAGE, log_to_stderr
 
 LOG = logging.getLogger("limen.model")
 BACKLOG = 128
@@ -80,7 +80,7 @@ def _prepare(start: ReplicaStart) -> Server:
     # What is loaded stays; later collections look at what requests leave behind only.
     gc.freeze()
     if start.isolate and manifest.needs_trust:
-        held += _give_up_rights(root)
+        held += give_up_rights(root)
     listener.listen(BACKLOG)
     ready = Ready(time.perf_counter() - began, model.can_stream, tuple(held))
     contract = manifest.contract
@@ -97,7 +97,7 @@ def _load(start: ReplicaStart, root: Path, manifest: Manifest) -> tuple[LoadedMo
     except MemoryError as exc:
         raise InvalidPackage(f"the model needs more than its {start.memory_mb} MiB of memory to be loaded") from exc
     except Exception as exc:
-        LOG.warning("the package could not be loaded", exc_info=exc)
+        LOG.warning("the package could not be loaded", exc_info=exc, extra=ABOUT_A_PACKAGE)
         raise InvalidPackage("the package could not be loaded; the log says why") from exc
 
 
@@ -110,13 +110,7 @@ def _confine(start: ReplicaStart, root: Path, *, brings_code: bool) -> list[str]
         scratch.use(writable[0])
     if brings_code:
         return held + confine_from_others()
-    return held + confine_to_scratch(writable) + _give_up_rights(root)
-
-
-def _give_up_rights(root: Path) -> list[str]:
-    inside = (path for path in root.rglob("*") if path.is_dir())
-    python = (Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent, Path(__file__).parent)
-    return isolation.become_nobody((root, *inside, *python)) + isolation.drop_capabilities()
+    return held + confine_to_scratch(writable) + give_up_rights(root)
 
 
 def _bind(path: str) -> socket.socket:

@@ -51,7 +51,7 @@ def test_root_becomes_nobody_when_the_folders_are_public_and_cannot_go_back():
     program = """
 import os
 from pathlib import Path
-from limen.runtime.placement.process.isolation import become_nobody
+from limen.runtime.sandbox.isolation import become_nobody
 print(become_nobody([Path("/usr")]), os.getresuid(), os.getgroups())
 try:
     os.setuid(0)
@@ -71,7 +71,7 @@ def test_root_stays_when_nobody_could_not_read_the_package(tmp_path):
     program = f"""
 import os
 from pathlib import Path
-from limen.runtime.placement.process.isolation import become_nobody
+from limen.runtime.sandbox.isolation import become_nobody
 print(become_nobody([Path("/usr"), Path({str(private)!r})]), os.getuid())
 """
     assert run(program) == "[] 0"
@@ -81,7 +81,7 @@ def test_blas_has_no_threads_until_it_is_told():
     program = """
 import os
 import numpy as np
-from limen.runtime.placement.process.isolation import set_blas_threads
+from limen.runtime.sandbox.isolation import set_blas_threads
 def threads():
     np.ones((600, 600)) @ np.ones((600, 600))
     return len(os.listdir("/proc/self/task"))
@@ -94,7 +94,7 @@ print(os.environ["OPENBLAS_NUM_THREADS"], threads() in (1, 3))
 
 def test_no_program_gets_new_privileges_and_no_capability_is_left():
     program = """
-from limen.runtime.placement.process.isolation import drop_capabilities, forbid_new_privileges
+from limen.runtime.sandbox.isolation import drop_capabilities, forbid_new_privileges
 held = forbid_new_privileges() + drop_capabilities()
 lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(held, lines["NoNewPrivs"].strip(), int(lines["CapEff"], 16), int(lines["CapPrm"], 16))
@@ -106,7 +106,7 @@ def test_memory_is_bounded_and_cores_are_as_many_as_asked_for():
     program = """
 import os, resource
 import numpy as np
-from limen.runtime.placement.process.isolation import limit_resources, tune_allocator
+from limen.runtime.sandbox.isolation import limit_resources, tune_allocator
 tune_allocator(300)
 limit_resources(300, 1)
 print(len(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_CORE))

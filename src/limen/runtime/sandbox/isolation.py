@@ -18,10 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from limen.runtime.sandbox.scratch import UNPRIVILEGED
+from limen.storage.private import UNPRIVILEGED, unprivileged_group
 
 _NO_NEW_PRIVILEGES: Final = 38
 _CAPABILITY_VERSION: Final = 0x20080522
+_READ_ANY_FILE: Final = 1 << 2
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _PAD_BYTES: Final = 64 << 20
 _BLAS_SETTERS: Final = [
@@ -100,23 +101,30 @@ def become_nobody(needed: Iterable[Path]) -> list[str]:
     return ["uid"]
 
 
-def drop_capabilities() -> list[str]:
-    """Give up what is left of root's privileges, also those inside a user namespace."""
+def drop_capabilities(*, keep_reading: bool = False) -> list[str]:
+    """Give up what is left of root's privileges, also those inside a user namespace.
+
+    Args:
+        keep_reading: whether root may go on to read the files of other users.
+    """
     if sys.platform != "linux":
         return []
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-    none = (ctypes.c_uint32 * 6)()
+    left = (ctypes.c_uint32 * 6)()
+    if keep_reading:
+        left[0] = left[1] = _READ_ANY_FILE
     with contextlib.suppress(OSError, AttributeError):
-        if libc().capset(head, none) == 0:
-            return ["no-capabilities"]
+        if libc().capset(head, left) == 0:
+            return ["only-reading" if keep_reading else "no-capabilities"]
     return []
 
 
 def _is_public(folder: Path) -> bool:
-    """Return whether everybody may reach a folder and read it and what is directly in it."""
+    """Return whether `nobody` may reach a folder and read it and what is directly in it."""
     try:
         real = folder.resolve(strict=True)
-        if not all(parent.stat().st_mode & stat.S_IXOTH for parent in real.parents):
+        group = unprivileged_group()
+        if not all(_is_passable(parent.stat(), group) for parent in real.parents):
             return False
         wanted = stat.S_IROTH | stat.S_IXOTH
         if real.stat().st_mode & wanted != wanted:
@@ -124,3 +132,8 @@ def _is_public(folder: Path) -> bool:
         return all(entry.stat().st_mode & stat.S_IROTH for entry in os.scandir(real))
     except OSError:
         return False
+
+
+def _is_passable(facts: os.stat_result, group: int | None) -> bool:
+    bit = stat.S_IXGRP if facts.st_gid == group else stat.S_IXOTH
+    return bool(facts.st_mode & bit)

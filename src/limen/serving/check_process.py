@@ -1,0 +1,18 @@
+"""The process in which `limen check` loads a package, asks it and throws it away. The other side is `serving.check`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from limen.serving.check import Task, check_model
+from limen.serving.disposable import attend
+
+
+def main() -> None:
+    """Check one package in this process."""
+    attend(Task, _work)
+
+
+def _work(task: Task, say: Callable[[object], None]) -> None:
+    asyncio.run(check_model(task, say))

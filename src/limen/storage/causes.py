@@ -1,0 +1,82 @@
+"""Why a store does not work, in words: what happened to a file or a database, and what to do about it.
+
+The words are for everybody. Where it happened is kept apart (`LimenError.place`): only the person at this machine may know its paths.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+IS_FULL: Final = "is full"
+NOT_PERMITTED: Final = "may not be read or written by this user"
+READ_ONLY: Final = "is on a file system that is read-only"
+IN_THE_WAY: Final = "cannot be made: a file is in the way"
+NOT_A_DATABASE: Final = "is not a database"
+OF_ANOTHER: Final = "belongs to another program"
+NEWER: Final = "was changed by a newer Limen; this one cannot read it"
+DAMAGED: Final = "is damaged"
+LOCKED: Final = "is locked by someone else"
+BROKEN_DISK: Final = "cannot be read or written: the disk reports an error"
+UNREADABLE: Final = "cannot be read or written"
+UNUSABLE: Final = "cannot be used just now"
+
+_ELSEWHERE: Final = "Nothing was changed. Choose another folder with --home or LIMEN_HOME."
+_BY_ERRNO: Final = {
+    errno.ENOSPC: IS_FULL,
+    errno.EDQUOT: IS_FULL,
+    errno.EFBIG: IS_FULL,
+    errno.EACCES: NOT_PERMITTED,
+    errno.EPERM: NOT_PERMITTED,
+    errno.EROFS: READ_ONLY,
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EEXIST: IN_THE_WAY,
+    errno.EIO: BROKEN_DISK,
+}
+_BY_SQLITE: Final = {
+    3: NOT_PERMITTED,
+    5: LOCKED,
+    6: LOCKED,
+    8: NOT_PERMITTED,
+    10: BROKEN_DISK,
+    11: DAMAGED,
+    13: IS_FULL,
+    14: NOT_PERMITTED,
+    23: NOT_PERMITTED,
+    26: NOT_A_DATABASE,
+}
+"""By SQLite's result code."""
+_BY_SQLSTATE: Final = {"55P03": LOCKED, "53100": IS_FULL}
+_STEPS: Final = {
+    NOT_PERMITTED: "Nothing was changed. Give this user the right to write there, or choose another folder with --home or LIMEN_HOME.",
+    READ_ONLY: _ELSEWHERE,
+    IN_THE_WAY: _ELSEWHERE,
+    NOT_A_DATABASE: _ELSEWHERE,
+    OF_ANOTHER: _ELSEWHERE,
+    NEWER: "Install that release, or choose another folder with --home or LIMEN_HOME.",
+    DAMAGED: "Nothing was changed. Bring back the database from a backup.",
+    LOCKED: "Nothing was changed. Another process is writing; run it again in a moment.",
+    BROKEN_DISK: "Nothing was changed. Look at the disk, then run it again.",
+    IS_FULL: "Nothing was changed. Free some room and run it again.",
+}
+
+
+def of_file(error: OSError) -> str:
+    """Return what happened to a file or folder."""
+    return _BY_ERRNO.get(error.errno or 0, UNREADABLE)
+
+
+def of_database(sqlite_code: int | None, sqlstate: str | None) -> str:
+    """Return what happened to a database.
+
+    Args:
+        sqlite_code: SQLite's result code, the extended one or the plain one in its low byte.
+        sqlstate: PostgreSQL's.
+    """
+    found = _BY_SQLITE.get((sqlite_code or 0) & 0xFF) or _BY_SQLSTATE.get(sqlstate or "")
+    return found or UNUSABLE
+
+
+def next_step(message: str) -> str:
+    """Return what to do about a failure that a message tells in these words; nothing when it tells none of them."""
+    return next((step for words, step in _STEPS.items() if words in message), "")
