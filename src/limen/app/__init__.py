@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from limen.app.process import freeze_garbage, run_loop, stop_on_signals, tune_process
+from limen.app.process import freeze_garbage, raise_file_limit, run_loop, stop_on_signals, tune_process
 from limen.app.starts import ControlStart, encode_start
 from limen.runtime.sandbox.child import python
 from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
@@ -77,6 +77,7 @@ def serve(
     from limen.serving import run_folder
 
     check_exposure(settings.host)
+    raise_file_limit()
     forget_announcement(settings.announce)
     ports = {
         "--http-port": settings.http_port,

@@ -38,12 +38,10 @@ class PlacementChoice(StrEnum):
 class EngineChoice(StrEnum):
     """What carries gRPC."""
 
-    AUTO = "auto"
-    """Native where it can serve, grpcio elsewhere."""
-    NATIVE = "native"
-    """pygrpc-native."""
     GRPCIO = "grpcio"
-    """grpcio."""
+    """Refuses while it reads what is too large."""
+    NATIVE = "native"
+    """pygrpc-native: faster, for callers who are trusted."""
 
 
 def _port(text: str) -> OptionInfo:
@@ -98,7 +96,7 @@ def serve(
     model_control: Annotated[
         ControlChoice, typer.Option(help="Whether callers may load and unload models over the protocol.")
     ] = ControlChoice.NONE,
-    grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.AUTO,
+    grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.GRPCIO,
     config: Config = None,
     announce: Announce = "",
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,

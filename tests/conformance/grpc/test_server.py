@@ -9,24 +9,12 @@ import pytest
 
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.config import GrpcConfig
-from limen.gateway.grpc.server import GrpcServer, is_native
+from limen.gateway.grpc.server import GrpcServer
 from tests.conformance.grpc.plane import Client, raw_request
 
 
-@pytest.mark.parametrize(
-    ("engine", "host", "expected"),
-    [
-        ("auto", "127.0.0.1", True),
-        ("auto", "::1", True),
-        ("auto", "localhost", True),
-        ("auto", "0.0.0.0", False),
-        ("auto", "example.org", False),
-        ("native", "0.0.0.0", True),
-        ("grpcio", "127.0.0.1", False),
-    ],
-)
-def test_the_engine_follows_the_setting_and_auto_the_address(engine, host, expected):
-    assert is_native(GrpcConfig(engine=engine), host) is expected
+def test_grpcio_is_the_default_because_it_bounds_what_it_unpacks():
+    assert GrpcConfig().engine == "grpcio"
 
 
 async def test_it_says_which_engine_it_uses(server, config, client):

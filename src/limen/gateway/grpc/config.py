@@ -6,15 +6,15 @@ from typing import Literal
 
 import msgspec
 
-Engine = Literal["auto", "native", "grpcio"]
+Engine = Literal["grpcio", "native"]
 
 
 class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How the gRPC listener behaves. Every field is static: it is read once, when the server is built."""
 
-    engine: Engine = "auto"
-    """`native` answers from Rust at about a fifth of the CPU but holds a whole message in memory, unpacked, before its size
-    can be judged; `grpcio` refuses while it reads. `auto` is native on loopback addresses and grpcio on all others."""
+    engine: Engine = "grpcio"
+    """`grpcio` refuses a message that is too large while it reads and unpacks it. `native` answers from Rust at about a fifth of the
+    CPU, but holds a whole message in memory, unpacked, before its size can be judged: for callers who are trusted."""
     max_receive_bytes: int = 64 << 20
     """Largest request message, unpacked. As Triton's REST limit; gRPC's own 4 MiB is too small for images."""
     max_send_bytes: int = 256 << 20
@@ -31,6 +31,10 @@ class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long a ping may stay unanswered before the connection is closed."""
     min_client_ping_interval_s: float = 10.0
     """Clients that ping more often are disconnected (grpcio only); its default of 5 minutes breaks common client settings."""
+    max_connection_idle_s: float = 600.0
+    """A connection without a call for this long is closed in order; its client connects again when it needs to (grpcio only)."""
+    handshake_timeout_s: float = 10.0
+    """A connection on which nobody speaks HTTP/2 by then is closed (grpcio only)."""
     reuse_port: bool = False
     """Share the port with other workers. Off by default: otherwise a second server on a taken port would start unnoticed."""
     io_threads: int = 1

@@ -6,13 +6,13 @@ Programmed to the grpc.aio interface, which both engines share. Built and starte
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import ipaddress
+import importlib
 from typing import Any, Final, cast
 
 import grpc
 from grpc import aio
 
+from limen.gateway.connections import connection_limit
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
@@ -43,7 +43,7 @@ class GrpcServer:
         self._health = HealthService(data, self._calls, config.health_poll_s, self._typed.endpoint_of)
         self._server: aio.Server | None = None
         self.engine = config.engine
-        """The engine in use once started: `native` or `grpcio`."""
+        """The engine in use."""
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the real port.
@@ -51,7 +51,7 @@ class GrpcServer:
         Raises:
             OSError: the address cannot be used.
         """
-        self.engine = "native" if is_native(self._config, host) else "grpcio"
+        self.engine = self._config.engine
         server = self._build()
         self._typed.refresh()
         for service, handlers in self._services().items():
@@ -100,24 +100,10 @@ class GrpcServer:
 
     def _build(self) -> aio.Server:
         if self.engine == "grpcio":
-            return aio.server(options=_options(self._config))
+            return aio.server(options=_options(self._config) + _connection_options(self._config))
         # The module by its full name: `from pygrpc_native import aio` never returns in 0.5.
         native = importlib.import_module(NATIVE)
         return cast("aio.Server", native.Server(options=_options(self._config), io_threads=self._config.io_threads))
-
-
-def is_native(config: GrpcConfig, host: str) -> bool:
-    """Return whether the native engine is to serve `host`."""
-    if config.engine != "auto":
-        return config.engine == "native"
-    return _is_loopback(host) and importlib.util.find_spec("pygrpc_native") is not None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _options(config: GrpcConfig) -> list[tuple[str, int]]:
@@ -132,4 +118,14 @@ def _options(config: GrpcConfig) -> list[tuple[str, int]]:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", round(config.min_client_ping_interval_s * 1000)),
         # Always said, because grpcio's default is on and the native engine's is off.
         ("grpc.so_reuseport", int(config.reuse_port)),
+    ]
+
+
+def _connection_options(config: GrpcConfig) -> list[tuple[str, int]]:
+    """Return what only grpcio can do about connections; the native engine refuses to start with it."""
+    return [
+        ("grpc.max_connection_idle_ms", round(config.max_connection_idle_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", round(config.handshake_timeout_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_allowed_incoming_connections", connection_limit()),
     ]

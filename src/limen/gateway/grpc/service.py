@@ -15,6 +15,7 @@ from limen.contracts.errors import LimenError
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.codec import decode_request, encode_response
+from limen.gateway.grpc.large_messages import LARGE_MESSAGE, count_fields
 from limen.gateway.grpc.messages import deadline_of, parse
 from limen.gateway.grpc.operations import config_call, operation_calls
 from limen.gateway.grpc.outlines import Outlines
@@ -72,6 +73,8 @@ class InferenceService:
         try:
             known = self._outlines.recall(data)
             if known is None:
+                if len(data) > LARGE_MESSAGE:
+                    await count_fields(data)
                 message = parse(pb.ModelInferRequest, data)
                 request_id, model = message.id, message.model_name
                 known = decode_request(message)

@@ -15,6 +15,7 @@ from limen.contracts.inference import StreamPart
 from limen.contracts.names import REQUEST_ID
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.codec import decode_request, encode_part, encode_stream_error
+from limen.gateway.grpc.large_messages import LARGE_MESSAGE, count_fields
 from limen.gateway.grpc.messages import deadline_of, parse
 from limen.gateway.grpc.parameters import Options
 from limen.gateway.grpc.status import Context, failure, request_id_of
@@ -83,6 +84,8 @@ class StreamSession:
     async def _answer(self, data: bytes, *, is_late: bool) -> None:
         request_id = ""
         try:
+            if len(data) > LARGE_MESSAGE:
+                await count_fields(data)
             message = parse(pb.ModelInferRequest, data)
             request_id = message.id
             if is_late:

@@ -59,6 +59,9 @@ class Connection(Receiver, asyncio.Protocol):
         """Start waiting for the first request."""
         self._transport = transport
         self.since = self._server.clock
+        if not self._server.make_room():
+            self._transport.abort()  # better one that is turned away than no file left for anybody
+            return
         self._server.connections.add(self)
         if self._server.is_draining:
             # Accepted by the system before the listener closed, handed to us after everybody else was told.

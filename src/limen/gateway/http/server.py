@@ -7,6 +7,7 @@ import socket
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from limen.gateway.connections import connection_limit
 from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.connection import Connection
 from limen.gateway.http.errors import Refused
@@ -32,6 +33,7 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.known_heads = KnownHeads()
         self.is_draining = False
+        self.max_connections = connection_limit()
         self.loop = asyncio.get_running_loop()
         self.clock = self.loop.time()
         self.common_head = b""
@@ -66,6 +68,16 @@ class HttpServer:
             self._sweeper.cancel()
         # One turn of the loop lets the transports report that they are closed.
         await asyncio.sleep(0)
+
+    def make_room(self) -> bool:
+        """Return whether there is room for one more connection; the one that has been idle longest makes way for it."""
+        if len(self.connections) < self.max_connections:
+            return True
+        idle = [c for c in self.connections if not c.is_busy and c.phase is Phase.IDLE]
+        if not idle:
+            return False
+        min(idle, key=lambda connection: connection.since).finish()
+        return True
 
     def _tick(self) -> None:
         """Advance the coarse clock and end connections that waited too long."""
