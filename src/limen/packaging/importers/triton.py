@@ -51,8 +51,8 @@ class TritonImporter:
     kind: ClassVar[str] = "Triton model"
 
     def recognises(self, path: Path) -> bool:
-        """Return whether it is a folder with a configuration."""
-        return (path / CONFIG_FILE).is_file()
+        """Return whether it is a folder with a configuration, or with the numbered versions of an ONNX model, which needs none."""
+        return (path / CONFIG_FILE).is_file() or any(path.glob("[1-9]*/model.onnx"))
 
     def read(self, path: Path, version: str) -> Draft:
         """Return the model of the newest version, or of the given one.
@@ -60,7 +60,8 @@ class TritonImporter:
         Raises:
             InvalidPackage: another backend, or settings that cannot be kept; all of them at once.
         """
-        config = read_text_proto((path / CONFIG_FILE).read_bytes(), str(path / CONFIG_FILE))
+        file = path / CONFIG_FILE
+        config = read_text_proto(file.read_bytes(), str(file)) if file.is_file() else {}
         _ensure_onnx(config, path)
         mistakes = [Violation(key, f"{what} cannot be kept") for key, what in _REFUSED.items() if key in config]
         if any(one(policy, "decoupled", False) for policy in config.get("model_transaction_policy", [])):

@@ -161,6 +161,11 @@ def test_a_configuration_that_leaves_the_tensors_to_the_model_is_enough(folder):
     assert (draft.inputs, draft.outputs, draft.name) == ((), (), "iris")
 
 
+def test_a_model_without_a_configuration_is_what_triton_makes_of_its_file(folder):
+    draft = read_source(folder, "")
+    assert (draft.name, draft.inputs, draft.is_batched, draft.artifact.parent.name) == ("iris", (), None, "12")
+
+
 @pytest.mark.parametrize("kind", ["python", "fil", "ensemble", "tensorrt_plan", "pytorch_libtorch"])
 def test_another_backend_is_refused_with_what_to_do(folder, kind):
     message = refusal(folder, f'backend: "{kind}"').message
