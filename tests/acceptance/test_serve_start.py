@@ -125,7 +125,10 @@ def test_a_port_in_use_is_named_with_a_way_out(tmp_path, option):
 def test_listening_beyond_loopback_is_refused_with_an_explanation(tmp_path, host):
     told = refused("serve", write_score(tmp_path / "score"), "--host", host)
     assert f"refusing to listen on {host}: anyone who can reach this machine could call the models" in told
-    assert "hint: Use --host 127.0.0.1 and put a reverse proxy that authenticates in front." in told
+    assert (
+        "hint: Use --host 127.0.0.1 and put a reverse proxy that authenticates in front; it must send `Host: localhost`."
+        in told
+    )
 
 
 def test_a_path_without_a_package_is_named(tmp_path):

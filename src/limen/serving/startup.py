@@ -50,7 +50,7 @@ def check_exposure(host: str) -> None:
         raise ServeError(
             f"refusing to listen on {host}: anyone who can reach this machine could call the models, because this version of "
             "Limen cannot authenticate callers yet",
-            "Use --host 127.0.0.1 and put a reverse proxy that authenticates in front.",
+            "Use --host 127.0.0.1 and put a reverse proxy that authenticates in front; it must send `Host: localhost`.",
         )
 
 
