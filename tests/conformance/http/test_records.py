@@ -25,6 +25,12 @@ def test_records_are_answered_in_both_version_forms(gateway: Gateway, path: str)
     assert gateway.call("GET", f"{path}/metadata").json()["name"] == "pair"
 
 
+def test_the_id_that_a_caller_gives_comes_back(gateway: Gateway):
+    body = {"id": "order-7", "instances": [{"a": [1, 2], "b": [3, 4]}]}
+    answer = gateway.call("POST", "/v1/models/pair:predict", body)
+    assert (answer.json()["id"], answer.headers["x-request-id"]) == ("order-7", "order-7")
+
+
 @pytest.mark.parametrize("path", ["/v1/models/nosuch", "/v1/models/pair/versions/2", "/v1/models/pair/labels/prod"])
 def test_an_unknown_model_version_or_label_is_not_found(gateway: Gateway, path: str):
     refused(gateway.call("POST", f"{path}:predict", {"instances": [{}]}), 404, "NOT_FOUND")

@@ -50,6 +50,8 @@ class Predictions(msgspec.Struct, omit_defaults=True):
     predictions: list[dict[str, Any]] | msgspec.Raw
     model_name: str
     model_version: str
+    id: str = ""
+    """The caller's id of the request, when it gave one in the body."""
     fallback: str = ""
     """`constant` or `version` when the declared fallback answered and not the model."""
 
@@ -160,7 +162,9 @@ class RecordApi:
             starts = range(0, count, ROWS_AT_ONCE)
             parts = ({name: array[i : i + ROWS_AT_ONCE] for name, array in outputs.items()} for i in starts)
             rows = msgspec.Raw(b"[%s]" % b",".join(self._encode(records.encode(part))[1:-1] for part in parts))
-        return Response(self._encode(Predictions(rows, response.model_name, response.model_version, fallback)))
+        return Response(
+            self._encode(Predictions(rows, response.model_name, response.model_version, response.id, fallback))
+        )
 
 
 def read_large(request: Request, codec: RecordCodec) -> Records:
