@@ -411,3 +411,16 @@ def test_publish_takes_code_once_it_is_trusted(tmp_path):
     text = said("publish", "echo", "--trust-code", cwd=tmp_path)
     assert text.startswith("echo is version 1 ")
     assert "no example has an answer to compare; `limen check --record` writes answers down\n" in text
+
+
+def test_init_like_a_known_package_takes_over_its_contract(tmp_path):
+    graph = write_sum_graph(tmp_path / "sum.onnx")
+    (tmp_path / "sample.csv").write_text("a,b\n1,2\n")
+    said("init", "sum", "--from", graph, "--sample", "sample.csv", cwd=tmp_path)
+    path = tmp_path / "sum" / "model.yaml"
+    path.write_text(path.read_text().replace("{name: a, type: float32}", "{name: a, type: float32, unit: EUR}"))
+    text = said("init", "sum", "--dir", "again", "--from", graph, "--like", "sum", cwd=tmp_path)
+    assert "  model.yaml  2 inputs, 1 output, 1 example with the model's answers\n" in text
+    assert "will notice" not in text
+    assert "unit: EUR" in (tmp_path / "again" / "model.yaml").read_text()
+    assert said("diff", "sum", "again", cwd=tmp_path) == "The contracts are the same.\n"

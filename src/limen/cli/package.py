@@ -48,22 +48,41 @@ def init(
     source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The trained artifact.")],
     sample: SampleFile = None,
     target: Targets = None,
+    like: Annotated[
+        str,
+        typer.Option(
+            metavar="KNOWN",
+            help="Contract that callers know: NAME@ALIAS or NAME/VERSION of the registry, or a package.",
+        ),
+    ] = "",
     directory: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Folder to make; NAME when not given.")
     ] = None,
+    home: Home = Path(".limen"),
+    server: Server = "",
 ) -> None:
     """Make a package folder from a trained model: the file itself, and a model.yaml to complete.
 
     Names, types and shapes come from the model's own file; a sample of the data adds what the file does not say.
     """
     from limen.app.asking import asker
+    from limen.cli.diff import contract_of
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
     from limen.packaging.manifest import MANIFEST_NAME
+    from limen.serving.retraining import Known
     from limen.serving.scaffolding import create_package
 
     try:
-        made = create_package(name, source, directory or Path(name), sample, target or (), ask=asker(is_quiet=True))
+        made = create_package(
+            name,
+            source,
+            directory or Path(name),
+            sample,
+            target or (),
+            like=Known(like, contract_of(like, home, server)) if like else None,
+            ask=asker(is_quiet=True),
+        )
     except InvalidPackage as exc:
         # There is no package yet that `limen check` could say more about.
         raise exc if exc.reason is not Reason.INVALID_PACKAGE else CommandError(exc.message) from exc

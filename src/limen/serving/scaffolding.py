@@ -28,6 +28,7 @@ from limen.runtime.backends.onnx import external_files
 from limen.runtime.predictor import Signature
 from limen.serving.golden import Ask, record, unable
 from limen.serving.python_file import PythonFile
+from limen.serving.retraining import Known, adopt
 from limen.serving.samples.files import read_sample
 from limen.serving.samples.frames import as_sample
 from limen.serving.samples.matching import matched, without_targets
@@ -66,7 +67,14 @@ class Created(msgspec.Struct, frozen=True):
 
 
 def create_package(
-    name: str, source: Path, folder: Path, sample: Any = None, targets: Sequence[str] = (), *, ask: Ask | None = None
+    name: str,
+    source: Path,
+    folder: Path,
+    sample: Any = None,
+    targets: Sequence[str] = (),
+    *,
+    like: Known | None = None,
+    ask: Ask | None = None,
 ) -> Created:
     """Make a package folder, whole or not at all.
 
@@ -76,6 +84,7 @@ def create_package(
         folder: what to make; must not exist or be empty.
         sample: example rows: a file of them, or whatever `samples.frames.as_sample` takes.
         targets: columns of the sample that are no inputs.
+        like: the contract that callers know, when the model was trained again.
         ask: asks the model for the answers to its examples; it is not asked when there is none, or when it is code.
 
     Raises:
@@ -88,8 +97,30 @@ def create_package(
     ensure_free(folder)
     rows = None if sample is None else without_targets(sample_of(sample), targets)
     with staged(folder) as inside:
-        made = fill_package(name, source, inside, rows, ask=ask)
+        if like is None:
+            made = fill_package(name, source, inside, rows, ask=ask)
+        else:
+            made = _taken_over(fill_package(name, source, inside, rows), like, ask)
     return msgspec.structs.replace(made, folder=folder)
+
+
+def _taken_over(made: Created, like: Known, ask: Ask | None) -> Created:
+    """Return a new folder after it took over the contract that callers know, with what they will notice of the new model."""
+    folder = made.folder
+    notes = [*made.notes, *(f"callers of {like.name} will notice: {text}" for text in adopt(folder, like))]
+    answered = 0
+    if ask is not None and not made.needs_trust:
+        try:
+            recorded = record(folder, ask, trust_code=False)
+            missing = ", ".join(sorted(unable(folder, ask, trust_code=False)))
+        except LimenError as exc:
+            notes.append(f"the examples have no answers: {exc.message}")
+        else:
+            notes += recorded.notes
+            answered = recorded.answered
+            if missing:
+                notes.append(f"callers may leave out {missing}, and this model gives no answer then; give a default")
+    return msgspec.structs.replace(made, notes=tuple(notes), guesses={}, answered=answered)
 
 
 def sample_of(data: Any) -> Sample:
