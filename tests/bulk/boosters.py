@@ -12,6 +12,7 @@ from limen.contracts.records import RecordCodec
 from limen.packaging.decoder import read_manifest
 from limen.runtime.execution import load, run
 from limen.serving.scaffolding import create_package
+from tests.bulk.verdicts import same
 
 COUNT = 240
 RANDOM = np.random.default_rng(11)
@@ -84,8 +85,10 @@ def served(folder: Path, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
         alone = [run(model, binding, codec.tensors([row]), {}, 1, 1) for row in reversed(rows)]
     finally:
         model.close()
-    for name, array in found.items():
-        np.testing.assert_allclose(
-            np.concatenate([a[name] for a in reversed(alone)]).astype(float), array.astype(float), rtol=1e-5, atol=1e-6
-        )
+    same(
+        {name: np.concatenate([a[name] for a in reversed(alone)]) for name in found},
+        found,
+        relative=1e-5,
+        absolute=1e-6,
+    )
     return found

@@ -151,9 +151,11 @@ def _tensors(value: Any) -> dict[str, Array]:
 def _array(rows: Any) -> Array | None:
     try:
         array = np.asarray(rows)
-    except ValueError:
+        if array.dtype == object:
+            array = array.astype(np.float64)  # numbers, and null for NaN
+    except (TypeError, ValueError):
         return None
-    if array.ndim == 0 or array.dtype == object:
+    if array.ndim == 0:
         return None
     return array.astype(object) if array.dtype.kind == "U" else array
 

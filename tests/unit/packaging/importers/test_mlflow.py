@@ -138,6 +138,11 @@ def test_an_example_with_missing_numbers_is_kept_as_mlflow_writes_it(tmp_path):
     np.testing.assert_array_equal(sample["c"], [1, np.nan])
 
 
+def test_an_array_with_missing_numbers_is_kept_as_mlflow_writes_it(tmp_path):
+    folder = write_folder(tmp_path / "m", "onnx", b"x", example=[[None, 0.5], [1, 2]], kind="ndarray")
+    np.testing.assert_array_equal(read(folder).sample[WHOLE], [[np.nan, 0.5], [1, 2]])
+
+
 @pytest.mark.parametrize(
     "content", ['{"a": 1, "b": "x"}', '[{"a": 1, "b": "x"}]', '{"a": [1], "b": ["x"]}'], ids=["row", "rows", "columns"]
 )
