@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,6 +11,7 @@ from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.importers.draft import Draft
 from limen.runtime.backends.boosters import PROBABILITIES
+from limen.runtime.backends.categories import plain_name
 from limen.runtime.predictor import Signature
 
 _BOOSTERS: Final = ("xgboost", "lightgbm")
@@ -77,19 +77,15 @@ def _in_order(names: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
         InvalidPackage: some are the same and some are not.
     """
     # Libraries keep names without what their files cannot hold: LightGBM makes `sepal length` sepal_length.
-    by_own = {_plain(name): name for name in names}
-    if by_own.keys() == set(map(_plain, own)):
-        return tuple(by_own[_plain(name)] for name in own)
-    if by_own.keys().isdisjoint(map(_plain, own)):
+    by_own = {plain_name(name): name for name in names}
+    if by_own.keys() == set(map(plain_name, own)):
+        return tuple(by_own[plain_name(name)] for name in own)
+    if by_own.keys().isdisjoint(map(plain_name, own)):
         return names
-    unknown = ", ".join(name for name in names if _plain(name) not in set(map(_plain, own)))
+    unknown = ", ".join(name for name in names if plain_name(name) not in set(map(plain_name, own)))
     raise InvalidPackage(
         f"the source names inputs that the model was not trained on: {unknown}. It was trained on {', '.join(own)}"
     )
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"\W+", "_", name)
 
 
 def _with_sample(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:

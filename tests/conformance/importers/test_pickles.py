@@ -307,6 +307,17 @@ def test_a_pickled_booster_keeps_its_categories_its_best_round_and_its_marker_of
     assert found["label"].tolist() == model.predict(asked).tolist()
 
 
+def test_a_sample_has_the_names_of_the_data_frame_where_lightgbm_spells_them_in_its_own_way(tmp_path):
+    module = pytest.importorskip("lightgbm")
+    rows = table()[list(NUMBERS)].rename(columns={"rate": "the rate"})
+    model = module.LGBMClassifier(n_estimators=5, n_jobs=1, verbosity=-1).fit(rows, np.where(target(table()), "b", "a"))
+    rows[:20].to_csv(tmp_path / "sample.csv", index=False)
+    import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv")
+    found = answers(tmp_path / "package", rows.rename(columns={"the rate": "the_rate"}).to_dict("records"))
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba(rows))
+    assert found["label"].tolist() == model.predict(rows).tolist()
+
+
 @pytest.mark.parametrize("library", CATEGORIES)
 def test_a_pickled_bare_booster_answers_as_it_does_by_itself(library, tmp_path):
     module = pytest.importorskip(library)

@@ -6,6 +6,7 @@ A booster's trees know a category by its place in a list that its file keeps. Ca
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,3 +88,8 @@ def type_of(categories: Sequence[Any], name: str) -> str:
     raise InvalidPackage(
         f"artifact: the categories of {name} are neither all text nor all numbers; train it with categories of one type"
     )
+
+
+def plain_name(name: str) -> str:
+    """Return what is left of a feature's name in files that cannot hold every character."""
+    return re.sub(r"\W+", "_", name)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from limen.contracts.tensors import Array
-from limen.runtime.backends.categories import Category
+from limen.runtime.backends.categories import Category, plain_name
 from limen.runtime.backends.lightgbm import table_of as lightgbm_table
 from limen.runtime.backends.lightgbm_file import checked
 from limen.runtime.backends.xgboost import table_of as xgboost_table
@@ -41,6 +41,7 @@ class _Booster(NamedTuple):
 def convert_booster(model: Any, library: str, sample: Mapping[str, Array]) -> Converted:
     """Return a booster as its own file, with the original's answers to the sample and to made-up rows."""
     found = _xgboost(model, library) if library.startswith("xgboost.") else _lightgbm(model, library, sample)
+    sample = _spelt(sample, found.names)
     asked = rows_to_ask(sample, found.names, found.width, found.categories, gaps=(math.nan, found.missing))
     if found.categories:
         asked = asked.with_categories(found.categories)
@@ -53,6 +54,12 @@ def convert_booster(model: Any, library: str, sample: Mapping[str, Array]) -> Co
         answers=rows_of(answers),
         **_classes(model, answers),
     )
+
+
+def _spelt(sample: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    """Return a sample by the booster's names: LightGBM makes `sepal length` sepal_length."""
+    own = {plain_name(name): name for name in names}
+    return {own.get(plain_name(name), name): array for name, array in sample.items()} if own else sample
 
 
 def _xgboost(model: Any, library: str) -> _Booster:
@@ -89,9 +96,10 @@ def _lightgbm(model: Any, library: str, sample: Mapping[str, Array]) -> _Booster
     is_bare = library == "lightgbm.basic.Booster"
     booster = model if is_bare else model.booster_
     data = booster.model_to_string().encode()
+    names = tuple(booster.feature_name())
+    sample = _spelt(sample, names)
     types = {name: "string" if array.dtype == object else array.dtype.name for name, array in sample.items()}
     table = lightgbm_table(checked(data), types)
-    names = tuple(booster.feature_name())
     width = int(booster.num_feature())
     return _Booster(
         "lightgbm",
