@@ -220,7 +220,7 @@ RULES = {
     "amount": lambda v: value_of(BY_NAME["float32"], v) is not REFUSED and 0 <= v <= 1000,
     "count": lambda v: value_of(BY_NAME["uint8"], v) is not REFUSED and v >= 1,
     "grade": lambda v: v in ("A", "B", "C"),
-    "code": lambda v: isinstance(v, str) and re.search("^[A-Z]{2}[0-9]{2}$", v) is not None,
+    "code": lambda v: isinstance(v, str) and re.search(r"\A[A-Z]{2}[0-9]{2}\Z", v) is not None,
     "note": lambda v: isinstance(v, str) and len(v) <= 5,
     "years": lambda v: v is None or value_of(BY_NAME["float32"], v) is not REFUSED,
     "place": lambda v: (
