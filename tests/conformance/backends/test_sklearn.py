@@ -141,11 +141,11 @@ def test_an_estimator_fitted_on_a_table_takes_its_columns(tmp_path):
     assert model.predict(packed, {})["label"].tolist() == [0, 1]
 
 
-def test_a_sample_gives_the_types_of_a_tables_columns(tmp_path):
+def test_columns_have_the_types_of_an_encoder_or_of_a_sample_and_numbers_are_wide(tmp_path):
     skops.io.dump(fitted_on_a_table(), tmp_path / "model.skops")
     sample = {"Loan amount": np.array([1, 2]), "grade": np.array(["a", "b"], object)}
     signature = backend("sklearn").describe(tmp_path / "model.skops", sample)
-    assert [t.type for t in signature.inputs] == ["int64", "string"]
+    assert [t.type for t in signature.inputs] == ["float64", "string"]
     assert signature.outputs[1].shape == (-1, 2)
 
 
