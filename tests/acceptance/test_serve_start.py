@@ -197,7 +197,11 @@ def test_a_model_whose_code_fails_is_not_served_and_its_owner_sees_where(tmp_pat
     done = limen("serve", package, "--trust-code", *ANY_PORTS)
     assert done.returncode == 1
     # The owner starts the server: the model's own traceback is what helps, once, above the sentence.
-    assert done.stderr.count("ValueError: for the owner") == 1
+    assert done.stderr.count("raise ValueError('for the owner')") == 1
+    assert "ValueError\n" in done.stderr
+    # What the exception says may hold a caller's values: it is for whoever checks the package, and whoever debugs.
+    assert "ValueError: for the owner" not in done.stderr
+    assert "ValueError: for the owner" in limen("check", package, "--trust-code").stderr
     assert "error: failing: no right answer to a record made from the contract: The model failed" in done.stderr
 
 
