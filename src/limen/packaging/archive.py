@@ -297,7 +297,7 @@ def _holds(root: Path, index: Index) -> bool:
 
 def _unpack(file: IO[bytes], index: Index, members: Sequence[Member], root: Path) -> Manifest:
     """Unpack into a staging folder, check what is there, and put it in its place in one step."""
-    make_private_folder(root.parent)
+    make_private_folder(root.parent, is_passage=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root.parent))
     try:
         _extract(file, index, members, staging)

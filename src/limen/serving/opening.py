@@ -172,7 +172,7 @@ def _open_folder(folder: Path, copies: Path, *, trust_code: bool) -> Package:
 def _copied(folder: Path, copies: Path) -> Path:
     files = list_files(folder)
     try:
-        make_private_folder(copies)
+        make_private_folder(copies, is_passage=True)
         target = Path(tempfile.mkdtemp(prefix=f"{folder.resolve().name[:40]}-", dir=copies))
         target.chmod(0o755)  # a replica may read it as another user
         for name in files:

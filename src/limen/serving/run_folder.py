@@ -75,13 +75,13 @@ def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> t
     """
     clean(home)
     runs = home.absolute() / "run"
-    make_private_folder(runs)
+    make_private_folder(runs, is_passage=True)
     folder = runs / str(os.getpid())
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:  # the same id in another container
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
-    make_private(folder)
+    make_private(folder, is_passage=True)
     (folder / "metrics").mkdir(mode=0o700)
     own = ServerFile(
         os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin, _identity(folder)

@@ -24,7 +24,7 @@ def staging_folder(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    make_private_folder(parent)
+    make_private_folder(parent, is_passage=True)
     with _locked(parent / _LOCK):
         _sweep(parent)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))

@@ -1,7 +1,7 @@
 """Folders and files that only their owner may use, whatever the umask says.
 
-What Limen keeps holds models, answers and addresses with passwords. When root runs a server, its models run as another user: that user
-may pass through the folders on the way to the files it was given, and can list or read nothing else.
+What Limen keeps holds models, answers and addresses with passwords. When root runs a server, its models run as another user where they can:
+in a home that this user may pass through, it may pass through the folders of packages as well, and list or read nothing else.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ UNPRIVILEGED: Final = "nobody"
 """The user that processes of root go on as."""
 
 
-def make_private_folder(folder: Path) -> None:
+def make_private_folder(folder: Path, *, is_passage: bool = False) -> None:
     """Make a folder, and the folders on the way to it that are missing, for their owner alone; what is there stays as it is.
+
+    Args:
+        folder: what to make.
+        is_passage: whether packages are below it: then the user that processes of root go on as may pass through it.
 
     Raises:
         OSError: it cannot be made.
@@ -32,16 +36,16 @@ def make_private_folder(folder: Path) -> None:
         if not folder.is_dir():
             raise
         return
-    make_private(folder)
+    make_private(folder, is_passage=is_passage)
 
 
-def make_private(folder: Path) -> None:
-    """Keep everybody but the owner out of a folder of ours; the user that processes of root go on as may pass through.
+def make_private(folder: Path, *, is_passage: bool = False) -> None:
+    """Keep everybody but the owner out of a folder of ours; `is_passage` as in `make_private_folder`.
 
     Raises:
         OSError: it is not ours.
     """
-    group = unprivileged_group()
+    group = unprivileged_group() if is_passage else None
     if group is not None:
         with suppress(OSError):
             os.chown(folder, -1, group)

@@ -27,10 +27,14 @@ def rights(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+PASSAGES = {"run", "packages", "staging"}
+
+
 def is_private(path: Path) -> bool:
-    """Whether others can do nothing; the group that a server of root passes through may only do that."""
+    """Whether others can do nothing; below some folders are packages, and models of a server of root may pass through those."""
     facts = path.lstat()
-    allowed = 0o010 if stat.S_ISDIR(facts.st_mode) and facts.st_gid == unprivileged_group() else 0
+    is_passage = PASSAGES & {path.name, path.parent.name} and facts.st_gid == unprivileged_group()
+    allowed = 0o010 if stat.S_ISDIR(facts.st_mode) and is_passage else 0
     return stat.S_IMODE(facts.st_mode) & 0o077 & ~allowed == 0 and bool(facts.st_mode & 0o600)
 
 
@@ -72,6 +76,7 @@ def test_a_home_with_everything_in_it_is_private(tmp_path, umask):
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 def test_models_of_a_server_of_root_reach_their_package_as_nobody_and_nothing_else_of_its_home(tmp_path):
     home = tmp_path / "home"
-    make_private_folder(home / "packages")
-    assert (rights(home), home.stat().st_gid) == (0o710, unprivileged_group())
-    assert rights(home / "packages") == 0o710
+    make_private_folder(home / "packages", is_passage=True)
+    make_private_folder(home / "blobs")
+    assert (rights(home / "packages"), (home / "packages").stat().st_gid) == (0o710, unprivileged_group())
+    assert (rights(home), rights(home / "blobs")) == (0o700, 0o700)

@@ -31,6 +31,7 @@ def use(folder: Path) -> None:
         OSError: it cannot be made.
     """
     if not folder.is_dir():
+        make_private_folder(folder.parent, is_passage=True)
         make_private_folder(folder)
         _share(folder)
     os.environ["TMPDIR"] = str(folder)
