@@ -136,6 +136,8 @@ class TensorSpec(msgspec.Struct, frozen=True):
     """The only values an input takes, when the file knows them."""
     nullable: bool = False
     """An input takes missing values: NaN among numbers, None among texts."""
+    examples: tuple[Any, ...] = ()
+    """Values that an input of type `json` takes, where the file shows some."""
 
 
 def element_type_of(dtype: np.dtype[Any]) -> ElementType | None:

@@ -324,6 +324,8 @@ class _Writer:
             else:
                 line.extra = {"nullable": True}
         categories = tensor.categories or self.hints.categories.get(column, ())
+        if tensor.examples:
+            line.extra = line.extra | {"examples": list(tensor.examples)}
         if categories and kind is not Kind.BOOL:
             line.extra = line.extra | {"enum": list(categories)}
         if values is not None:

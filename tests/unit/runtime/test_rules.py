@@ -9,11 +9,16 @@ import pytest
 
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidOutput, InvalidPackage, Reason, Refused
+from limen.contracts.examples import example_record
+from limen.contracts.records import RecordCodec
+from limen.packaging.archive import open_package
 from limen.packaging.manifest import Bind, Manifest, OutputBinding
 from limen.packaging.sniff import sniff
 from limen.runtime.backends import backend
 from limen.runtime.backends.jdm_file import MAX_BYTES, MAX_EXPRESSION, read_decision
 from limen.runtime.binding import compile_binding
+from limen.runtime.execution import load, run
+from limen.serving.scaffolding import create_package
 from tests.conformance.backends.conftest import RULES
 
 
@@ -223,6 +228,32 @@ def test_a_decisions_own_schema_comes_before_guesses():
     }
 
 
+def test_a_package_that_is_made_of_a_decision_answers_a_record_made_of_its_contract(tmp_path):
+    lines = {
+        "n": "len(cart.items)",
+        "names": "map(cart.items, #.name)",
+        "age": "date('now') - date(born)",
+        "sum": "a + b",
+        "off": "keys(flags)",
+        "is_known": "'x' in codes",
+    }
+    expressions = [{"id": key, "key": key, "value": value} for key, value in lines.items()]
+    nodes = [
+        {"id": "i", "type": "inputNode", "name": "in"},
+        {"id": "e", "type": "expressionNode", "name": "e", "content": {"expressions": expressions}},
+    ]
+    (tmp_path / "d.json").write_text(
+        json.dumps({"nodes": nodes, "edges": [{"id": "1", "sourceId": "i", "targetId": "e"}]})
+    )
+    create_package("d", tmp_path / "d.json", tmp_path / "d", None)
+    manifest = open_package(tmp_path / "d", tmp_path / "home").manifest
+    made = example_record(manifest.contract)
+    assert (made["cart_items"], made["a"], made["codes"], made["flags"]) == ([], 1, [], {})
+    model, binding = load(tmp_path / "d", manifest)
+    answer = run(model, binding, RecordCodec(manifest.contract).tensors([made]), {}, 1, 1)
+    assert (answer["sum"].tolist(), answer["n"].tolist(), answer["is_known"].tolist()) == (["2"], [0], [False])
+
+
 def test_what_the_decisions_own_schema_refuses_is_the_callers_mistake(tmp_path):
     found = switching(type="object", properties={"region": {"type": "string", "maxLength": 2}})
     tax = (Field(name="tax", type="float64"),)
@@ -239,3 +270,39 @@ def test_what_the_decisions_own_schema_refuses_is_the_callers_mistake(tmp_path):
 def test_only_single_values_are_taken_and_given(tmp_path):
     with pytest.raises(InvalidPackage, match="species has a shape or holds bytes"):
         loaded(tmp_path, decision(), [Field(name="species", type="string", shape=(2,))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+".join("a" * 4000),
+        "(" * 4000 + "a" + ")" * 4000,
+        " in ".join("a" * 2000),
+        "a ? b : " * 1000 + "c",
+        "`" + "${" * 4000 + "`",
+        ".".join("a" * 4000),
+        "[" * 9000,
+        "not " * 2000,
+    ],
+)
+def test_no_expression_takes_long_to_look_at(text):
+    nodes = [
+        {"id": "i", "type": "inputNode", "name": "in"},
+        *(
+            {
+                "id": f"e{n}",
+                "type": "expressionNode",
+                "name": f"e{n}",
+                "content": {"expressions": [{"key": "k", "value": text}]},
+            }
+            for n in range(20)
+        ),
+    ]
+    edges = [{"id": f"{n}", "sourceId": "i", "targetId": f"e{n}"} for n in range(20)]
+    read_decision(json.dumps({"nodes": nodes, "edges": edges}).encode())
+
+
+def test_more_names_than_a_contract_may_have_are_refused():
+    expressions = [{"key": f"k{i}", "value": "1"} for i in range(5000)]
+    nodes = [{"id": "e", "type": "expressionNode", "name": "e", "content": {"expressions": expressions}}]
+    assert "more than 4096 names" in refusal({"nodes": nodes, "edges": []}).message

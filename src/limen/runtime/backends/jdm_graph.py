@@ -12,9 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
+from limen.contracts.errors import InvalidPackage
 from limen.runtime.backends.jdm_schema import Said, read_schema
 from limen.runtime.backends.zen_expressions import (
+    ADDED,
     ANY,
+    EXAMPLES,
+    LIST,
+    OBJECT,
     Use,
     literal_type,
     result_type,
@@ -28,6 +33,7 @@ EVERYTHING: Final = "$input"
 """The name of all that a decision is asked, for one that reads nothing by a name."""
 WHOLE: Final = "$result"
 """The name of the whole result, for a decision that gives a list."""
+MAX_NAMES: Final = 4096
 Path = tuple[str, ...]
 Json = Any
 
@@ -99,7 +105,9 @@ class _Walk:
 
     def described(self) -> Described:
         for key in self._order():
-            self._flows[key] = self._flow(key)
+            self._flows[key] = flow = self._flow(key)
+            if max(len(flow.written), len(self._read)) > MAX_NAMES:
+                raise InvalidPackage(f"artifact: a decision may not read or write more than {MAX_NAMES} names")
         flow = self._result()
         outputs = dict(flow.written)
         if flow.is_list:
@@ -112,14 +120,14 @@ class _Walk:
     def _inputs(self) -> dict[str, Said]:
         """Return what the schema says, and what is read besides."""
         said = self._said("inputNode")
-        read = {path: Said(_one(types), is_required=False) for path, types in self._read.items()}
+        read = {path: _used(types) for path, types in self._read.items()}
         known = read | said
         types = _collapsed({path: found.type for path, found in known.items()})
         if not types:
             return {EVERYTHING: Said(ANY, is_required=False)}
         # Of an object that is read as a whole, the members' own facts say nothing any more.
         return {
-            _dotted(path): known[path] if kind == known[path].type else Said(ANY, known[path].is_required)
+            _dotted(path): known[path] if kind == known[path].type else Said(ANY, known[path].is_required, use=OBJECT)
             for path, kind in types.items()
         }
 
@@ -200,7 +208,7 @@ class _Walk:
         path = simple_path(text)
         if path is not None and not node.is_loop:
             return path
-        self._note((Use(use.path, ANY) for use in uses(text)), before, node)
+        self._note((Use(use.path, LIST if node.is_loop else ANY) for use in uses(text)), before, node)
         return None
 
     def _table(self, node: _Node, before: Flow, base: Path | None) -> dict[Path, Given]:
@@ -276,22 +284,25 @@ def _after(node: _Node, before: Flow, own: dict[Path, Given]) -> Flow:
 
 
 def _is_written(path: Path, written: Mapping[Path, Given]) -> bool:
-    return any(given.is_reached and path[: len(known)] == known for known, given in written.items())
+    return any((given := written.get(path[:n])) is not None and given.is_reached for n in range(1, len(path) + 1))
 
 
 def _collapsed(types: Mapping[Path, str]) -> dict[Path, str]:
     """Return the names without those that are members of another one, which is a whole object then."""
-    found: dict[Path, str] = {}
-    for path in types:
-        whole = next((path[:n] for n in range(1, len(path)) if path[:n] in types), None)
-        has_members = any(other[: len(path)] == path and other != path for other in types)
-        if whole is None:
-            found[path] = ANY if has_members else types[path]
-    return found
+    wholes = {path[:n] for path in types for n in range(1, len(path))}
+    kept = (path for path in types if not any(path[:n] in types for n in range(1, len(path))))
+    return {path: ANY if path in wholes else types[path] for path in kept}
 
 
 def _one(types: set[str]) -> str:
-    return next(iter(types)) if len(types) == 1 else ANY
+    return _used(types).type
+
+
+def _used(types: set[str]) -> Said:
+    """Return what the uses of a name come to; that something is added to it says less than any other use."""
+    found = types - {ADDED} or types
+    only = next(iter(found)) if len(found) == 1 else ANY
+    return Said(ANY, False, use=only) if only in EXAMPLES else Said(only, is_required=False)
 
 
 def _cell_type(cell: str) -> str:

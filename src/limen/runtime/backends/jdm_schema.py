@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from limen.runtime.backends.zen_expressions import ANY, NUMBER, TEXT, TRUTH
+from limen.runtime.backends.zen_expressions import ADDED, ANY, LIST, NUMBER, OBJECT, TEXT, TRUTH
 
 MAX_DEPTH: Final = 20
 Path = tuple[str, ...]
@@ -25,6 +25,8 @@ class Said(msgspec.Struct, frozen=True):
     is_required: bool
     choices: tuple[str, ...] = ()
     """The only texts it may be."""
+    use: str = ""
+    """What it is used as, a key of `zen_expressions.EXAMPLES`; empty where nothing says so."""
 
 
 def read_schema(content: Mapping[str, Json]) -> dict[Path, Said]:
@@ -59,4 +61,5 @@ def _said(schema: Mapping[str, Json], must: bool) -> Said:
     if found == TRUTH and not must:
         found = ANY  # a bool has no value that could mean "missing"
     texts = tuple(choices) if isinstance(choices, list) and all(isinstance(c, str) for c in choices) else ()
-    return Said(found, must, texts if found == TEXT and len(set(texts)) == len(texts) else ())
+    use = {"array": LIST, "object": OBJECT, "integer": ADDED}.get(str(kind), "")
+    return Said(found, must, texts if found == TEXT and len(set(texts)) == len(texts) else (), use)

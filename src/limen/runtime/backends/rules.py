@@ -27,7 +27,7 @@ from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, lo
 from limen.runtime.backends.jdm_file import Decision, read_decision
 from limen.runtime.backends.jdm_graph import EVERYTHING, WHOLE, Given
 from limen.runtime.backends.jdm_schema import Said
-from limen.runtime.backends.zen_expressions import ANY, TRUTH
+from limen.runtime.backends.zen_expressions import ANY, EXAMPLES, TRUTH
 from limen.runtime.binding import wanted_tensors
 from limen.runtime.predictor import Signature
 
@@ -129,7 +129,8 @@ def _compiled(found: Decision) -> Any:
 
 def _input(name: str, said: Said) -> TensorSpec:
     can_miss = said.type != TRUTH and not said.is_required
-    return TensorSpec(name, said.type, (-1,), categories=said.choices, nullable=can_miss)
+    examples = (EXAMPLES[said.use],) if said.use else ()
+    return TensorSpec(name, said.type, (-1,), categories=said.choices, nullable=can_miss, examples=examples)
 
 
 def _output(name: str, given: Given) -> TensorSpec:

@@ -19,7 +19,13 @@ NUMBER: Final = "float64"
 TEXT: Final = "string"
 TRUTH: Final = "bool"
 ANY: Final = "json"
-"""A list, an object, or a value that is used in several ways."""
+"""A value that is used in several ways."""
+LIST: Final = "list"
+OBJECT: Final = "object"
+DATE: Final = "date"
+ADDED: Final = "added"
+"""Uses that a contract calls `json` as well, each with an example that the engine takes; what is added to another may be text."""
+EXAMPLES: Final[Mapping[str, object]] = {LIST: [], OBJECT: {}, DATE: "2025-01-31T12:00:00Z", ADDED: 1}
 
 _TOKEN: Final = re.compile(
     r"\s+|(?P<template>`[^`]*`)|(?P<text>\"[^\"]*\"|'[^']*')|(?P<number>\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d+)?)"
@@ -27,15 +33,40 @@ _TOKEN: Final = re.compile(
     re.DOTALL,
 )
 _KEYWORDS: Final = frozenset({"true", "false", "null", "and", "or", "not", "in", "as"})
+_LONGEST: Final = 200
+"""Words of an expression whose type is looked for: the search goes through them once for each operator."""
+_NEAR: Final = 8
+"""Words after `in` among which a literal is looked for."""
+_DEEPEST: Final = 64
+"""Names and dots of one path."""
 _ARITHMETIC: Final = frozenset("-*/%^")
 _ORDER: Final = frozenset({"<", ">", "<=", ">="})
 _EQUALITY: Final = frozenset({"==", "!="})
 _LOGIC: Final = frozenset({"and", "or", "not"})
+_LISTS: Final = (
+    "len",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "median",
+    "mode",
+    "map",
+    "flatMap",
+    "filter",
+    "some",
+    "all",
+    "none",
+    "one",
+)
 _TAKES: Final[Mapping[str, str]] = {
+    **dict.fromkeys((*_LISTS, "count", "flatten", "contains"), LIST),
+    **dict.fromkeys(("keys", "values"), OBJECT),
+    **dict.fromkeys(("date", "d", "time", "duration", "year", "month", "dayOfWeek", "dayOfMonth"), DATE),
     **dict.fromkeys(("abs", "floor", "ceil", "round", "trunc", "rand"), NUMBER),
     **dict.fromkeys(("upper", "lower", "trim", "startsWith", "endsWith", "matches", "extract", "split"), TEXT),
 }
-"""What functions take; all others take values of several types, or lists."""
+"""What functions take first; all others take values of several types."""
 _OF_NUMBERS: Final = frozenset({"max", "min", "sum", "avg", "median", "mode"})
 """Functions of a list of numbers."""
 _GIVES: Final[Mapping[str, str]] = {
@@ -96,7 +127,7 @@ def tested_type(cells: list[str]) -> str | None:
     for cell in cells:
         words = tokens(cell)
         if any(a.text == "in" and b.text == "$" for a, b in pairwise(words)):
-            return ANY
+            return LIST
         depth = 0
         for i, word in enumerate(words):
             # What stands in the call of a function says nothing about the column itself.
@@ -124,7 +155,8 @@ def result_type(expression: str, known: Mapping[tuple[str, ...], str] = MappingP
         expression: the expression.
         known: the types of the names it reads, as far as they are known.
     """
-    return _result(tokens(expression), known) or ANY
+    words = tokens(expression)
+    return (_result(words, known) if len(words) <= _LONGEST else None) or ANY
 
 
 class _Scan:
@@ -142,7 +174,7 @@ class _Scan:
             word = self._words[at]
             end = at + 1
             if word.kind == "template":
-                for inner in re.findall(r"\$\{([^}]*)\}", word.text):
+                for inner in re.findall(r"\$\{([^}]{0,1000})\}", word.text):
                     yield from uses(inner)
             elif word.text in ("(", "[", "{"):
                 self._open.append((word.text, self._function_of(at)))
@@ -163,7 +195,7 @@ class _Scan:
     def _chain_end(self, at: int) -> int:
         """Return where the members of a name end; the name of a method is none of them."""
         end = at + 1
-        while self._word(end).text == "." and self._word(end + 1).kind == "name":
+        while end - at < _DEEPEST and self._word(end).text == "." and self._word(end + 1).kind == "name":
             if self._word(end + 2).text == "(":
                 break
             end += 2
@@ -193,14 +225,15 @@ class _Scan:
         """Return the type of the literal on the other side of an operator."""
         before, after = self._word(at - 1), self._word(end)
         if after.text in _EQUALITY or after.text in ("+", "??"):
-            return ANY if self._word(end + 1).text in ("[", "{") else literal_type(self._word(end + 1))
+            other = {"[": LIST, "{": OBJECT}.get(self._word(end + 1).text) or literal_type(self._word(end + 1))
+            return other or (ADDED if after.text == "+" else None)
         if before.text in _EQUALITY or before.text == "+":
-            return literal_type(self._word(at - 2))
+            return literal_type(self._word(at - 2)) or (ADDED if before.text == "+" else None)
         following = self._word(end + 1) if after.text == "not" else after
         if following.text == "in":
-            inside = self._words[end + 1 + (after.text == "not") :]
+            inside = self._words[end + 1 + (after.text == "not") : end + _NEAR]
             return next((kind for word in inside if (kind := literal_type(word))), None)
-        return ANY if before.text == "in" else None
+        return LIST if before.text == "in" else None
 
     @staticmethod
     def _type_of_test(before: Token, after: Token) -> str | None:
