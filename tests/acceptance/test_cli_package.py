@@ -129,6 +129,7 @@ def test_build_names_the_archive_by_its_content_and_inspect_shows_it(tmp_path):
         "    max_rows                    1024",
         "    max_request_rows            65536",
         "    max_wait_ms                 0",
+        "    merge                       -",
         "  serving",
         "    replicas.min                1",
         "    replicas.max                1",
@@ -187,13 +188,13 @@ def test_a_damaged_archive_is_refused(tmp_path, command):
 
 
 @pytest.mark.parametrize("command", ["build", "check"])
-def test_a_pickle_is_refused_and_the_safe_formats_are_named(tmp_path, command):
+def test_a_stray_pickle_is_refused_and_what_to_do_is_said(tmp_path, command):
     package = write_score(tmp_path / "score")
     (package / "notes.txt").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     done = limen(command, package)
     assert done.returncode == 1
     assert "notes.txt: is a pickle" in done.stdout + done.stderr
-    assert "hint: Save the model in a format without code: ONNX, skops" in done.stderr
+    assert "remove it from the package" in done.stdout + done.stderr
 
 
 def test_schema_prints_a_json_schema():

@@ -245,7 +245,10 @@ def inspect(
     for title, fields in (("inputs", contract.inputs), ("outputs", contract.outputs)):
         _print_rows(title, [(field.name, field.type + _shape(field), field.unit) for field in fields])
     plain = found.plain()["manifest"]
-    run = {"batching": plain["contract"]["batching"], "serving": plain["serving"], "fallback": plain["fallback"] or {}}
+    batching = plain["contract"]["batching"]
+    # As model.yaml says it: `batching: none`.
+    batching = batching if batching.pop("is_batched") else {"none": None}
+    run = {"batching": batching, "serving": plain["serving"], "fallback": plain["fallback"] or {}}
     for title, settings in run.items():
         if settings:
             _print_rows(title, [(key, value, "") for key, value in _leaves(settings)])
