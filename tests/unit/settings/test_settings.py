@@ -45,6 +45,7 @@ def test_every_setting_arrives_where_its_package_reads_it():
     assert settings.trust.code
     assert settings.publish.probe_memory_mb == 512
     assert settings.publish.same_answers
+    assert settings.publish.at_once == 3
     assert (settings.admin.host, settings.admin.port) == ("::1", 0)
     assert all(entry.origin != "default" for entry in settings.entries)
 
