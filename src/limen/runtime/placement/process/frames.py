@@ -68,9 +68,12 @@ _CHUNK: Final = 1 << 16
 _LARGE_CHUNK: Final = 1 << 20
 
 
-def identity(name: str, version: str, digest: str) -> bytes:
-    """Return what tells one loaded version from every other, as the welcome carries it."""
-    return f"{name}/{version} {digest}".encode()[:164].ljust(164, b"\0")
+def identity(version: str, digest: str) -> bytes:
+    """Return what tells one loaded version from every other, as the welcome carries it.
+
+    The digest names the package, and with it the model; an endpoint may have another name than its model.
+    """
+    return f"version {version}, {digest}".encode()[:164].ljust(164, b"\0")
 
 
 class BrokenFrame(Exception):

@@ -82,7 +82,7 @@ class Link:
         self._loop = loop
         self._name = name
         self._version = version
-        self._identity = frames.identity(name, version, digest)
+        self._identity = frames.identity(version, digest)
         self._stranger = 0
         """The process that listens here and has loaded something else; it is told of once."""
         self._socket: socket.socket | None = None

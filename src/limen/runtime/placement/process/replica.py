@@ -84,7 +84,7 @@ def _prepare(start: ReplicaStart) -> Server:
     listener.listen(BACKLOG)
     ready = Ready(time.perf_counter() - began, model.can_stream, tuple(held))
     contract = manifest.contract
-    known_as = identity(contract.name, start.version, start.digest)
+    known_as = identity(start.version, start.digest)
     label = f"{contract.name} version {start.version}"
     return Server(Loaded(model, binding, contract.batching.max_rows, known_as, label), listener, ready)
 

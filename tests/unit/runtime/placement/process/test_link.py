@@ -16,7 +16,7 @@ from limen.runtime.placement.process.packer import Packer
 Y = {"y": np.array([7.0], np.float32)}
 
 
-EXPECTED = frames.identity("m", "1", "")
+EXPECTED = frames.identity("1", "")
 
 
 class FakeReplica:
