@@ -71,6 +71,7 @@ def write_gate(folder: Path) -> Path:
       - {name: socket, type: string, examples: [""]}
     outputs:
       - {name: answer, type: string}
+    batching: {merge: false}
     """
     code = """\
     import socket

@@ -153,7 +153,8 @@ def test_a_waiting_model_holds_up_nobody(gateway: Gateway):
         started = gateway.call(
             "POST", "/v1/models/patient:predict", {"instances": [{"x": 1}], "parameters": {"timeout": 100_000}}
         )
-        refused(started, 504, "DEADLINE_EXCEEDED")
+        # Shed at once if the queue is known to be too slow for it, or else when its time is up.
+        assert (started.status, started.json()["code"]) in {(504, "DEADLINE_EXCEEDED"), (503, "OVERLOADED")}
     finally:
         OPEN.set()
     caller.join(10)
