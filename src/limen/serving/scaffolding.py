@@ -19,7 +19,7 @@ from limen.contracts.names import parse_model_name
 from limen.packaging.decoder import decode_manifest
 from limen.packaging.formats import Format
 from limen.packaging.huggingface import read_model
-from limen.packaging.importers.torch_export import TorchExportImporter
+from limen.packaging.importers.torch_export import TorchExportImporter, has_samples
 from limen.packaging.manifest import MANIFEST_NAME
 from limen.packaging.scaffold import Hints, scaffold
 from limen.packaging.sniff import ensure_format, sniff
@@ -273,7 +273,7 @@ def _files_beside(source: Path, backend: str) -> tuple[str, ...]:
 
 def _refused(source: Path, found: str) -> InvalidPackage:
     """Return why no backend loads a file; for a pickle, why none ever will, and for an archive of PyTorch what takes it."""
-    if TorchExportImporter().recognises(source):
+    if TorchExportImporter().recognises(source) and has_samples(source):
         text = (
             f"{source.name} is a torch.export program with sample inputs; `limen import {source.name}` leaves them out"
         )

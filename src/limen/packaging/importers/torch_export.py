@@ -36,6 +36,12 @@ class TorchExportImporter:
         return Draft(kind=self.kind, name=path.stem, artifact=path, rewrite=copy_without_samples, notes=(note,))
 
 
+def has_samples(source: Path) -> bool:
+    """Return whether a program holds the pickled sample inputs that an import leaves out."""
+    with zipfile.ZipFile(source) as archive:
+        return any(SAMPLES in name for name in archive.namelist())
+
+
 def copy_without_samples(source: Path, target: Path) -> None:
     """Write the members of an archive to another, uncompressed as PyTorch reads them, but for the sample inputs."""
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as kept:
