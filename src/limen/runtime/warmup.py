@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from limen.contracts.checks import ContractCheck
 from limen.contracts.comparison import differences
 from limen.contracts.contract import Contract, Example, Json
-from limen.contracts.errors import InvalidPackage, LimenError
+from limen.contracts.errors import LimenError
 from limen.contracts.examples import example_record
 from limen.contracts.inference import Deadline, InferenceRequest, Outcome
 from limen.contracts.records import RecordCodec
+from limen.runtime.golden import no_answer, wrong_answer
 from limen.runtime.predictor import Predictor
 
 MADE_UP = "a record made from the contract"
@@ -42,12 +43,10 @@ async def warm_up(
         try:
             answer = await answer_example(contract, check, records, predictor, example, version)
         except LimenError as exc:
-            raise InvalidPackage(f"no right answer to {label}: {exc.message}", violations=exc.violations) from exc
+            raise no_answer(label, exc) from exc
         slowest_s = max(slowest_s, time.monotonic() - begun)
-        found = differences(example.outputs, answer, contract.tolerance, label)
-        if found:
-            more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
-            raise InvalidPackage("the answer to an example is not the recorded one: " + "; ".join(found[:5]) + more)
+        if found := differences(example.outputs, answer, contract.tolerance, label):
+            raise wrong_answer(found)
     end = time.monotonic() + SETTLING_S
     settling = InferenceRequest(contract.name, records.tensors([examples[0].inputs]), version, rows=1, checked=check)
     for _ in range(SETTLING_RUNS):

@@ -106,7 +106,7 @@ async def test_it_ends_when_its_parent_has_gone_even_in_the_middle_of_a_hang(alo
 
 async def test_a_broken_frame_ends_its_connection_and_no_other(alone):
     loop = asyncio.get_running_loop()
-    hello = frames.HELLO.pack(frames.MAGIC, 0, 0)
+    hello = frames.HELLO.pack(frames.MAGIC, 0, 0, frames.identity("1", alone.package.digest))
     bodies = (
         b"",
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from limen.packaging.archive import Package
+from limen.packaging.intact import ensure_intact
 from limen.runtime.execution import load
 from limen.runtime.placement.inline.sink import InlineSink
 from limen.runtime.placement.trust import ensure_trusted
@@ -27,6 +28,8 @@ class InlinePlacement:
 
 
 def _load(package: Package, version: str) -> InlineSink:
+    if package.digest:
+        ensure_intact(package.root, package.digest)
     model, binding = load(package.root, package.manifest)
     is_native = not package.manifest.needs_trust
     return InlineSink(package.manifest.contract, version, model, binding, is_native=is_native)

@@ -88,8 +88,8 @@ class Channel:
         self._taken = 0
         self._kept: list[tuple[int, list[Array]]] = []
 
-    def greet(self, status: int | None, *, traits: int, identity: bytes) -> None:
-        """Read the gateway's hello and answer it with the descriptor of the status page.
+    def greet(self, status: int | None, *, traits: int, identity: bytes) -> bool:
+        """Read the gateway's hello and answer it with the descriptor of the status page; return whether it wants what is loaded here.
 
         Raises:
             BrokenFrame: no hello of this version.
@@ -98,7 +98,7 @@ class Channel:
         try:
             if len(hello) != frames.HELLO.size:
                 raise BrokenFrame("no hello")
-            magic, inputs, outputs = frames.HELLO.unpack(hello)
+            magic, inputs, outputs, wanted = frames.HELLO.unpack(hello)
             if magic != frames.MAGIC:
                 raise BrokenFrame("a hello of another version")
             if len(descriptors) == 2:
@@ -111,6 +111,7 @@ class Channel:
                 os.close(descriptor)
         welcome = frames.WELCOME.pack(frames.MAGIC, self.number, os.getpid(), traits, identity)
         socket.send_fds(self.socket, [welcome], [] if status is None else [status])
+        return bool(wanted == identity)
 
     def receive(self) -> bool:
         """Take in what has come; return False when the gateway has gone.

@@ -38,14 +38,14 @@ HEADER: Final = struct.Struct("<IBBHIIIId")
 machine share, or the seconds a run took."""
 SIZE: Final = HEADER.size
 MAX_FRAME: Final = 1 << 31
-HELLO: Final = struct.Struct("<8sQQ")
-"""magic, bytes of the arena for inputs, bytes of the arena for outputs; 0 without them."""
+HELLO: Final = struct.Struct("<8sQQ164s")
+"""magic, bytes of the arena for inputs, bytes of the arena for outputs (0 without them), what should have been loaded (`identity`)."""
 WELCOME: Final = struct.Struct("<8sIII164s")
 """magic, connection number, process id, what the model is like (`CAN_STREAM`, `MIXES_ROWS`), what was loaded (`identity`)."""
 CAN_STREAM: Final = 1
 MIXES_ROWS: Final = 2
 WANTS_CONTEXT: Final = 4
-MAGIC: Final = b"limen\0\0\2"
+MAGIC: Final = b"limen\0\0\3"
 
 LAYOUT: Final = 1
 BATCH: Final = 2
@@ -69,7 +69,7 @@ _LARGE_CHUNK: Final = 1 << 20
 
 
 def identity(version: str, digest: str) -> bytes:
-    """Return what tells one loaded version from every other, as the welcome carries it.
+    """Return what tells one loaded version from every other, as the hello and the welcome carry it.
 
     The digest names the package, and with it the model; an endpoint may have another name than its model.
     """

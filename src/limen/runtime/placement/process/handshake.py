@@ -46,8 +46,8 @@ def dial(path: str) -> socket.socket:
     return connection
 
 
-def say_hello(connection: socket.socket) -> tuple[Arena | None, Arena | None]:
-    """Greet a replica; return the arenas for inputs and outputs, or None where there is no such memory.
+def say_hello(connection: socket.socket, identity: bytes) -> tuple[Arena | None, Arena | None]:
+    """Greet a replica and say what it should have loaded; return the arenas for inputs and outputs, or None where there is no such memory.
 
     Raises:
         OSError: the replica has gone.
@@ -64,7 +64,7 @@ def say_hello(connection: socket.socket) -> tuple[Arena | None, Arena | None]:
         except (OSError, ValueError):
             inputs = outputs = None
         size = 0 if outputs is None else ARENA_BYTES
-        hello = frames.HELLO.pack(frames.MAGIC, size, size)
+        hello = frames.HELLO.pack(frames.MAGIC, size, size, identity)
         socket.send_fds(connection, [hello], descriptors if size else [])
     finally:
         for descriptor in descriptors:

@@ -116,7 +116,7 @@ class Link:
         self._timer = None
         try:
             self._socket = connection = dial(self.path)
-            inputs, self._outputs = say_hello(connection)
+            inputs, self._outputs = say_hello(connection, self._identity)
         except OSError:
             # Not there yet, or not any more.
             self._disconnect()

@@ -15,7 +15,9 @@ import signal
 import socket
 import stat
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -23,9 +25,11 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.decoder import read_manifest
+from limen.packaging.intact import ensure_intact
 from limen.packaging.manifest import Manifest
 from limen.runtime.binding import Binding
 from limen.runtime.execution import load
+from limen.runtime.golden import ensure_right
 from limen.runtime.placement.process.frames import identity
 from limen.runtime.placement.process.server import Loaded, Server
 from limen.runtime.placement.process.start import Failed, Ready, ReplicaStart, Said
@@ -39,6 +43,7 @@ from limen.telemetry.logs import ABOUT_A_PACKAGE, log_to_stderr
 
 LOG = logging.getLogger("limen.model")
 BACKLOG = 128
+_SMALL_STACK = 1 << 18
 
 
 def main() -> None:
@@ -75,7 +80,8 @@ def _prepare(start: ReplicaStart) -> Server:
     # Before there are threads: a namespace is left by one thread at a time.
     held = _confine(start, root, brings_code=manifest.needs_trust) if start.isolate else []
     isolation.set_blas_threads(start.cpus)
-    model, binding = _load(start, root, manifest)
+    model, binding, digest = _load_intact(start, root, manifest)
+    ensure_right(manifest.contract, model, binding, start.version)
     gc.collect()
     # What is loaded stays; later collections look at what requests leave behind only.
     gc.freeze()
@@ -84,9 +90,30 @@ def _prepare(start: ReplicaStart) -> Server:
     listener.listen(BACKLOG)
     ready = Ready(time.perf_counter() - began, model.can_stream, tuple(held))
     contract = manifest.contract
-    known_as = identity(start.version, start.digest)
+    known_as = identity(start.version, digest)
     label = f"{contract.name} version {start.version}"
     return Server(Loaded(model, binding, contract.batching.max_rows, known_as, label), listener, ready)
+
+
+def _load_intact(start: ReplicaStart, root: Path, manifest: Manifest) -> tuple[LoadedModel, Binding, str]:
+    """Load the package while its files are hashed, and return their digest with it; of code, not a line runs before that is right.
+
+    Raises:
+        InvalidPackage: it cannot be loaded; when the files are damaged, that is why, whatever else went wrong.
+    """
+    if not start.digest:
+        return *_load(start, root, manifest), ""
+    before = threading.stack_size(_SMALL_STACK)  # it counts against the memory of the model
+    with ThreadPoolExecutor(1) as beside:
+        hashing = beside.submit(ensure_intact, root, start.digest)
+        threading.stack_size(before)
+        if manifest.needs_trust:
+            hashing.result()
+        try:
+            loaded = _load(start, root, manifest)
+        finally:
+            digest = hashing.result()
+    return *loaded, digest
 
 
 def _load(start: ReplicaStart, root: Path, manifest: Manifest) -> tuple[LoadedModel, Binding]:

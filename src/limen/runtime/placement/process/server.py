@@ -103,7 +103,10 @@ class Server:
             if event & ~select.POLLOUT:
                 if channel.number < 0:
                     channel.number = -channel.number
-                    channel.greet(self._status_file, traits=_traits(self._model), identity=self._identity)
+                    if not channel.greet(self._status_file, traits=_traits(self._model), identity=self._identity):
+                        # It has been told what is loaded here, and says so; its requests are not answered.
+                        self._drop(channel)
+                        return
                 elif not channel.receive():
                     self._drop(channel)
                     return
