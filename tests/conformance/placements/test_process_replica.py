@@ -14,6 +14,7 @@ import pytest
 
 from limen.contracts.errors import InvalidPackage, ModelFailed, Unavailable
 from limen.contracts.inference import InferenceResponse
+from limen.packaging.archive import open_package
 from limen.runtime.placement.process import (
     OwnReplicas,
     ProcessPlacement,
@@ -221,7 +222,7 @@ async def test_a_model_reaches_no_network_where_the_replica_says_so(alone):
 async def test_a_package_that_cannot_be_loaded_is_a_reason_and_not_a_process(tmp_path):
     package = faults(tmp_path)
     (package.root / "model.py").write_text("raise RuntimeError('marker-7f3a')")
-    start = start_of(package, tmp_path / "s")
+    start = start_of(open_package(package.root, tmp_path), tmp_path / "s")
     with pytest.raises(InvalidPackage, match="raised RuntimeError") as caught:
         await launch(start)
     assert "marker-7f3a" not in str(caught.value)
