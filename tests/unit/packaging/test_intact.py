@@ -27,7 +27,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the folders that are hashed from now on."""
     found: list[Path] = []
 
-    def hash_and_note(folder: Path):  # noqa: ANN202
+    def hash_and_note(folder: Path):
         found.append(folder)
         return hash_folder(folder)
 
