@@ -58,16 +58,42 @@ async def test_a_stream_without_requests_ends(client):
     assert await ask(client) == []
 
 
-async def test_requests_of_one_stream_interleave(client, plane):
+async def test_single_answers_come_in_the_order_of_their_requests(client, plane):
     call = client.stub.ModelStreamInfer()
     await call.write(raw_request("gated", "slow"))
     await call.write(raw_request("echo", "quick"))
-    first = await call.read()
+    await call.write(raw_request("nosuch", "wrong"))
+    await plane.entered.acquire()
+    await client.stub.ModelInfer(raw_request("echo"))  # a round trip in which the later ones could have been answered
     plane.gate.set()
-    second = await call.read()
     await call.done_writing()
-    assert [first.infer_response.id, second.infer_response.id] == ["quick", "slow"]
+    assert [a.infer_response.id async for a in call] == ["slow", "quick", "wrong"]
+
+
+async def test_a_request_that_ends_the_stream_with_its_error_waits_for_the_answers_before(client, plane):
+    call = client.stub.ModelStreamInfer(metadata=(("triton_grpc_error", "true"),), timeout=20)
+    await call.write(raw_request("gated", "slow"))
+    await call.write(raw_request("nosuch", "wrong"))
+    await plane.entered.acquire()
+    await client.stub.ModelInfer(raw_request("echo"))
+    plane.gate.set()
+    assert (await call.read()).infer_response.id == "slow"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call.read()
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_model_that_answers_in_parts_overtakes_a_single_answer(client, plane):
+    call = client.stub.ModelStreamInfer()
+    await call.write(raw_request("gated", "slow"))
+    await call.write(countdown(2, "parts"))
+    await call.write(raw_request("echo", "behind"))
+    early = [(await call.read()).infer_response.id for _ in range(2)]
+    plane.gate.set()
+    await call.done_writing()
+    late = [(await call.read()).infer_response.id for _ in range(2)]
     assert await call.read() is grpc.aio.EOF
+    assert (early, late) == (["parts", "parts"], ["slow", "behind"])
 
 
 async def test_only_so_many_requests_of_one_stream_are_in_flight(client, plane, config):

@@ -1,5 +1,8 @@
 """One ModelStreamInfer call: several requests in flight on one stream, each answered in one or more parts.
 
+Requests run side by side, but single answers and errors are written in the order of their requests, as Triton does: callers without
+ids match them by position. Only a model that answers in parts may overtake; its parts carry the request's id.
+
 Source: Triton's sequence and decoupled extensions (`triton_grpc_error`, `triton_final_response`).
 """
 
@@ -24,6 +27,31 @@ from limen.serving.dataplane import DataPlane
 ERROR_KEY: Final = "triton_grpc_error"
 LAST_WORD_S: Final = 0.2
 """How long a stream of a stopping server, with every answer given, waits for the caller to say that nothing more is asked."""
+
+
+class _Turn:
+    """The place of one request in the order of the answers of its stream."""
+
+    def __init__(self, before: _Turn | None) -> None:
+        """Come after `before`; the first one comes at once."""
+        self._before = before._over if before is not None else None  # noqa: SLF001 - of the same class
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def come(self) -> None:
+        """Return when every request before has its answer."""
+        if self._before is not None:
+            await asyncio.shield(self._before)
+
+    def end(self) -> None:
+        """Let the next one come: at once when it is this one's turn, and otherwise together with it."""
+        if self._before is None or self._before.done():
+            self._let_go()
+        else:
+            self._before.add_done_callback(self._let_go)
+
+    def _let_go(self, _: object = None) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
 
 
 class StreamSession:
@@ -76,13 +104,15 @@ class StreamSession:
             self._is_cut_off = self._reader is None or self._reader.cancel()
 
     async def _read(self, requests: AsyncIterator[bytes], group: asyncio.TaskGroup) -> None:
+        turn: _Turn | None = None
         async for data in requests:
             await self._places.acquire()
             self._answering += 1
-            group.create_task(self._answer(data, is_late=self._is_draining))
+            turn = _Turn(turn)
+            group.create_task(self._answer(data, turn, is_late=self._is_draining))
 
-    async def _answer(self, data: bytes, *, is_late: bool) -> None:
-        request_id = ""
+    async def _answer(self, data: bytes, turn: _Turn, *, is_late: bool) -> None:
+        request_id, is_in_order = "", True
         try:
             if len(data) > LARGE_MESSAGE:
                 await count_fields(data)
@@ -95,14 +125,27 @@ class StreamSession:
             deadline = deadline_of(self._context, options.timeout_s)
             deadline.check()
             parts = cast("AsyncGenerator[StreamPart, None]", self._data.stream(request, deadline))
+            single: StreamPart | None = None
             async with aclosing(parts):
                 async for part in parts:
+                    if is_in_order and part.is_final:
+                        single = part
+                        break
+                    is_in_order = False
+                    turn.end()
                     await self._send_part(part, options)
+            if single is not None:
+                # Nothing of the model is held while the answers before are not there.
+                await turn.come()
+                await self._send_part(single, options)
         except Exception as error:
+            if is_in_order:
+                await turn.come()
             if self._ends_on_error:
                 raise
             await self._send_error(error, request_id)
         finally:
+            turn.end()
             self._places.release()
             self._answering -= 1
             self._end_soon()
