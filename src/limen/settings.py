@@ -70,7 +70,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
     placement: Literal["inline", "process"] = "process"
     """Where models run: each version in processes of its own, or inside every gateway."""
     trust_code: bool = False
-    """Whether packages that bring Python code may run it."""
+    """Whether packages that bring Python code may run it: `trust.code`, which `--trust-code` sets for one server."""
     model_control: Literal["none", "explicit"] = "none"
     """Whether callers of the protocol's management extensions may load and unload models, and say what is logged."""
     watch: bool = False
@@ -148,6 +148,15 @@ def load_settings(
         unknown = all(v.reason.startswith("is not a") for v in mistakes)
         raise InvalidArgument.of(mistakes, Reason.UNKNOWN_FIELD if unknown else Reason.INVALID_FIELD)
     return Settings(**sections, entries=tuple(entries))  # type: ignore[arg-type]  # each under its own name
+
+
+def trusts_code(*, is_asked: bool, config: Path | None = None) -> bool:
+    """Return whether packages may run code they bring: `trust.code`, which `--trust-code` on a command sets as well.
+
+    Raises:
+        InvalidArgument: as `load_settings`.
+    """
+    return load_settings(config, {"trust.code": is_asked or None}).trust.code
 
 
 def variable_of(key: str) -> str:

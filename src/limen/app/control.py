@@ -156,7 +156,7 @@ def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
         Path(start.settings.home),
         managed.registry.database_id,
         is_inline=start.settings.placement == "inline",
-        trust_code=start.settings.trust_code or managed.trust.code,
+        trust_code=start.settings.trust_code,
         is_trusted=trust.still_believes,
     )
 

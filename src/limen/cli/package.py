@@ -141,7 +141,9 @@ def check(
     from limen.cli.words import CommandError, existing_package, next_step, problem
     from limen.serving.check import check_package
     from limen.serving.real_data import judge
+    from limen.settings import trusts_code
 
+    trust_code = trusts_code(is_asked=trust_code)
     if record and not package.is_dir():
         raise CommandError("--record writes into a package folder, and an archive never changes", "Give the folder.")
     report = asyncio.run(check_package(existing_package(package), home, trust_code=trust_code))

@@ -111,10 +111,11 @@ def serve(
     from limen.app import serve as run
     from limen.cli.words import CommandError, existing_package
     from limen.gateway.grpc.config import GrpcConfig
-    from limen.settings import ServeSettings, Settings, load_settings
+    from limen.settings import ServeSettings, load_settings
     from limen.telemetry.logs import log_to_stderr
 
     log_to_stderr()
+    given = load_settings(config, {"registry.home": home, "admin.port": admin_port, "trust.code": trust_code or None})
     settings = ServeSettings(
         packages=tuple(str(existing_package(path)) for path in packages or ()),
         home=home,
@@ -124,20 +125,17 @@ def serve(
         metrics_port=metrics_port,
         workers=workers,
         placement=placement.value,
-        trust_code=trust_code,
+        trust_code=given.trust.code,
         watch=watch,
         model_control=model_control.value,
         announce=announce,
         access_log=access_log,
         grpc=GrpcConfig(engine=grpc_engine.value),
     )
-    managed: Settings | None = None
-    if not packages:
-        if watch:
-            raise CommandError("--watch is for packages, and none is given", "The registry is followed all the time.")
-        managed = load_settings(config, {"registry.home": home, "admin.port": admin_port})
+    if watch and not packages:
+        raise CommandError("--watch is for packages, and none is given", "The registry is followed all the time.")
     with _patience(", ".join(settings.packages) or f"the registry in {home}") as show:
-        run(settings, show, _note, managed)
+        run(settings, show, _note, None if packages else given)
 
 
 @contextmanager

@@ -49,7 +49,9 @@ def up(
     as you edited it when the model changes. A package is served as it is.
     """
     from limen.cli.words import MANIFEST_NAME, CommandError
+    from limen.settings import trusts_code
 
+    trust_code = trusts_code(is_asked=trust_code)
     if not model.exists():
         raise CommandError(f"there is nothing at {model}", "Give the file that your training script saved.")
     folder, derived = model, None

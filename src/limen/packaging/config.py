@@ -19,4 +19,5 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True):
     revoked: tuple[str, ...] = ()
     """Keys that nobody believes any more, whatever `keys` says: SHA-256 fingerprints, or PEM files."""
     code: bool = False
-    """Whether packages with Python code may be published and served. Off: such code runs with the rights of the server."""
+    """Whether packages with Python code may be published, checked and served; `--trust-code` of a command says so for once. Off: such
+    code runs with the rights of the server."""
