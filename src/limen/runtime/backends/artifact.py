@@ -19,6 +19,7 @@ from limen.packaging.manifest import Manifest
 from limen.packaging.paths import ensure_inside
 from limen.packaging.sniff import ensure_format
 from limen.runtime.predictor import Signature
+from limen.runtime.sandbox.quiet import silence
 from limen.telemetry.logs import ABOUT_A_PACKAGE
 
 LOG: Final = logging.getLogger("limen.model")
@@ -37,11 +38,12 @@ def artifact_file(folder: Path, manifest: Manifest, formats: tuple[str, ...]) ->
 
 
 def require(module: str, install: str) -> Any:
-    """Import an optional library.
+    """Import an optional library, which does not report its use to anybody.
 
     Raises:
         InvalidPackage: MISSING_DEPENDENCY, saying what to install.
     """
+    silence()
     try:
         return import_module(module)
     except ImportError as exc:

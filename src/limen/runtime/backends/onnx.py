@@ -10,7 +10,6 @@ empty string. ZipMap outputs (a sequence of maps, what skl2onnx writes by defaul
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,8 +117,6 @@ def _as_texts(array: Array) -> Array:
 
 
 def _open(file: Path, folder: Path, wanted: Sequence[str]) -> OnnxModel:
-    # Read when the library is loaded: it reports its use to its makers otherwise, and opens files of its own to do so.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     ort, onnx = require("onnxruntime", "limen[onnx]"), require("onnx", "limen[onnx]")
     with loading("onnx"):
         graph = onnx.load_model(str(file), load_external_data=False)

@@ -31,7 +31,6 @@ PAIR: Final = "text_pair"
 _INSTALL: Final = "limen[huggingface]"
 _SILENT: Final = {
     "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_OFFLINE": "1",
     # Its threads are not among those that `cpus` counts.
     "TOKENIZERS_PARALLELISM": "false",

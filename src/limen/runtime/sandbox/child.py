@@ -2,8 +2,8 @@
 
 Every child gets a safe path (`-P`: no module of the working directory is imported), a session of its own (a Ctrl-C on the terminal
 reaches the parent, which then ends its children in order) and an environment that was chosen. A process that loads a model gets the
-variables listed here and no others, because among the others are passwords and keys. Used by the supervisor, by probes and by
-conversions.
+variables listed here and no others, because among the others are passwords and keys. No child lets a library report its use. Used by
+the supervisor, by probes and by conversions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import Iterable, Mapping
 from typing import Final
+
+from limen.runtime.sandbox.quiet import SILENT
 
 PASSED_VARIABLES: Final = frozenset(
     [
@@ -128,4 +130,4 @@ async def start_async(
 
 
 def _given(environment: Mapping[str, str] | None) -> dict[str, str]:
-    return without_here(os.environ if environment is None else environment)
+    return without_here(os.environ if environment is None else environment) | SILENT
