@@ -53,12 +53,13 @@ def test_the_status_shows_the_tree_and_the_versions(server, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[1].startswith(f"  Limen server {server.pid}, ready, up ")
     assert lines[2].startswith(f"  REST http://{server.announced['http']}  gRPC {server.grpc}  metrics http://")
-    tree = [line.split() for line in lines[4:9]]
+    assert lines[3].startswith("  Ready        True     since 2")
+    tree = [line.split() for line in lines[5:10]]
     names = [words[0] if words[0][0] not in "├└" else words[1] for words in tree]
     assert names == ["supervisor", "control", "gateway-1", "gateway-2", "score-v1-1"]
     assert all("running" in words and "MiB" in words for words in tree)
-    assert lines[10].startswith("  score  1 request, 0 errors, p50 ")
-    assert lines[11] == f"    version 1  READY     1 replica, from {tmp_path / 'score'}"
+    assert lines[11].startswith("  score  1 request, 0 errors, p50 ")
+    assert lines[12] == f"    version 1  READY     1 replica, from {tmp_path / 'score'}"
     assert "Traceback" not in done.stdout
 
     found = status_of(server)

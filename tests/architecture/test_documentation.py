@@ -14,6 +14,7 @@ import typer.main
 from typer.core import TyperOption
 
 from limen.cli import app
+from limen.contracts.conditions import ConditionReason
 from limen.contracts.errors import ErrorCode, Reason
 from limen.packaging.decoder import MANIFEST, decode_manifest
 from limen.traffic.endpoints import ENDPOINT_NAME, parse_spec
@@ -114,6 +115,11 @@ def test_every_code_that_callers_see_is_on_the_page_of_errors() -> None:
     refused = set(re.findall(r"Refused\(\s*\d{3}, \"([A-Z_]+)\"", source))
     assert len(refused) > 8
     assert listed == set(Reason) | refused
+
+
+def test_every_reason_of_a_condition_is_on_the_page_of_conditions() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w.*?) \|$", (DOCS / "reference/conditions.md").read_text(), re.MULTILINE))
+    assert {reason.value for reason in ConditionReason} <= rows.keys()
 
 
 def test_the_table_of_errors_for_callers_agrees_with_the_gateways() -> None:

@@ -18,6 +18,7 @@ from limen.admin.requests import deadline_of, expected_of
 from limen.admin.strictness import JSON_TYPE
 from limen.admin.workers import Workers
 from limen.contracts.catalogue import Alias, Model, ModelVersion
+from limen.contracts.conditions import Condition
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import Endpoint, EndpointStatus
 from limen.contracts.errors import InvalidArgument, LimenError, Reason
@@ -58,9 +59,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     """Gives what is so of the endpoints; asked in the event loop. Nothing where no server runs."""
     server: Callable[[], Json]
     """Gives what `limen status --json` shows; None where no server runs."""
-    is_ready: Callable[[], bool]
-    problem: Callable[[], str]
-    """Says why the server does not follow the registry; nothing when it does."""
+    conditions: Callable[[], tuple[Condition, ...]]
+    """Gives what is so of the server; nothing where none runs."""
     reload: Callable[[], Awaitable[None]]
     """Looks at the registry anew."""
 

@@ -11,6 +11,7 @@ from limen import __version__
 from limen.admin.requests import deadline_of
 from limen.admin.services import Given, Services, shown
 from limen.admin.strictness import declares
+from limen.contracts.conditions import ConditionType, holds
 from limen.contracts.errors import DeadlineExceeded
 from limen.contracts.management import ServerStatus
 from limen.serving.stores import Stores
@@ -50,13 +51,15 @@ async def _status(services: Services) -> ServerStatus:
     def counted(stores: Stores) -> tuple[int, int, int]:
         return stores.registry.revision(), stores.registry.count(), len(stores.endpoints.list())
 
+    conditions = services.conditions()
     revision, models, endpoints = await services.read(counted)
     return ServerStatus(
         release=__version__,
         revision=revision,
         models=models,
         endpoints=endpoints,
-        is_ready=services.is_ready(),
-        problem=services.problem(),
+        is_ready=holds(conditions, ConditionType.READY),
+        problem="; ".join(c.message for c in conditions if c.needs_attention) if conditions else "no server runs",
+        conditions=conditions,
         server=services.server(),
     )

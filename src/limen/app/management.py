@@ -25,6 +25,7 @@ from limen.serving.verification import Verification
 from limen.settings import Settings
 
 if TYPE_CHECKING:
+    from limen.contracts.conditions import Condition
     from limen.contracts.endpoint import EndpointStatus
     from limen.serving.controlplane import ControlPlane
     from limen.serving.reconciler import Reconciler
@@ -58,8 +59,7 @@ def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Ca
         changed=lambda: None,
         statuses=dict,
         server=lambda: None,
-        is_ready=lambda: False,
-        problem=lambda: "no server runs",
+        conditions=tuple,
         reload=nothing,
     )
     return management_api(services, is_local=True), stores.close
@@ -71,7 +71,11 @@ async def serve_management(
     """Serve the management API of a server until cancelled."""
 
     def statuses() -> Mapping[str, EndpointStatus]:
-        return reconciler.statuses(control.fleet.endpoints)
+        return reconciler.statuses(control)
+
+    def conditions() -> tuple[Condition, ...]:
+        control.conditions.look(control.now())
+        return control.conditions.server
 
     services = Services(
         stores=reconciler.opened,
@@ -82,8 +86,7 @@ async def serve_management(
         changed=reconciler.poke_soon,
         statuses=statuses,
         server=lambda: msgspec.to_builtins(control.status()),
-        is_ready=lambda: not reconciler.problem and all(s.is_ready for s in statuses().values()),
-        problem=lambda: reconciler.problem,
+        conditions=conditions,
         reload=lambda: reconciler.look_again(control),
     )
     server = ManagementServer(management_api(services, allowed_hosts(settings.admin.host)))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limen.cli.conditions import condition_lines
 from limen.cli.connection import AsJson, Home, Server, managing, pages, print_json, reading, table, when
 
 if TYPE_CHECKING:
     from limen.client import Management
     from limen.contracts.catalogue import Alias, ModelVersion
-    from limen.contracts.endpoint import Endpoint
+    from limen.contracts.endpoint import Endpoint, EndpointStatus
     from limen.contracts.management import EndpointPreview
 
 Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The public name.")]
@@ -93,6 +94,8 @@ def show(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: 
     for version in endpoint.status.versions:
         reason = f": {version.reason}" if version.reason else ""
         typer.echo(f"  version {version.version}  {version.state}{reason}")
+    for line in condition_lines(endpoint.status.conditions):
+        typer.echo(f"  {line}")
     for change in history:
         what = "removed" if change.spec is None else ", ".join(f"{r} {w} %" for r, w in change.spec.traffic.items())
         typer.echo(f"  {when(change.changed_at)}  revision {change.revision}: {what}")
@@ -165,7 +168,7 @@ def _wait(management: Management, applied: Endpoint) -> str:
         status = endpoint.status
         if endpoint.revision != applied.revision:
             raise CommandError(f"{name} was changed by somebody else meanwhile", "`limen endpoint show` says how.")
-        if status.observed_revision >= applied.revision and (status.is_ready or status.problem):
+        if status.observed_revision >= applied.revision and _is_done(status):
             if status.problem and not applied.spec.is_paused:
                 kept = ", ".join(f"version {route.version}" for route in status.routes)
                 hint = f"It goes on with {kept}." if kept else "Nothing answers for it now."
@@ -173,6 +176,11 @@ def _wait(management: Management, applied: Endpoint) -> str:
             return f"{name} is {_state(endpoint)}, revision {endpoint.revision}"
         time.sleep(0.1)
     raise CommandError(f"{name} is not ready after {READY_S:.0f} s", "`limen endpoint show` says how far it is.")
+
+
+def _is_done(status: EndpointStatus) -> bool:
+    """Whether a server has done what it can for a spec, and how that ended is known."""
+    return status.is_settled and (status.is_ready or bool(status.problem))
 
 
 def open_endpoint(management: Management, version: ModelVersion, alias: str) -> str:
@@ -222,7 +230,7 @@ def wait_for_followers(management: Management, alias: Alias) -> list[str]:
         raise CommandError(what, "`limen endpoint list` says it later.") from exc
     while time.monotonic() < until:
         found = [e for page in pages(management.endpoints) for e in page.items if _follows(e, alias)]
-        if all(e.status.is_ready or e.status.problem for e in found):
+        if all(_is_done(e.status) for e in found):
             if bad := [e for e in found if e.status.problem]:
                 whys = "; ".join(f"{e.spec.name}: {e.status.problem}" for e in bad)
                 what = f"{name} is version {alias.version}, but not every endpoint can follow: {whys}"
@@ -248,4 +256,6 @@ def _state(endpoint: Endpoint) -> str:
         return "not served"
     if status.problem:
         return f"not as wanted: {status.problem}"
-    return "ready" if status.is_ready else "on its way"
+    if not status.is_ready:
+        return "on its way"
+    return "ready" if status.is_settled else "ready, and on its way to another state"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from limen.cli.conditions import short_lines
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -156,6 +158,7 @@ def _server(status: Status) -> list[str]:
         "",
         f"  {paint('Limen', '1')} server {status.pid}, {'ready' if status.is_ready else 'not ready'}, up {_time(status.uptime_s)}",
         f"  REST http://{status.http}  gRPC {status.grpc}  metrics http://{status.metrics}/metrics",
+        *(f"  {line}" for line in short_lines(status.conditions)),
         "",
     ]
     lines += _tree(status.processes)
@@ -198,8 +201,7 @@ def _model(model: ModelView) -> list[str]:
         lines[0] += f"  {counted(traffic.requests, 'request')}, {counted(traffic.errors, 'error')}, {times}"
     for version in model.versions:
         lines += _version(version)
-    if model.problem:
-        lines.append(f"    not loaded: {model.problem}")
+    lines += [f"    {line}" for line in short_lines(model.conditions)]
     return lines
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from limen.contracts.conditions import Condition, ConditionType, find, holds
 from limen.contracts.contract import Slo
 from limen.contracts.serving import Serving
 
@@ -64,14 +65,45 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     observed_revision: int = 0
     """Revision of the spec that the server works towards; 0 where no server runs."""
     is_ready: bool = False
-    """Whether callers get what the spec says."""
+    """Whether callers get answers: the condition Ready, in short."""
     routes: tuple[Route, ...] = ()
     """Where requests go now."""
     versions: tuple[EndpointPhase, ...] = ()
     problem: str = ""
-    """Why it is not ready, or not what the spec says."""
+    """Why it is not ready, or not what the spec says; empty while that may still come by itself."""
     is_stale: bool = False
-    """Served from the last known state, because the registry cannot be reached."""
+    """Served from the last known state, because the registry cannot be reached: the condition Stale, in short."""
+    conditions: tuple[Condition, ...] = ()
+    """Ready, Stale, Progressing and Degraded, each with its reason and since when; none where no server runs."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a server has done what it can for the spec it works towards."""
+        progressing = find(self.conditions, ConditionType.PROGRESSING)
+        return progressing is not None and not progressing.is_true
+
+    @classmethod
+    def of(
+        cls,
+        conditions: tuple[Condition, ...],
+        revision: int,
+        routes: tuple[Route, ...],
+        versions: tuple[EndpointPhase, ...],
+    ) -> EndpointStatus:
+        """Return a status that says in short what its conditions say."""
+        ready, degraded = find(conditions, ConditionType.READY), find(conditions, ConditionType.DEGRADED)
+        problem = degraded.message if degraded is not None and degraded.is_true else ""
+        if not problem and ready is not None and ready.needs_attention:
+            problem = ready.message
+        return cls(
+            observed_revision=revision,
+            is_ready=holds(conditions, ConditionType.READY),
+            routes=routes,
+            versions=versions,
+            problem=problem,
+            is_stale=holds(conditions, ConditionType.STALE),
+            conditions=conditions,
+        )
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Generic, TypeVar
 import msgspec
 
 from limen.contracts.catalogue import Evidence, Lineage, ModelVersion
+from limen.contracts.conditions import Condition
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import Violation
@@ -154,8 +155,10 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     models: int
     endpoints: int
     is_ready: bool = False
-    """Whether every endpoint is what its spec says; false where no server runs."""
+    """Whether every endpoint answers: the condition Ready, in short; false where no server runs."""
     problem: str = ""
-    """Why it is not."""
+    """What needs attention: why it is not ready, not as specified, or does not follow the registry."""
+    conditions: tuple[Condition, ...] = ()
+    """Ready, Stale, Progressing and Degraded, of the server; none where no server runs."""
     server: Json = None
     """What `limen status --json` shows; None where no server runs."""

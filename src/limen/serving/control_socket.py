@@ -82,7 +82,7 @@ class ControlSocket:
             writer.write(control.apply_line())
             while (message := await _read(reader)) is not None:
                 if isinstance(message, Report):
-                    fleet.take_report(hello.pid, message)
+                    fleet.take_report(hello.pid, message, control.now())
                 elif isinstance(message, Wake):
                     fleet.wake(message.model, message.version)
                 elif isinstance(message, Poison):

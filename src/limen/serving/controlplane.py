@@ -22,6 +22,7 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
 from limen.runtime.placement.process.start import resident_share
 from limen.serving import opening, run_folder, takeover
+from limen.serving.conditions import Conditions
 from limen.serving.fleet import OFFER_S, START_S, Fleet
 from limen.serving.fleet_records import Opened, Version
 from limen.serving.messages import (
@@ -42,6 +43,7 @@ from limen.serving.messages import (
     Want,
     failure_of,
     line,
+    refusal_of,
 )
 from limen.serving.process_facts import oom_kills
 from limen.serving.status_view import status_of
@@ -62,6 +64,8 @@ class Source(Protocol):
     """Whether a server that cannot serve all of it is not started."""
     is_numbered_here: bool
     """Whether a higher number means that a version was wanted later."""
+    problem: str
+    """Why it cannot be followed; empty when it can."""
 
     async def start(self, control: ControlPlane) -> None:
         """Want for the first time what is there.
@@ -150,6 +154,7 @@ class ControlPlane:
         """Seconds that never go back."""
         self.source = source
         """Where its endpoints come from."""
+        self.conditions = Conditions(fleet, source, run_folder.conditions(config.run))
         self._say = say
         self._copies = run_folder.copies(config.run)
         self._states: dict[int, ProcessState] = {}
@@ -203,7 +208,9 @@ class ControlPlane:
             is_killed, self._oom_kills = kills > self._oom_kills, kills
         self.fleet.take_process(state, self.now(), is_killed_by_system=is_killed)
         if state.kind == "gateway" and not self.fleet.is_started and self._refusal is None:
-            self._refusal = _refusal_of(state)
+            self._refusal = refusal_of(state)
+        if state.kind == "gateway":
+            self.conditions.look(self.now())
         self.wake_up()
 
     def wake_up(self) -> None:
@@ -238,10 +245,13 @@ class ControlPlane:
         """Return the whole server at this moment."""
         with contextlib.suppress(OSError):
             self._totals = read_folder(run_folder.metrics(self.config.run))
-        return status_of(self.config, self.fleet, tuple(self._states.values()), self._totals, time.time())
+        self.conditions.look(self.now())
+        states = tuple(self._states.values())
+        return status_of(self.config, self.fleet, self.conditions, states, self._totals, time.time())
 
     def _look(self, now: float) -> None:
         self._restore()
+        self.conditions.look(now)
         if any(v.opened.serving.replicas.min == 0 for v in self.fleet.versions()):
             with contextlib.suppress(OSError):
                 self.fleet.count(requests_of(read_folder(run_folder.metrics(self.config.run))), now)
@@ -326,6 +336,7 @@ class ControlPlane:
                 is_numbered_here=self.source.is_numbered_here,
             )
             self.fleet.resume(snapshot, endpoints)
+            self.conditions.resume()
             self._published, self._wanted, self._is_open = snapshot.revision, resume.specs, True
         for state in resume.states:
             self.take_state(state)
@@ -381,12 +392,3 @@ def requests_of(totals: Totals) -> dict[tuple[str, str], float]:
     for labels in totals.series(Scope.GATEWAY):
         found[labels[0], labels[1]] += sum(totals.numbers(REQUESTS, labels).values())
     return dict(found)
-
-
-def _refusal_of(state: ProcessState) -> Failure | None:
-    """Return why a gateway that has never been ready cannot be."""
-    if state.word is not None and state.word.failed is not None:
-        return state.word.failed
-    if state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and state.word is None:
-        return Failure(f"{state.name} ended before it was ready", hint="Its last words are above, if it had any.")
-    return None

@@ -151,10 +151,10 @@ class Fleet:
         if pid in self.gateways:
             self.gateways[pid].is_linked = False
 
-    def take_report(self, pid: int, report: Report) -> None:
+    def take_report(self, pid: int, report: Report, now: float) -> None:
         """Learn what a gateway has."""
         if pid in self.gateways:
-            self.gateways[pid].report = report
+            self.gateways[pid].report, self.gateways[pid].reported_at = report, now
 
     def wake(self, name: str, number: str) -> None:
         """Learn that a request waits for a version without replicas."""

@@ -262,6 +262,8 @@ class Gateway:
     phase: ProcessPhase = ProcessPhase.STARTING
     is_linked: bool = False
     report: Report | None = None
+    reported_at: float = 0.0
+    """When it reported last."""
 
     def status(self, model: str, number: str) -> VersionStatus | None:
         """Return what it reports of a version."""

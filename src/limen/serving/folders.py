@@ -27,6 +27,8 @@ class Folders:
     """Whether a server without any one of its packages is not started."""
     is_numbered_here = True
     """Whether versions have the next number each time they are loaded."""
+    problem = ""
+    """Why the packages cannot be followed. What is wrong with one of them is its endpoint's."""
 
     def __init__(
         self, packages: tuple[str, ...], home: str, copies: Path, *, is_inline: bool, trust_code: bool

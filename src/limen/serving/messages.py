@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from limen.contracts.conditions import Condition
 from limen.contracts.errors import ErrorCode, LimenError, Violation
 from limen.contracts.repository_index import IndexEntry
 from limen.contracts.snapshot import LogLevels, Snapshot
@@ -323,6 +324,7 @@ class ModelView(msgspec.Struct, frozen=True):
     problem: str = ""
     """Why the last package that was given for it was not loaded."""
     traffic: TrafficView | None = None
+    conditions: tuple[Condition, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True, tag="answer"):
@@ -335,8 +337,11 @@ class Status(msgspec.Struct, frozen=True, tag="answer"):
     metrics: str
     revision: int
     is_ready: bool
+    """The condition Ready, in short."""
     processes: tuple[ProcessView, ...]
     models: tuple[ModelView, ...]
+    conditions: tuple[Condition, ...] = ()
+    """Of the server; each model has its own."""
 
 
 class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
@@ -367,3 +372,12 @@ def line(message: msgspec.Struct) -> bytes:
 def failure_of(exc: LimenError) -> Failure:
     """Return an error as it crosses a process boundary."""
     return Failure(exc.message, exc.reason.value, exc.violations)
+
+
+def refusal_of(state: ProcessState) -> Failure | None:
+    """Return why a gateway that has never been ready cannot be."""
+    if state.word is not None and state.word.failed is not None:
+        return state.word.failed
+    if state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and state.word is None:
+        return Failure(f"{state.name} ended before it was ready", hint="Its last words are above, if it had any.")
+    return None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from limen.contracts.conditions import Condition, ConditionStatus
 from limen.serving import run_folder
 from limen.serving.controlplane import ControlPlane
 from limen.serving.messages import Status
 from limen.telemetry import instruments as table
 from limen.telemetry.exposition import Reading, exposition
+from limen.telemetry.instruments import Instrument
 from limen.telemetry.totals import read_folder
 
 
@@ -19,7 +21,7 @@ def metrics_text(control: ControlPlane) -> bytes:
 
 
 def readings(status: Status) -> Iterator[Reading]:
-    """Yield what is not counted but seen: the state, memory and restarts of every process."""
+    """Yield what is not counted but seen: the state of processes, endpoints and the server."""
     replicas: Counter[tuple[str, str, str]] = Counter()
     seen: set[str] = set()
     for process in status.processes:
@@ -36,3 +38,20 @@ def readings(status: Status) -> Iterator[Reading]:
             yield Reading(table.REPLICA_STATE, (*key[:2], process.name, process.phase), 1.0)
     for labels, count in replicas.items():
         yield Reading(table.REPLICAS, labels, float(count))
+    for model in status.models:
+        yield from _conditions(
+            model.conditions, table.ENDPOINT_CONDITION, table.ENDPOINT_CONDITION_REASON, (model.name,)
+        )
+    yield from _conditions(status.conditions, table.SERVER_CONDITION, table.SERVER_CONDITION_REASON, ())
+
+
+def _conditions(
+    conditions: Iterable[Condition], statuses: Instrument, reasons: Instrument, labels: tuple[str, ...]
+) -> Iterator[Reading]:
+    """Yield a sample for every status that each condition may have, so that a rule on any of them always finds one."""
+    for condition in conditions:
+        of = (*labels, condition.type.value)
+        for status in ConditionStatus:
+            yield Reading(statuses, (*of, status.value.lower()), float(condition.status is status))
+        if not condition.is_as_hoped:
+            yield Reading(reasons, (*of, condition.reason.value), 1.0)

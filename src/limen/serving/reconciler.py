@@ -11,12 +11,12 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from limen.contracts.endpoint import EndpointPhase, EndpointSpec, EndpointStatus
+from limen.contracts.endpoint import EndpointSpec, EndpointStatus
 from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailable
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.placement.trust import ensure_trusted
@@ -24,9 +24,10 @@ from limen.serving import opening, planning
 from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Aim, Endpoint, Opened
-from limen.serving.messages import Failure, ProcessPhase, Refused, Reloaded
+from limen.serving.messages import Failure, Refused, Reloaded
 from limen.serving.package_cache import PackageCache
 from limen.serving.planning import Plan, PlannedEndpoint, PlannedVersion
+from limen.serving.status_view import endpoint_status
 from limen.serving.stores import Stores
 
 LOG = logging.getLogger("limen.control")
@@ -303,30 +304,12 @@ class Reconciler:
 
     # -- status ------------------------------------------------------------------------------------------------------------
 
-    def statuses(self, fleet_endpoints: Mapping[str, Endpoint]) -> dict[str, EndpointStatus]:
-        """Return what is so of every endpoint that the registry had at the last look."""
+    def statuses(self, control: ControlPlane) -> dict[str, EndpointStatus]:
+        """Return what is so now of every endpoint that the registry had at the last look."""
+        control.conditions.look(control.now())
+        endpoints, conditions = control.fleet.endpoints, control.conditions.endpoints
         plan = self._plan.endpoints if self._plan is not None else ()
-        return {p.spec.name: self._status(p, fleet_endpoints.get(p.spec.name)) for p in plan}
-
-    def _status(self, planned: PlannedEndpoint, endpoint: Endpoint | None) -> EndpointStatus:
-        problem = self._problems.get(planned.spec.name, "")
-        if endpoint is None:
-            return EndpointStatus(observed_revision=planned.revision, problem=problem, is_stale=bool(self.problem))
-        now = endpoint.offer or endpoint.good or Aim()
-        is_ready = not problem and not endpoint.problem and endpoint.is_settled and endpoint.good == planned.aim
-        return EndpointStatus(
-            observed_revision=planned.revision,
-            is_ready=is_ready and bool(planned.aim.versions),
-            routes=now.routes,
-            versions=tuple(
-                EndpointPhase(
-                    version=int(v.number),
-                    state=v.phase.value,
-                    reason=v.reason or v.block,
-                    replicas=sum(r.phase is ProcessPhase.RUNNING for r in v.replicas.values()),
-                )
-                for v in endpoint.versions.values()
-            ),
-            problem=problem or endpoint.problem or ("it is paused" if planned.spec.is_paused else ""),
-            is_stale=bool(self.problem),
-        )
+        return {
+            p.spec.name: endpoint_status(endpoints.get(p.spec.name), conditions.get(p.spec.name, ()), p.revision)
+            for p in plan
+        }

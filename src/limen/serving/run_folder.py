@@ -2,6 +2,7 @@
 
     server.json     who it is and where its control socket and addresses are
     snapshot.json   the last snapshot that control published
+    conditions.json what control knew of the server and its endpoints, and since when
     packages/       copies of the package folders it serves
     metrics/        what its gateways count
 
@@ -145,6 +146,11 @@ def read_snapshot(run: str | Path) -> Snapshot | None:
     with contextlib.suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(snapshot(run).read_bytes(), type=Snapshot)
     return None
+
+
+def conditions(run: str | Path) -> Path:
+    """Return where the conditions are that control knows."""
+    return Path(run) / "conditions.json"
 
 
 def copies(run: str | Path) -> Path:

@@ -6,9 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from limen.contracts.conditions import Condition, ConditionType, holds
+from limen.contracts.endpoint import EndpointPhase, EndpointStatus
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
+from limen.serving.conditions import Conditions
 from limen.serving.fleet import Fleet
-from limen.serving.fleet_records import Endpoint, Phase, Version
+from limen.serving.fleet_records import Aim, Endpoint, Phase, Version
 from limen.serving.messages import (
     ModelView,
     ProcessPhase,
@@ -28,7 +31,12 @@ if TYPE_CHECKING:
 
 
 def status_of(
-    config: ControlConfig, fleet: Fleet, states: Sequence[ProcessState], totals: Totals, wall: float
+    config: ControlConfig,
+    fleet: Fleet,
+    conditions: Conditions,
+    states: Sequence[ProcessState],
+    totals: Totals,
+    wall: float,
 ) -> Status:
     """Return everything at one moment; `wall` is the time of day."""
     ends = {r.name: r.end for v in fleet.versions() for r in v.replicas.values()}
@@ -54,9 +62,26 @@ def status_of(
         config.grpc,
         config.metrics,
         fleet.snapshot.revision,
-        fleet.is_started and all(_is_ready(e, fleet) for e in fleet.endpoints.values()),
+        holds(conditions.server, ConditionType.READY),
         (supervisor, *processes),
-        tuple(_model(endpoint, fleet, totals) for endpoint in fleet.endpoints.values()),
+        tuple(_model(endpoint, fleet, conditions, totals) for endpoint in fleet.endpoints.values()),
+        conditions.server,
+    )
+
+
+def endpoint_status(endpoint: Endpoint | None, conditions: tuple[Condition, ...], revision: int) -> EndpointStatus:
+    """Return how an endpoint is whose spec has this revision; the fleet may not know it yet."""
+    now = (endpoint.offer or endpoint.good if endpoint is not None else None) or Aim()
+    phases = (_phase(version) for version in endpoint.versions.values()) if endpoint is not None else ()
+    return EndpointStatus.of(conditions, revision, now.routes, tuple(phases))
+
+
+def _phase(version: Version) -> EndpointPhase:
+    return EndpointPhase(
+        version=int(version.number),
+        state=version.phase.value,
+        reason=version.reason or version.block,
+        replicas=sum(r.phase is ProcessPhase.RUNNING for r in version.replicas.values()),
     )
 
 
@@ -81,18 +106,10 @@ def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float)
     )
 
 
-def _is_ready(endpoint: Endpoint, fleet: Fleet) -> bool:
-    """Whether callers get an answer of every version that is in use; a paused endpoint has none."""
-    numbers = endpoint.good.versions if endpoint.good is not None else ()
-    return endpoint.good is not None and all(
-        any((s := g.status(endpoint.name, n)) is not None and s.state is State.READY for g in fleet.gateways.values())
-        for n in numbers
-    )
-
-
-def _model(endpoint: Endpoint, fleet: Fleet, totals: Totals) -> ModelView:
+def _model(endpoint: Endpoint, fleet: Fleet, conditions: Conditions, totals: Totals) -> ModelView:
     versions = tuple(version_view(version, fleet) for version in endpoint.versions.values())
-    return ModelView(endpoint.name, versions, endpoint.problem, traffic_of(totals, endpoint.name))
+    traffic, name = traffic_of(totals, endpoint.name), endpoint.name
+    return ModelView(name, versions, endpoint.problem, traffic, conditions.endpoints.get(name, ()))
 
 
 def version_view(version: Version, fleet: Fleet) -> VersionView:

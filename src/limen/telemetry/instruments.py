@@ -260,6 +260,34 @@ HANGS: Final = Instrument(
     own_labels=("process",),
     help="How often control or a gateway was killed because it did not go on.",
 )
+ENDPOINT_CONDITION: Final = Instrument(
+    name="limen_endpoint_condition",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("endpoint", "condition", "status"),
+    help="1 for the status (true, false, unknown) that a condition of an endpoint has: Ready, Stale, Progressing, Degraded.",
+)
+ENDPOINT_CONDITION_REASON: Final = Instrument(
+    name="limen_endpoint_condition_reason",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("endpoint", "condition", "reason"),
+    help="1 for the reason of a condition of an endpoint that is not how it should be.",
+)
+SERVER_CONDITION: Final = Instrument(
+    name="limen_server_condition",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("condition", "status"),
+    help="1 for the status (true, false, unknown) that a condition of the server has: Ready, Stale, Progressing, Degraded.",
+)
+SERVER_CONDITION_REASON: Final = Instrument(
+    name="limen_server_condition_reason",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("condition", "reason"),
+    help="1 for the reason of a condition of the server that is not how it should be.",
+)
 
 TABLE: Final = (
     *(REQUEST_SECONDS, REQUESTS, FAILED_SECONDS, ANSWERED_ROWS),
@@ -268,6 +296,7 @@ TABLE: Final = (
     *(MODEL_FAILURES, FALLBACKS, SHED, CANCELLED),
     *(CONNECTIONS, IN_FLIGHT, DROPPED_LINES, LOST_SERIES),
     *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS, HANGS),
+    *(ENDPOINT_CONDITION, ENDPOINT_CONDITION_REASON, SERVER_CONDITION, SERVER_CONDITION_REASON),
 )
 """All of them, in the order of the text and of the cells of a series."""
 

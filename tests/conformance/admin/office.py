@@ -11,6 +11,7 @@ import msgspec
 from limen.admin.app import management_api
 from limen.admin.services import Services
 from limen.admin.workers import Workers
+from limen.contracts.conditions import Condition
 from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import EndpointStatus
 from limen.contracts.management import HEAD_LENGTH, PACKAGE_TYPE
@@ -59,7 +60,7 @@ class Office:
         self.workers = Workers(2, "publish", "other packages are being tried out")
         self.changes = 0
         self.reloads = 0
-        self.problem = ""
+        self.conditions: tuple[Condition, ...] = ()
         self.statuses: dict[str, EndpointStatus] = {}
         self.app = management_api(self._services(), frozenset({"127.0.0.1", "localhost", "::1"}))
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -151,8 +152,7 @@ class Office:
             changed=changed,
             statuses=lambda: self.statuses,
             server=lambda: {"workers": 2},
-            is_ready=lambda: not self.problem,
-            problem=lambda: self.problem,
+            conditions=lambda: self.conditions,
             reload=reload,
         )
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
+from limen.contracts.conditions import Condition, ConditionReason, ConditionStatus, ConditionType
 from limen.contracts.endpoint import EndpointStatus, Route
 from limen.contracts.errors import Reason, Unavailable
 from tests.conformance.admin.office import Office
@@ -402,9 +404,21 @@ async def test_a_status_is_what_the_server_sees(office: Office):
     office.statuses = {"credit": EndpointStatus(observed_revision=1, is_ready=True, routes=(Route(1, 100),))}
     status = (await office.ask("GET", "/endpoints/credit")).json()["status"]
     assert status == {"observed_revision": 1, "is_ready": True, "routes": [{"version": 1, "weight": 100}]}
-    office.problem = "the registry cannot be reached"
+    away = "the registry cannot be reached"
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    office.conditions = (
+        Condition(ConditionType.READY, ConditionStatus.TRUE, ConditionReason.ANSWERS, "every endpoint answers", since),
+        Condition(ConditionType.STALE, ConditionStatus.TRUE, ConditionReason.REGISTRY_UNAVAILABLE, away, since),
+    )
     found = (await office.ask("POST", "/reload")).json()
-    assert (found["models"], found["endpoints"], found["is_ready"], found["problem"]) == (1, 1, False, office.problem)
+    assert (found["models"], found["endpoints"], found["is_ready"], found["problem"]) == (1, 1, True, away)
+    assert found["conditions"][1] == {
+        "type": "Stale",
+        "status": "True",
+        "reason": "RegistryUnavailable",
+        "message": away,
+        "since": "2026-01-01T00:00:00Z",
+    }
     assert (found["server"], office.reloads) == ({"workers": 2}, 1)
 
 

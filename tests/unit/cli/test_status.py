@@ -1,7 +1,17 @@
 """What `limen status` prints."""
 
+from datetime import UTC, datetime
+
 from limen.cli.status import _server, _time
+from limen.contracts.conditions import Condition, ConditionReason, ConditionStatus, ConditionType
 from limen.serving.messages import ModelView, ProcessView, Status, TrafficView, VersionView
+
+SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+READY = Condition(ConditionType.READY, ConditionStatus.TRUE, ConditionReason.ANSWERS, "version 1 answers", SINCE)
+DEGRADED = Condition(
+    ConditionType.DEGRADED, ConditionStatus.TRUE, ConditionReason.VERSION_FAILED, "no model.yaml", SINCE
+)
+SETTLED = Condition(ConditionType.PROGRESSING, ConditionStatus.FALSE, ConditionReason.SETTLED, "", SINCE)
 
 
 def process(name: str, kind: str, pid: int, **changes) -> ProcessView:
@@ -28,15 +38,17 @@ def test_the_tree_the_models_and_every_reason_are_shown_in_columns():
             process("score-v1-1", "replica", 333, phase="paused", rss_bytes=0, uptime_s=0, note="ended with status -9"),
         ),
         (
-            ModelView("score", versions, "no model.yaml", TrafficView(1200, 1, 1.25, 2.5, 9.0)),
+            ModelView("score", versions, "no model.yaml", TrafficView(1200, 1, 1.25, 2.5, 9.0), (READY, DEGRADED)),
             ModelView("quiet", ()),
         ),
+        (READY, SETTLED),
     )
     assert (
         "\n".join(_server(status))
         == """
   Limen server 1, not ready, up 1 h 1 min
   REST http://127.0.0.1:80  gRPC 127.0.0.1:81  metrics http://127.0.0.1:82/metrics
+  Ready        True     since 2026-01-02 03:04:05 UTC  Answers: version 1 answers
 
   supervisor        1  running  50.0 MiB  up 1 min
    ├─ control      22  running  50.0 MiB  up 1 min  restarted 2×
@@ -46,7 +58,8 @@ def test_the_tree_the_models_and_every_reason_are_shown_in_columns():
     version 1  READY     2 replicas, 1 in hand, 2 waiting, 3 leases, 250 ms to wait, from ./score
     version 2  FAILED    from ./score
       a wrong answer
-    not loaded: no model.yaml
+    Ready        True     since 2026-01-02 03:04:05 UTC  Answers: version 1 answers
+    Degraded     True     since 2026-01-02 03:04:05 UTC  VersionFailed: no model.yaml
 
   quiet
 """

@@ -21,6 +21,10 @@ class Source:
     """Endpoints that a test makes by hand."""
 
     is_required = False
+    problem = ""
+
+    def problem_of(self, name: str) -> str:
+        return ""
 
     async def start(self, control: ControlPlane) -> None:
         control.fleet.aim("m", AIM, {"1": package()}, control.now())

@@ -71,7 +71,7 @@ class World:
                 VersionStatus(m, v, state, "wrong" * (state is State.FAILED))
                 for (m, v), state in self.holds[pid].items()
             )
-            self.fleet.take_report(pid, Report(self.fleet.snapshot.revision, versions, tuple(loads or ())))
+            self.fleet.take_report(pid, Report(self.fleet.snapshot.revision, versions, tuple(loads or ())), self.now)
 
     def follow(self) -> None:
         """Have every gateway do what the snapshot says, and report."""
@@ -939,7 +939,7 @@ def test_gateways_that_were_told_more_than_this_control_process_knows_are_told_s
     world = live()
     world.fleet.snapshot = msgspec.structs.replace(world.fleet.snapshot, revision=1)
     (pid, *_) = world.gateways.values()
-    world.fleet.take_report(pid, Report(41))
+    world.fleet.take_report(pid, Report(41), world.now)
     world.tick()
     assert world.fleet.snapshot.revision == 42
     world.tick()
