@@ -69,7 +69,7 @@ async def apply_endpoint(
         stored = catalogue.apply(connection, spec, expected=expected, by=ANYBODY)
         return Done(_endpoint(stored, status), 201 if is_new else 200)
 
-    return await services.change(request, work)
+    return await services.change(request, work, first=lambda catalogue: catalogue.ensure_can_serve(spec))
 
 
 @delete(

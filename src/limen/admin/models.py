@@ -117,7 +117,10 @@ async def set_alias(
         made = catalogue.set_alias(connection, name, alias, data.version, expected=expected, by=ANYBODY)
         return Done(made, 201 if is_new else 200)
 
-    return await services.change(request, work)
+    def first(catalogue: Catalogue) -> None:
+        catalogue.ensure_alias_can_move(name, alias, data.version)
+
+    return await services.change(request, work, first=first)
 
 
 @delete(

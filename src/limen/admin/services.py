@@ -74,13 +74,18 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
         return await asyncio.to_thread(lambda: work(self.stores()))
 
     async def change(
-        self, request: Request[Any, Any, Any], work: Callable[[Connection, Catalogue, int | None], Done]
+        self,
+        request: Request[Any, Any, Any],
+        work: Callable[[Connection, Catalogue, int | None], Done],
+        *,
+        first: Callable[[Catalogue], None] = lambda _: None,
     ) -> Response[bytes]:
         """Make a change in one transaction and return its answer; a request that was made before is answered as it was then.
 
         Args:
             request: with its headers and body.
             work: makes the change, given the revision that the caller insists on.
+            first: looks before the transaction whether the change can be made; it may take its time.
         """
         key = Key.of(request, await request.body())
         expected, deadline = expected_of(request.headers), deadline_of(request.headers)
@@ -90,6 +95,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
             with key.begun(stores) as replayed:
                 if replayed is not None:
                     return replayed.status, replayed.body, True
+                first(Catalogue(stores))
                 with stores.database.transaction() as connection:
                     deadline.check()
                     done = work(connection, Catalogue(stores), expected)

@@ -214,8 +214,15 @@ def _endpoints_of(management: Management, model: str, major: int | None = None) 
     return [e for e in found if e.spec.model == model and major in {None, e.spec.major}]
 
 
-def wait_for_followers(management: Management, alias: Alias) -> list[str]:
-    """Wait until the endpoints that follow an alias are what it says now, and return what to tell; or say which cannot be."""
+def wait_for_followers(management: Management, alias: Alias, before: int | None = None) -> list[str]:
+    """Wait until the endpoints that follow an alias are what it says now, and return what to tell; or say which cannot be.
+
+    Args:
+        management: of the registry.
+        alias: as it is now.
+        before: the version that it named before. The alias goes back to it when its new version is why an endpoint cannot follow:
+            a server that starts later serves what works.
+    """
     from limen.cli.words import CommandError
     from limen.contracts.errors import Unavailable
 
@@ -233,6 +240,13 @@ def wait_for_followers(management: Management, alias: Alias) -> list[str]:
         if all(_is_done(e.status) for e in found):
             if bad := [e for e in found if e.status.problem]:
                 whys = "; ".join(f"{e.spec.name}: {e.status.problem}" for e in bad)
+                is_its_fault = any(e.status.problem.startswith(f"version {alias.version}:") for e in bad)
+                if is_its_fault and before not in {None, alias.version}:
+                    management.set_alias(model, alias.alias, before or 0, expected=alias.revision)
+                    what = (
+                        f"{name} stays version {before}: its endpoints cannot follow to version {alias.version}: {whys}"
+                    )
+                    raise CommandError(what, f"`limen endpoint show {bad[0].spec.name}` says what answers.")
                 what = f"{name} is version {alias.version}, but not every endpoint can follow: {whys}"
                 raise CommandError(what, f"`limen endpoint show {bad[0].spec.name}` says what answers meanwhile.")
             return [f"{e.spec.name} is ready with version {alias.version}" for e in found]

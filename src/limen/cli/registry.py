@@ -223,18 +223,19 @@ def set_alias(
     server: Server = "",
     as_json: AsJson = False,
 ) -> None:
-    """Have an alias name a version; endpoints that follow the alias go to that version."""
+    """Have an alias name a version; endpoints that follow the alias go to that version.
+
+    When one of them cannot, the alias goes back to the version it named before.
+    """
     with managing(home, server) as management:
         before = management.model(name).aliases.get(alias)
         done = management.set_alias(name, alias, version)
-        if not as_json:
-            moved = f", instead of version {before}" if before not in {None, version} else ""
-            typer.echo(f"{name}@{alias} is version {version}{moved}")
-        told = wait_for_followers(management, done) if wait else []
+        told = wait_for_followers(management, done, before) if wait else []
     if as_json:
         print_json(done)
-    elif told:
-        typer.echo("\n".join(told))
+        return
+    moved = f", instead of version {before}" if before not in {None, version} else ""
+    typer.echo("\n".join([f"{name}@{alias} is version {version}{moved}", *told]))
 
 
 @alias_app.command("list")

@@ -39,6 +39,8 @@ from limen.packaging.tarball import END, Member, encode_header, padding, read_me
 from limen.storage.private import make_private_folder
 
 SUFFIX: Final = ".limen"
+PACKAGES: Final = "packages"
+"""Folder of a cache in which archives are unpacked, each under its digest."""
 _CHUNK: Final = 1 << 20
 
 
@@ -198,7 +200,7 @@ def open_package(path: Path, cache_dir: Path) -> Package:
         scan_folder(path, manifest)
         return Package(path, manifest, digest_of(hash_folder(path)), path)
     with _open_archive(path) as (file, index, members):
-        root = cache_dir / "packages" / index.digest
+        root = cache_dir / PACKAGES / index.digest
         if _holds(root, index):
             _extract(file, index, members, None)
             manifest = read_manifest(root)

@@ -19,8 +19,11 @@ from limen.contracts.compatibility import compare
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError, NotAllowedNow, NotFound
 from limen.contracts.management import EndpointPreview, VersionDiff
+from limen.packaging.intact import is_intact
 from limen.serving.resolution import Resolved, ensure_compatible, resolve
 from limen.serving.stores import Stores
+from limen.storage import causes
+from limen.storage.faults import unavailable
 from limen.traffic.endpoint_store import StoredEndpoint
 from limen.traffic.endpoints import difference
 
@@ -80,6 +83,47 @@ class Catalogue:
             if before is not None:
                 ensure_compatible(before, after)
         return self._registry.set_alias(connection, version.model, alias, version.number, expected=expected, by=by)
+
+    def ensure_alias_can_move(self, model: str, alias: str, version: int) -> None:
+        """Refuse to have endpoints follow an alias to a version whose package is gone. To be called before the transaction: it may take a while.
+
+        Raises:
+            NotFound: there is no such version.
+            Unavailable: STORAGE; its package is damaged, lost, or cannot be looked at.
+        """
+        found = self._registry.version(model, version)
+        if any(not stored.spec.is_paused for stored in self._followers(model, alias)):
+            self._ensure_stored(found)
+
+    def ensure_can_serve(self, spec: EndpointSpec) -> None:
+        """Refuse a spec with versions whose packages are gone, apart from those that the endpoint has already. Called as the one above.
+
+        Raises:
+            LimenError: as `apply`.
+            Unavailable: STORAGE; a package is damaged, lost, or cannot be looked at.
+        """
+        if spec.is_paused:
+            return
+        seen = self.find(spec.name)
+        before = self._resolved(seen.spec) if seen is not None and not seen.spec.is_paused else None
+        known = before.versions.keys() if before is not None else set()
+        for number, version in resolve(self._registry, spec).versions.items():
+            if number not in known:
+                self._ensure_stored(version)
+
+    def _ensure_stored(self, version: ModelVersion) -> None:
+        blobs, key = self.stores.blobs, self._registry.archive_of(version.model, version.number).archive
+        what = ""
+        if is_intact(self.stores.packages / version.digest, version.digest):
+            # It can be served here, whatever became of the store: going back must not fail for that.
+            return
+        if not blobs.has(key):
+            what = causes.LOST_PACKAGE
+        elif not blobs.is_remote and not blobs.is_whole(key):
+            # A store that is far away looks after what it keeps, and what is fetched is checked anyway.
+            what = causes.DAMAGED_PACKAGE
+        if what:
+            raise unavailable(f"version {version.number} of {version.model} cannot be served: {what}")
 
     def remove_alias(
         self, connection: Connection, model: str, alias: str, *, expected: int | None, by: str = ""

@@ -12,6 +12,7 @@ from limen.contracts.errors import InvalidPackage, LimenError, NotFound, Reason,
 from limen.packaging.archive import Package, hash_folder, open_package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.index import digest_of
+from limen.storage import causes
 from limen.storage.blobs import BlobStore
 from limen.storage.private import make_private_folder
 
@@ -45,7 +46,7 @@ class PackageCache:
             package = self._fetched(self._blobs, archive)
         except NotFound as exc:
             # It was stored before the version was registered: somebody lost it, and may bring it back.
-            raise Unavailable("the blob store does not have the package", reason=Reason.STORAGE) from exc
+            raise Unavailable(causes.LOST_PACKAGE, reason=Reason.STORAGE) from exc
         except OSError as exc:
             text = f"the package cannot be unpacked here: {exc.strerror or type(exc).__name__}"
             raise Unavailable(text, reason=Reason.STORAGE) from exc

@@ -125,18 +125,19 @@ class Publisher:
 
         with file_faults("the folder for packages that are checked"), staging_folder(self._staging) as folder:
             package, judgement = self._verification.open(submission, folder, note)
-            published = self._known(package, submission)
+            published = self._known(package, submission, note)
             if published is None:
                 published = self._tried_and_registered(submission, package, judgement, note, stop)
             else:
                 note("register", f"this package is version {published.version.number} already")
         return msgspec.structs.replace(published, steps=tuple(steps))
 
-    def _known(self, package: Package, submission: Submission) -> Published | None:
-        """Return the version that this package is already, under the aliases it is to have; None when it is none yet."""
+    def _known(self, package: Package, submission: Submission, note: Note) -> Published | None:
+        """Return the version that this package is already, stored and under the aliases it is to have; None when it is none yet."""
         found = self._registry.find(package.manifest.contract.name, package.digest)
         if found is None:
             return None
+        self._restore(submission, found, note)
         if submission.number is not None or submission.aliases:
             with self._database.transaction() as connection:
                 # The registry says so when another number is wanted.
@@ -170,6 +171,14 @@ class Publisher:
             self._blobs.put(submission.signature, signature)
         note("store", archive[:12])
         return archive, signature
+
+    def _restore(self, submission: Submission, version: ModelVersion, note: Note) -> None:
+        """Store the blobs of a version again that have been damaged or lost since it was published."""
+        stored = self._registry.archive_of(version.model, version.number)
+        for path, key in ((submission.archive, stored.archive), (submission.signature, stored.signature)):
+            if path is not None and key == _sha256(path) and not self._blobs.is_whole(key):
+                self._blobs.put(path, key)
+                note("store", "what was stored of it was damaged or lost, and is whole again")
 
     def _registered(
         self, submission: Submission, package: Package, findings: Findings, archive: str, signature: str

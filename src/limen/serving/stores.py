@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
+from limen.packaging.archive import PACKAGES
 from limen.registry.registry import Registry
 from limen.storage.blobs import BlobStore, open_blobs
 from limen.storage.config import StorageConfig
@@ -26,6 +28,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: EndpointStore
     idempotency: IdempotencyStore
     blobs: BlobStore
+    packages: Path
+    """Where packages are unpacked on this machine, each under its digest."""
 
     def close(self) -> None:
         """Close what is open."""
@@ -59,4 +63,5 @@ def open_registry(config: StorageConfig, *, create: bool = True, clock: Callable
         endpoints=EndpointStore(database, clock),
         idempotency=IdempotencyStore(clock),
         blobs=blobs,
+        packages=config.home / PACKAGES,
     )

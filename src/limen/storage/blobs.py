@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from limen.contracts.errors import Internal, NotFound
+from limen.storage import causes
 from limen.storage.faults import file_faults, unavailable
 from limen.storage.private import make_private_folder
 
@@ -25,11 +26,13 @@ _CHUNK: Final = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ABANDONED_AFTER_S: Final = 3600.0
 """A staged file that nobody wrote to for so long was left by a process that is gone."""
-DAMAGED: Final = "what is stored for this version is damaged"
 
 
 class BlobStore(Protocol):
     """Bytes under their own SHA-256. Safe to share between threads and processes."""
+
+    is_remote: bool
+    """Whether reading a blob brings it over a network."""
 
     def put(self, source: Path, digest: str) -> None:
         """Store a file; one that is there stays as it is, or is made whole if it was damaged.
@@ -50,7 +53,11 @@ class BlobStore(Protocol):
         ...
 
     def has(self, digest: str) -> bool:
-        """Tell whether there is such a blob."""
+        """Tell whether there is such a blob; what it holds is not looked at."""
+        ...
+
+    def is_whole(self, digest: str) -> bool:
+        """Tell whether there is such a blob and it is what its digest says. All of it is read."""
         ...
 
     def remove(self, digest: str) -> None:
@@ -74,6 +81,8 @@ def open_blobs(where: str, *, s3_endpoint: str = "") -> BlobStore:
 
 class LocalBlobs:
     """Blobs in a folder: `ab/ab12…`, staged beside them, synced and renamed."""
+
+    is_remote = False
 
     def __init__(self, root: Path) -> None:
         """Take a folder, which is made when something is put."""
@@ -107,6 +116,12 @@ class LocalBlobs:
         """Tell whether there is such a blob."""
         with file_faults("the blob store"):
             return self._path(digest).is_file()
+
+    def is_whole(self, digest: str) -> bool:
+        """Tell whether there is such a blob and it is what its digest says."""
+        path = self._path(digest)
+        with file_faults("the blob store"):
+            return path.is_file() and hash_of(path) == digest
 
     def remove(self, digest: str) -> None:
         """Remove a blob; nothing happens when there is none."""
@@ -148,7 +163,7 @@ def fetching(target: Path, digest: str) -> Iterator[Path]:
     with _staged(target.parent) as staging:
         yield staging
         if hash_of(staging) != digest:
-            raise unavailable(DAMAGED)
+            raise unavailable(causes.DAMAGED_PACKAGE)
         _publish(staging, target)
 
 

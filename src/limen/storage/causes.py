@@ -16,6 +16,8 @@ NOT_A_DATABASE: Final = "is not a database"
 OF_ANOTHER: Final = "belongs to another program"
 NEWER: Final = "was changed by a newer Limen; this one cannot read it"
 DAMAGED: Final = "is damaged"
+DAMAGED_PACKAGE: Final = "what is stored for this version is damaged"
+LOST_PACKAGE: Final = "the blob store does not have the package"
 LOCKED: Final = "is locked by someone else"
 BROKEN_DISK: Final = "cannot be read or written: the disk reports an error"
 UNREADABLE: Final = "cannot be read or written"
@@ -47,7 +49,10 @@ _BY_SQLITE: Final = {
 }
 """By SQLite's result code."""
 _BY_SQLSTATE: Final = {"55P03": LOCKED, "53100": IS_FULL}
+_PUBLISH_AGAIN: Final = "Publish the same package again: that stores it anew, under the same number."
 _STEPS: Final = {
+    DAMAGED_PACKAGE: _PUBLISH_AGAIN,
+    LOST_PACKAGE: _PUBLISH_AGAIN,
     NOT_PERMITTED: "Nothing was changed. Give this user the right to write there, or choose another folder with --home or LIMEN_HOME.",
     READ_ONLY: _ELSEWHERE,
     IN_THE_WAY: _ELSEWHERE,
@@ -78,5 +83,5 @@ def of_database(sqlite_code: int | None, sqlstate: str | None) -> str:
 
 
 def next_step(message: str) -> str:
-    """Return what to do about a failure that a message tells in these words; nothing when it tells none of them."""
+    """Return what to do about a failure that a message tells in these words, the longer ones first; nothing when it tells none."""
     return next((step for words, step in _STEPS.items() if words in message), "")

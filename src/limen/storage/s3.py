@@ -5,6 +5,7 @@ Credentials come from the environment, a profile or the machine, as AWS's own to
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,13 @@ from limen.storage.faults import file_faults, unavailable
 
 _WAIT: Final = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
 _ATTEMPTS: Final = 2
+_PIECE: Final = 8 << 20
 
 
 class S3Blobs:
     """Blobs as objects under a prefix of a bucket."""
+
+    is_remote = True
 
     def __init__(self, url: str, *, endpoint: str = "") -> None:
         """Take `s3://bucket/prefix`; nothing is asked of the store yet.
@@ -73,6 +77,17 @@ class S3Blobs:
         """Tell whether there is such a blob."""
         with _s3_faults():
             return self._size(self._key(digest)) is not None
+
+    def is_whole(self, digest: str) -> bool:
+        """Tell whether there is such a blob and it is what its digest says."""
+        key, hashed = self._key(digest), hashlib.sha256()
+        with _s3_faults():
+            if self._size(key) is None:
+                return False
+            with self._files.open(key, "rb", block_size=_PIECE, cache_type="readahead") as data:
+                while piece := data.read(_PIECE):
+                    hashed.update(piece)
+        return hashed.hexdigest() == digest
 
     def remove(self, digest: str) -> None:
         """Remove a blob; nothing happens when there is none."""

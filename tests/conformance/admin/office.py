@@ -27,7 +27,7 @@ from limen.serving.publishing import Publisher
 from limen.serving.stores import Stores, open_registry, utc_now
 from limen.serving.verification import Verification
 from limen.storage.config import StorageConfig
-from tests.conformance.registry.making import digest
+from tests.conformance.registry.making import digest, put_text
 from tests.services.packages import write_score
 
 ROOT = "/api/v1"
@@ -118,6 +118,7 @@ class Office:
         """Register versions without a package, and return the number of the last."""
         for _ in range(count):
             content = uuid.uuid4().hex
+            put_text(self.stores.blobs, self.home, content)
             contract = Contract(
                 name=model,
                 inputs=(Field(name="amount", type="float32", minimum=minimum),),

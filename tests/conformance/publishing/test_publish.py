@@ -158,6 +158,21 @@ def test_aliases_are_set_with_the_version_or_not_at_all(shop, tmp_path):
     assert shop.numbers() == [1]
 
 
+@pytest.mark.parametrize("harm", ["damaged", "lost"])
+def test_f18_publishing_the_same_package_again_repairs_what_is_stored_of_it(shop, tmp_path, harm):
+    package = write_score(tmp_path / "score")
+    shop.publish(package, probe=Canned())
+    archive = shop.registry.archive_of("score", 1).archive
+    [blob] = (shop.home / "blobs").rglob(archive)
+    blob.write_bytes(b"damaged") if harm == "damaged" else blob.unlink()
+    again = shop.publish(package, probe=Canned(), aliases=("champion",))
+    assert shop.blobs.is_whole(archive)
+    assert (again.is_new, again.version.aliases) == (False, ("champion",))
+    assert [step.text for step in again.steps if step.name == "store"] == [
+        "what was stored of it was damaged or lost, and is whole again"
+    ]
+
+
 def test_an_alias_can_be_set_by_publishing_again(shop, tmp_path):
     package = write_score(tmp_path / "score")
     shop.publish(package)

@@ -2,11 +2,13 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from limen.contracts.catalogue import Lineage, ModelVersion
 from limen.contracts.contract import Contract, Field
 from limen.registry.registry import Registry
 from limen.registry.values import NewVersion
+from limen.storage.blobs import BlobStore
 from limen.storage.database import Database
 
 START = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -27,6 +29,13 @@ class Clock:
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def put_text(blobs: BlobStore, folder: Path, text: str) -> None:
+    """Store a blob that stands for the archive of a version."""
+    (folder / "text").write_text(text)
+    blobs.put(folder / "text", digest(text))
+    (folder / "text").unlink()
 
 
 def contract(name: str = "credit", *, major: int = 1, inputs: str = "amount age", title: str = "Credit") -> Contract:

@@ -171,3 +171,18 @@ def test_a_store_that_does_not_know_who_asks_is_told(
 def test_an_s3_address_needs_a_bucket():
     with pytest.raises(InvalidArgument):
         open_blobs("s3://")
+
+
+def test_f18_a_blob_that_was_damaged_is_not_whole(tmp_path: Path):
+    blobs = LocalBlobs(tmp_path / "blobs")
+    _, digest = stored(blobs, tmp_path)
+    assert blobs.is_whole(digest)
+    (tmp_path / "blobs" / digest[:2] / digest).write_bytes(b"damaged")
+    assert blobs.has(digest)
+    assert not blobs.is_whole(digest)
+
+
+def test_a_blob_is_whole_when_it_is_there(blobs: BlobStore, tmp_path: Path):
+    _, digest = stored(blobs, tmp_path, b"x" * 9_000_000)
+    assert blobs.is_whole(digest)
+    assert not blobs.is_whole("0" * 64)

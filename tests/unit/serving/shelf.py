@@ -14,7 +14,7 @@ from limen.serving.stores import Stores, open_registry
 from limen.storage.blobs import hash_of
 from limen.storage.config import StorageConfig
 from limen.traffic.endpoint_store import StoredEndpoint
-from tests.conformance.registry.making import Clock, digest
+from tests.conformance.registry.making import Clock, digest, put_text
 from tests.services.packages import write_score
 
 
@@ -30,6 +30,7 @@ class Shelf:
     def add(self, model: str = "credit", *, minimum: float = 0, major: int = 1, **more: object) -> ModelVersion:
         """Register a version without a package; a higher minimum breaks callers of a lower one."""
         content = f"content {next(self._contents)}"
+        put_text(self.stores.blobs, self.home, f"archive of {content}")
         contract = Contract(
             name=model,
             inputs=(Field(name="amount", type="float32", minimum=minimum),),

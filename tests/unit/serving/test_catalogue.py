@@ -1,9 +1,16 @@
 """The rules between models and endpoints: what may move, what is needed, and what an endpoint may become."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason, Stale
+from limen.cli.words import next_step
+from limen.contracts.catalogue import ModelVersion
+from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason, Stale, Unavailable
 from limen.contracts.findings import Change
+from limen.serving.package_cache import PackageCache
+from limen.storage import causes
 from tests.unit.serving.shelf import Shelf, spec
 
 
@@ -155,3 +162,56 @@ def test_two_versions_are_compared_by_number_or_alias(shelf: Shelf):
     assert shelf.catalogue.diff("credit", "2", "champion").verdict is not Change.BREAKING
     with pytest.raises(NotFound):
         shelf.catalogue.diff("credit", "1", "nobody")
+
+
+def blob(shelf: Shelf, version: ModelVersion) -> Path:
+    key = shelf.stores.registry.archive_of(version.model, version.number).archive
+    return shelf.home / "blobs" / key[:2] / key
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda path: path.write_bytes(b"damaged"), causes.DAMAGED_PACKAGE),
+        (lambda path: path.unlink(), causes.LOST_PACKAGE),
+    ],
+    ids=["damaged", "lost"],
+)
+def test_f18_nothing_that_is_followed_moves_to_a_version_whose_package_is_gone(
+    shelf: Shelf, harm: Callable[[Path], object], words: str
+):
+    first, second = shelf.add(), shelf.add()
+    shelf.point("champion", first)
+    shelf.apply(spec())
+    harm(blob(shelf, second))
+    with pytest.raises(Unavailable) as refused:
+        shelf.catalogue.ensure_alias_can_move("credit", "champion", 2)
+    assert refused.value.message == f"version 2 of credit cannot be served: {words}"
+    assert "Publish the same package again" in next_step(refused.value.reason, message=refused.value.message)
+    for wanted in (spec(ready=("2",)), spec(name="other", traffic={"2": 100})):
+        with pytest.raises(Unavailable, match="version 2 of credit"):
+            shelf.catalogue.ensure_can_serve(wanted)
+    # An alias that nobody follows, and a spec that loads nothing, ask for no package.
+    shelf.catalogue.ensure_alias_can_move("credit", "spare", 2)
+    shelf.catalogue.ensure_can_serve(spec(ready=("2",), is_paused=True))
+
+
+def test_f18_what_an_endpoint_has_already_does_not_stand_in_the_way_of_a_change(shelf: Shelf):
+    shelf.point("champion", shelf.add())
+    shelf.apply(spec())
+    blob(shelf, shelf.add()).with_name("other").touch()
+    blob(shelf, shelf.stores.registry.version("credit", 1)).unlink()
+    shelf.catalogue.ensure_can_serve(spec(ready=("2",)))
+
+
+def test_f18_going_back_needs_no_store_where_the_package_is_on_this_machine(shelf: Shelf, tmp_path: Path):
+    first, second = shelf.publish(tmp_path), shelf.publish(tmp_path)
+    shelf.point("champion", second)
+    shelf.apply(spec(name="score", model="score"))
+    cache, kept = PackageCache(shelf.home, shelf.stores.blobs), blob(shelf, first)
+    package = cache.open(first.digest, kept.name, "score/1")
+    kept.unlink()
+    shelf.catalogue.ensure_alias_can_move("score", "champion", 1)
+    (package.root / "model.onnx").unlink()
+    with pytest.raises(Unavailable):
+        shelf.catalogue.ensure_alias_can_move("score", "champion", 1)
