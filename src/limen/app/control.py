@@ -24,10 +24,11 @@ from limen.settings import ServeSettings
 from limen.telemetry.logs import log_to_stderr
 
 if TYPE_CHECKING:
-    from limen.serving.controlplane import ControlConfig, ControlPlane, Source
-    from limen.serving.fleet import Launch
+    from limen.serving.controlplane import ControlConfig, ControlPlane
     from limen.serving.fleet_records import Opened
+    from limen.serving.launching import Launch
     from limen.serving.reconciler import Reconciler
+    from limen.serving.source import Source
     from limen.serving.stores import Stores
     from limen.settings import Settings
 

@@ -26,6 +26,8 @@ class ServedVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     """Paths of its replicas' sockets; empty for versions that live in the gateways, and for one that has been let go while idle."""
     failure: str = ""
     """Why it cannot be loaded; gateways show it and load nothing."""
+    down: str = ""
+    """Why none of its replicas can be started at the moment; gateways keep it and refuse requests at once."""
     is_inline: bool = False
     """Whether it lives in the gateways."""
     inputs: dict[str, int] = {}

@@ -115,6 +115,11 @@ class Batcher:
         """Why the artifact itself says that rows of one run change each other's answers; empty when it does not."""
         return self._sink.mixes_rows
 
+    @property
+    def down(self) -> str:
+        """Why nothing answers and nothing will soon; empty while that is not so."""
+        return self._sink.down
+
     # -- what callers do -------------------------------------------------------------------------------------------------
 
     def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:

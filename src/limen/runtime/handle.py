@@ -11,6 +11,7 @@ from limen.contracts.records import RecordCodec
 from limen.contracts.wire_form import wire_form
 from limen.packaging.archive import Package
 from limen.runtime.fallback import compile_fallback
+from limen.runtime.outage import outage
 from limen.runtime.predictor import Predictor
 from limen.telemetry.metrics import RuntimeSeries
 
@@ -78,6 +79,15 @@ class VersionHandle:
         self.deadline_s = _deadline_of(self.contract)
         # Looked up anew, with the new bounds, by the next request that has to wait.
         self.lane = None
+
+    def ensure_up(self) -> None:
+        """Refuse a request at once when nothing of the version can answer.
+
+        Raises:
+            Unavailable: with the seconds after which a retry is worth it.
+        """
+        if self.predictor.down:
+            raise outage()
 
     def count_runs(self) -> None:
         """Let `counts` have the answers that were given at once."""

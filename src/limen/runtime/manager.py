@@ -10,12 +10,15 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from limen.contracts.catalogue import Verdict
 from limen.contracts.errors import LimenError, NotFound, Reason, Unavailable
 from limen.contracts.names import parse_model_name, parse_version
 from limen.packaging.archive import Package
+from limen.runtime import outage
 from limen.runtime.batching import Batcher
+from limen.runtime.entry import Entry
 from limen.runtime.handle import VersionHandle
 from limen.runtime.independence import LOAD_S, measure
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
@@ -31,19 +34,6 @@ DRAIN_TIMEOUT_S = 30.0
 """How long an unloading version waits for the requests that hold it; longer than any sane deadline on this path."""
 RETRY_AFTER_S = 1.0
 """What a caller of a loading model is told to wait."""
-
-
-class _Entry:
-    """What the manager knows of one version, loaded or not."""
-
-    __slots__ = ("handle", "package", "reason", "state", "version")
-
-    def __init__(self, version: str, package: Package) -> None:
-        self.version = version
-        self.package = package
-        self.state = State.NEW
-        self.reason = ""
-        self.handle: VersionHandle | None = None
 
 
 class VersionManager:
@@ -74,7 +64,7 @@ class VersionManager:
         self._aspired: dict[str, dict[str, Package]] = {}
         self._routed: dict[str, tuple[str, ...]] = {}
         self._aliases: dict[str, dict[str, str]] = {}
-        self._entries: dict[str, dict[str, _Entry]] = {}
+        self._entries: dict[str, dict[str, Entry]] = {}
         self._ready: dict[str, dict[str, VersionHandle]] = {}
         self._called: dict[str, VersionHandle] = {}
         """By `NAME@ALIAS`."""
@@ -130,8 +120,12 @@ class VersionManager:
         return name, number
 
     def versions(self, model: str) -> tuple[str, ...]:
-        """Return the ready versions of a model, oldest first."""
+        """Return the ready versions of a model, oldest first; also those that are down for the moment."""
         return tuple(sorted((v for v in self._ready.get(model, ()) if v), key=int))
+
+    def has_answer(self, model: str) -> bool:
+        """Whether a version of a model answers."""
+        return any(not handle.predictor.down for handle in self._ready.get(model, {}).values())
 
     def default(self, model: str) -> str:
         """Return the version that answers when none is named; empty when none does."""
@@ -140,10 +134,7 @@ class VersionManager:
 
     def statuses(self, model: str) -> list[VersionStatus]:
         """Return what is known of every version of a model."""
-        return [
-            VersionStatus(model, e.version, e.state, e.reason, e.package.digest, e.handle.leases if e.handle else 0)
-            for e in self._entries.get(model, {}).values()
-        ]
+        return [e.status(model) for e in self._entries.get(model, {}).values()]
 
     def set_aspired(self, model: str, versions: Mapping[str, Package], routed: tuple[str, ...] = ()) -> None:
         """Say which versions of a model should be ready; `step` makes it so.
@@ -179,7 +170,7 @@ class VersionManager:
 
     def set_failed(self, model: str, version: str, package: Package, reason: str) -> None:
         """Record a version that could not be loaded elsewhere, so that callers and readers of states are told."""
-        entry = _Entry(version, package)
+        entry = Entry(version, package)
         entry.state, entry.reason = State.FAILED, reason
         self._entries.setdefault(model, {})[version] = entry
         self._aspired.setdefault(model, {})[version] = package
@@ -234,7 +225,7 @@ class VersionManager:
             return True
 
     async def _load(self, model: str, version: str, package: Package) -> None:
-        entry = self._entries[model].setdefault(version, _Entry(version, package))
+        entry = self._entries[model].setdefault(version, Entry(version, package))
         predictor: Predictor | None = None
         try:
             entry.state = State.LOADING
@@ -261,9 +252,10 @@ class VersionManager:
                 await _quietly(predictor.close)
             return
         entry.handle = handle
+        sink.on_turn = partial(self._turned, model)
         self._publish(model, entry)
 
-    def _publish(self, model: str, entry: _Entry) -> None:
+    def _publish(self, model: str, entry: Entry) -> None:
         """Make a version acquirable, then say so."""
         ready = self._ready.setdefault(model, {})
         if entry.handle is not None:
@@ -272,7 +264,12 @@ class VersionManager:
         entry.state = State.READY
         self._changed()
 
-    def _unload(self, model: str, entry: _Entry) -> None:
+    def _turned(self, model: str) -> None:
+        """Take note that a version of a model answers no more, or answers again."""
+        self._set_default(model)
+        self._changed()
+
+    def _unload(self, model: str, entry: Entry) -> None:
         """Stop handing a version out, and let it go once nobody holds it."""
         entry.state = State.DRAINING
         ready = self._ready.get(model, {})
@@ -284,7 +281,7 @@ class VersionManager:
         self._drains.add(drain)
         drain.add_done_callback(self._drains.discard)
 
-    async def _drain(self, model: str, entry: _Entry) -> None:
+    async def _drain(self, model: str, entry: Entry) -> None:
         handle = entry.handle
         if handle is not None:
             if handle.leases:
@@ -328,9 +325,11 @@ class VersionManager:
         if not ready:
             self._ready.pop(model, None)
             return
-        routed = next((ready[n] for n in self._routed.get(model, ()) if n in ready), None)
+        # Those that answer first; when none does, callers are told so by one that does not.
+        up = {number: handle for number, handle in ready.items() if not handle.predictor.down} or ready
+        routed = next((up[n] for n in self._routed.get(model, ()) if n in up), None)
         if routed is None and not self._routed.get(model):
-            routed = ready[max(ready, key=int)]
+            routed = up[max(up, key=int)]
         if routed is None and before in ready.values():
             routed = before
         if routed is not None:
@@ -362,7 +361,8 @@ class VersionManager:
         if any(e.state in (State.NEW, State.LOADING, State.WARMING) for e in entries.values()):
             return Unavailable("the model is still loading", retry_after_s=RETRY_AFTER_S)
         if any(e.state is State.FAILED for e in entries.values()):
-            return Unavailable("the model failed to load; its owner's log says why", reason=Reason.NOT_READY)
+            text = "the model failed to load; its owner's log says why"
+            return Unavailable(text, reason=Reason.NOT_READY, retry_after_s=outage.RETRY_AFTER_S)
         return NotFound("the model is being unloaded")
 
 

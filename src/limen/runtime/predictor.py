@@ -36,6 +36,10 @@ class Sink(Protocol):
     """Batches that it takes for each copy of the model, one running and the others behind it. Raised by the batcher, at rest."""
     on_free: Callable[[], None]
     """Set by the batcher; called whenever `free` rises from 0."""
+    down: str
+    """Why nothing answers and nothing will soon, so that requests are refused at once; empty while that is not so."""
+    on_turn: Callable[[], None]
+    """Called whenever `down` has been set or cleared."""
 
     def predict_now(self, request: InferenceRequest, deadline: Deadline) -> Outcome | None:
         """Answer one request if that costs next to nothing, else None."""
@@ -78,6 +82,11 @@ class Predictor(Protocol):
     @property
     def mixes_rows(self) -> str:
         """As `LoadedModel.mixes_rows`."""
+        ...
+
+    @property
+    def down(self) -> str:
+        """As `Sink.down`."""
         ...
 
     def keep_apart(self) -> None:

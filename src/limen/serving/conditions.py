@@ -108,6 +108,10 @@ def _ready(endpoint: Endpoint, doors: Doors, problem: str) -> _Verdict:
     if endpoint.offer is not None:
         # Until the offer is good, whatever was there before answers as well.
         numbers = list(dict.fromkeys((*numbers, *endpoint.versions)))
+    found = (endpoint.versions.get(number) for number in numbers)
+    down = next((v for v in found if v is not None and v.down), None) if endpoint.offer is None else None
+    if down is not None:
+        return FALSE, ConditionReason.REPLICAS_MISSING, f"version {down.number}: {down.down}"
     lacking = doors.without(endpoint.name, numbers, needs_all=endpoint.offer is None)
     if lacking is None:
         shares = [(str(r.version), r.weight) for r in now.routes]
@@ -137,7 +141,7 @@ def _why(endpoint: Endpoint, number: str, doors: Doors) -> str:
     said = doors.reasons.get((endpoint.name, number), "")
     if said or version is None:
         return said
-    return version.reason or version.block or next((_end(r) for r in _missing(version)), "")
+    return version.reason or version.down or version.block or next((_end(r) for r in _missing(version)), "")
 
 
 def _missing(version: Version) -> list[Replica]:
@@ -195,8 +199,8 @@ def _degraded(endpoint: Endpoint, doors: Doors, problem: str) -> _Verdict:
     for number in now.versions:
         version = endpoint.versions.get(number)
         missing = _missing(version) if version is not None else []
-        if version is not None and (missing or version.block):
-            text = version.block or f"{missing[0].name} {_end(missing[0])}, and is not back yet"
+        if version is not None and (missing or version.block or version.down):
+            text = version.down or version.block or f"{missing[0].name} {_end(missing[0])}, and is not back yet"
             return TRUE, ConditionReason.REPLICAS_MISSING, f"version {number}: {text}"
     if endpoint.offer is None and (lacking := doors.without(endpoint.name, now.versions, needs_all=True)) is not None:
         gateway, versions = lacking

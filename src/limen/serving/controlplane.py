@@ -14,17 +14,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError
-from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
+from limen.contracts.snapshot import Snapshot
 from limen.runtime.placement.process.start import resident_share
 from limen.serving import opening, run_folder, takeover
 from limen.serving.conditions import Conditions
 from limen.serving.fleet import OFFER_S, START_S, Fleet
-from limen.serving.fleet_records import Opened, Version
+from limen.serving.fleet_records import Version
+from limen.serving.mending import Mending
 from limen.serving.messages import (
     Apply,
     Beat,
@@ -46,6 +46,7 @@ from limen.serving.messages import (
     refusal_of,
 )
 from limen.serving.process_facts import oom_kills
+from limen.serving.source import Source
 from limen.serving.status_view import status_of
 from limen.telemetry.instruments import REQUESTS, Scope
 from limen.telemetry.totals import Totals, read_folder
@@ -55,57 +56,6 @@ TICK_S = 1.0
 """The longest time between two looks; whatever happens is looked at at once."""
 LOOK_S = 0.25
 """How often the memory of replicas is looked at, where it is limited."""
-
-
-class Source(Protocol):
-    """Where the endpoints of a server come from."""
-
-    is_required: bool
-    """Whether a server that cannot serve all of it is not started."""
-    is_numbered_here: bool
-    """Whether a higher number means that a version was wanted later."""
-    problem: str
-    """Why it cannot be followed; empty when it can."""
-
-    async def start(self, control: ControlPlane) -> None:
-        """Want for the first time what is there.
-
-        Raises:
-            LimenError: it cannot be served.
-        """
-        ...
-
-    def resume(self, served: ServedEndpoint, version: ServedVersion) -> Opened:
-        """Return a version that an earlier control process has verified."""
-        ...
-
-    async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
-        """Keep the endpoints at what is there, until cancelled or for as long as it can change."""
-        ...
-
-    async def reload(self, control: ControlPlane, name: str, package: str) -> Reloaded | Refused:
-        """Load what an endpoint of this server serves again, and return when it answers or has failed."""
-        ...
-
-    async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
-        """Have an endpoint answer again that was let go, or load it again, and return when it answers or has failed.
-
-        Raises:
-            LimenError: it cannot be had.
-        """
-        ...
-
-    async def unload(self, control: ControlPlane, name: str) -> None:
-        """Have an endpoint let everything go, and remember that; requests in hand are finished afterwards.
-
-        Raises:
-            LimenError: that cannot be remembered.
-        """
-        ...
-
-    def problem_of(self, name: str) -> str:
-        """Return why an endpoint is not what it should be; empty when nothing is known."""
-        ...
 
 
 class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +105,8 @@ class ControlPlane:
         self.source = source
         """Where its endpoints come from."""
         self.conditions = Conditions(fleet, source, run_folder.conditions(config.run))
+        self.mending = Mending(source.mend, fleet.launcher.restart)
+        """Looks after versions that are down."""
         self._say = say
         self._copies = run_folder.copies(config.run)
         self._states: dict[int, ProcessState] = {}
@@ -230,13 +182,15 @@ class ControlPlane:
             self._looked_at = now
             self._look(now)
         self.fleet.tick(now)
+        self.mending.look(self.fleet.versions(), now)
         self._want(self.fleet.specs())
         if self.fleet.snapshot.revision != self._published:
             self._publish(self.fleet.snapshot)
         for waiting, (name, number) in self._waiting.items():
             endpoint = self.fleet.endpoints.get(name)
             version = endpoint.versions.get(number) if endpoint is not None else None
-            if (version is None or not version.is_coming) and not waiting.done():
+            is_awaited = version is not None and (version.is_coming or version.is_returning)
+            if not is_awaited and not waiting.done():
                 waiting.set_result(None)
         if not self._is_told:
             self._tell_outcome()

@@ -160,11 +160,15 @@ class DataPlane:
         if split is not None:
             number = split.route(unit or f"{getrandbits(64):x}")
             with suppress(Unavailable, NotFound):
-                return self.versions.acquire(model, number)
+                handle = self.versions.acquire(model, number)
+                if not handle.predictor.down:
+                    return handle
+                handle.release()
         return self.versions.acquire(model, version)
 
     def _enter(self, handle: VersionHandle, request: InferenceRequest, deadline: Deadline) -> Call:
         """Let a request into its endpoint's lane, or refuse it."""
+        handle.ensure_up()
         lane = self.lane(handle)
         lane.acquire(deadline.at, None, handle.predictor.expected_wait_s(), request.priority, is_retry=request.is_retry)
         return Call(self, handle, lane, request, deadline)
@@ -274,6 +278,7 @@ class DataPlane:
             check_requested(handle, request)
             if handle.deadline_s is not None and not deadline.is_set:
                 deadline = Deadline.after(handle.deadline_s)
+            handle.ensure_up()
             lane = self.lane(handle)
             lane.acquire(deadline.at, None, 0.0, request.priority, is_retry=request.is_retry)
             parts = handle.predictor.stream(request, deadline)
@@ -336,7 +341,8 @@ class DataPlane:
     def is_ready(self) -> bool:
         """Return whether what should be ready is, and the server is not about to stop."""
         wanted = [model for model in self.versions.models() if model not in self.versions.paused]
-        return not self.is_draining and (not self.needs_all or all(self.versions.versions(m) for m in wanted))
+        needed = all if self.needs_all else any
+        return not self.is_draining and (not wanted or needed(map(self.versions.has_answer, wanted)))
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         """Return whether a model can be used now.
@@ -346,10 +352,10 @@ class DataPlane:
             InvalidArgument: the version is not a number.
         """
         try:
-            self.versions.acquire(name, version).release()
+            with self.versions.acquire(name, version) as handle:
+                return not self.is_draining and not handle.predictor.down
         except Unavailable:
             return False
-        return not self.is_draining
 
     def is_known(self, called: str) -> bool:
         """Return whether there is a model, or a model with an alias, that callers call so."""

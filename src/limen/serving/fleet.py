@@ -19,7 +19,8 @@ from limen.contracts.snapshot import LogLevels, Snapshot
 from limen.runtime.lifecycle import State
 from limen.runtime.placement.process.start import OOM_STATUS
 from limen.serving import replication
-from limen.serving.fleet_records import Aim, Endpoint, Gateway, Opened, Phase, Replica, Version
+from limen.serving.fleet_records import Aim, Endpoint, Gateway, Opened, Phase, Version
+from limen.serving.launching import Launch, Launcher
 from limen.serving.messages import ProcessPhase, ProcessSpec, ProcessState, Report
 
 START_S = 330.0
@@ -31,9 +32,6 @@ RETIRE_S = 60.0
 LEAVE_S = 30.0
 """How long a replica that is not needed stays when its version is never without a request."""
 MAX_QUARANTINED = 1000
-
-Launch = Callable[[Opened, str, str, str], ProcessSpec]
-"""Takes a package, a version number, a process name and a socket path; gives the replica to run."""
 
 
 class Fleet:
@@ -60,11 +58,7 @@ class Fleet:
         self.is_started = False
         """Whether every gateway has been ready with every endpoint once."""
         self._is_all_or_nothing = is_all_or_nothing
-        self._launch = launch
-        self._sockets = sockets
-        self._serial = 0
-        self._named: dict[str, int] = {}
-        """How many replicas of each version have had a name. A version that comes back does not meet those that are still ending."""
+        self.launcher = Launcher(launch, sockets)
         self._quarantined: tuple[str, ...] = ()
 
     # -- facts -------------------------------------------------------------------------------------------------------------
@@ -128,17 +122,16 @@ class Fleet:
                 self.gateways.setdefault(state.pid, Gateway(state.name, state.pid)).phase = state.phase
         if state.kind != "replica":
             return
-        self._note_name(state.name)
+        self.launcher.note(state.name)
         for version in self.versions():
             replica = version.replicas.get(state.name)
             if replica is None:
                 continue
-            replica.phase, replica.pid, replica.word = state.phase, state.pid, state.word
-            replica.status = state.status if state.status is not None else replica.status
-            replica.was_ready = replica.was_ready or state.phase is ProcessPhase.RUNNING
+            is_ending = replica.phase is ProcessPhase.STOPPING
+            replica.learn(state)
             if state.word is not None and state.word.ready is not None:
                 version.load_s = float(state.word.ready.get("load_s", 0.0))
-            if state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED):
+            if state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and not is_ending:
                 is_oom = state.status == OOM_STATUS or is_killed_by_system
                 replication.note_death(version, replica, now, is_oom=is_oom)
 
@@ -217,30 +210,14 @@ class Fleet:
         """Return what failed, a text for each version."""
         return [f"{v.opened.endpoint}: {v.reason}" for v in self.versions() if v.phase is Phase.FAILED]
 
-    def start_replica(self, version: Version, *, replaces: str = "") -> None:
-        """Want one more replica of a version."""
-        self._serial += 1
-        stem = f"{version.opened.endpoint}-v{version.number}"
-        self._named[stem] = self._named.get(stem, 0) + 1
-        name = f"{stem}-{self._named[stem]}"
-        path = f"{self._sockets}r{self._serial}"
-        spec = self._launch(version.opened, version.number, name, path)
-        labels = {"version": version.number, "path": path, "replaces": replaces}
-        spec = msgspec.structs.replace(spec, labels=labels | {"opened": msgspec.json.encode(version.opened).decode()})
-        version.replicas[name] = Replica(name, path, spec, replaces=replaces)
-
-    def _note_name(self, name: str) -> None:
-        stem, _, count = name.rpartition("-")
-        self._named[stem] = max(self._named.get(stem, 0), int(count))
-
     def _step_starting(self, endpoint: Endpoint, version: Version, now: float) -> None:
         if version.opened.is_inline:
             version.phase = Phase.LOADED
             return
         if not version.staying():
             for _ in range(max(1, version.opened.serving.replicas.min)):
-                self.start_replica(version)
-        failure = next((r.failure for r in version.staying() if r.failure), "")
+                self.launcher.start(version)
+        failure = next((r.failed for r in version.staying() if r.failed), "")
         if any(r.was_ready for r in version.staying()):
             version.phase = Phase.LOADED
         elif failure:
@@ -276,8 +253,8 @@ class Fleet:
         for version in [endpoint.versions[n] for n in offer.versions]:
             statuses = [g.status(endpoint.name, version.number) for g in reports]
             failed = next((s for s in statuses if s is not None and s.state is State.FAILED), None)
-            if version.phase is Phase.OFFERED and failed is not None:
-                self._fail(endpoint, version, failed.reason, now)
+            if version.phase is Phase.OFFERED and (failed is not None or version.down):
+                self._fail(endpoint, version, version.down or (failed.reason if failed is not None else ""), now)
                 return
             is_ready = have_all and bool(statuses) and all(s is not None and s.state is State.READY for s in statuses)
             if version.phase is Phase.OFFERED and not is_ready and now - endpoint.offered_at > OFFER_S:
@@ -294,7 +271,7 @@ class Fleet:
         loads = [load for r in reports for load in r.loads if (load.model, load.version) == key]
         plan = replication.plan(version, loads, now)
         for replaced in plan.starts:
-            self.start_replica(version, replaces=replaced)
+            self.launcher.start(version, replaces=replaced)
         for replica in plan.leaves:
             replica.leaves_after, replica.leaves_by = self.snapshot.revision + 1, now + LEAVE_S
 
@@ -396,5 +373,4 @@ class Fleet:
         self.log = snapshot.log
         self.endpoints = dict(endpoints)
         for replica in [r for v in self.versions() for r in v.replicas.values()]:
-            self._serial = max(self._serial, int(replica.path.rpartition("r")[2]))
-            self._note_name(replica.name)
+            self.launcher.note(replica.name, replica.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,7 +18,7 @@ from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.runtime.placement.process.start import OOM_STATUS
 from limen.runtime.scaling import ScalingState
-from limen.serving.messages import FirstWord, ModelSummary, ProcessPhase, ProcessSpec, Report
+from limen.serving.messages import FirstWord, ModelSummary, ProcessPhase, ProcessSpec, ProcessState, Report
 
 DEATH_WINDOW_S = 600.0
 MAX_OOMS = 3
@@ -99,6 +100,8 @@ class Replica:
     """By how much that grew in a second, at the last two looks."""
     end: str = ""
     """How its process ended the last time."""
+    failed: str = ""
+    """Why its last start failed; empty once it is ready."""
     was_ready: bool = False
     """Whether it has been ready once; then gateways may know it, and its socket comes back with it."""
     replaces: str = ""
@@ -112,16 +115,20 @@ class Replica:
         """Whether it is part of what should run."""
         return not self.leaves_after
 
-    @property
-    def failure(self) -> str:
-        """Why it did not become ready; empty while it may still."""
-        if self.word is not None and self.word.failed is not None:
-            return self.word.failed.message
-        if self.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and not self.was_ready:
+    def learn(self, state: ProcessState) -> None:
+        """Take note of what became of its process."""
+        self.phase, self.pid, self.word = state.phase, state.pid, state.word
+        self.status = state.status if state.status is not None else self.status
+        if state.phase is ProcessPhase.RUNNING:
+            self.was_ready, self.failed = True, ""
+        elif state.word is not None and state.word.failed is not None:
+            self.failed = state.word.failed.message
+        elif state.word is None and state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED):
+            if self.was_ready and self.status == -signal.SIGKILL:
+                return  # somebody killed it, which says nothing about the next start
+            self.failed = f"the model's process ended while it was loading (status {self.status})"
             if self.status == OOM_STATUS:
-                return "the model needs more memory to load than it may use"
-            return f"the model's process ended while it was loading (status {self.status})"
-        return ""
+                self.failed = "the model needs more memory to load than it may use"
 
 
 @dataclass(slots=True)
@@ -154,6 +161,8 @@ class Version:
     block: str = ""
     """Why no replica is started for the time being."""
     blocked_until: float = 0.0
+    lost: str = ""
+    """Why its package, which is not whole, cannot be made again."""
     is_woken: bool = False
     """A request waits for it and it has no replica."""
 
@@ -161,6 +170,23 @@ class Version:
     def is_coming(self) -> bool:
         """Whether it is on its way into use."""
         return self.phase in (Phase.STARTING, Phase.LOADED, Phase.OFFERED)
+
+    @property
+    def down(self) -> str:
+        """Why nothing of it answers and nothing will soon: none of its replicas could be started the last time; empty otherwise."""
+        staying = self.staying()
+        if self.phase not in (Phase.OFFERED, Phase.LIVE) or not all(r.failed for r in staying):
+            return ""
+        text = staying[-1].failed if staying else self.block
+        return f"{text}; {self.lost}" if self.lost else text
+
+    @property
+    def is_returning(self) -> bool:
+        """Whether it has no replica that runs and may have one soon."""
+        staying = self.staying()
+        is_up = any(r.phase is ProcessPhase.RUNNING for r in staying)
+        may_be_up = any(r.phase is ProcessPhase.STARTING or not r.failed for r in staying)
+        return self.phase is Phase.LIVE and may_be_up and not is_up
 
     @property
     def is_gone(self) -> bool:
@@ -186,7 +212,7 @@ class Version:
         if self.is_gone:
             return msgspec.structs.replace(told, failure=self.reason)
         paths = tuple(r.path for r in self.staying() if r.was_ready)
-        return msgspec.structs.replace(told, replicas=paths, failure="" if paths else self.block)
+        return msgspec.structs.replace(told, replicas=paths, down=self.down)
 
 
 @dataclass(slots=True)

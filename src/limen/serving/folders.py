@@ -13,8 +13,9 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.serving import opening
 from limen.serving.controlplane import ControlPlane
-from limen.serving.fleet_records import Aim, Opened, Phase
+from limen.serving.fleet_records import Aim, Opened, Phase, Version
 from limen.serving.messages import Failure, Refused, Reloaded, failure_of
+from limen.serving.package_cache import is_whole
 
 WATCH_S = 1.0
 SAME_NAME_HINT = "Each package is served under its own name; change `name` in one model.yaml, or serve them apart."
@@ -131,6 +132,18 @@ class Folders:
     def problem_of(self, name: str) -> str:
         """Return nothing: what is wrong with a package is said of its endpoint in the fleet."""
         return ""
+
+    async def mend(self, version: Version) -> bool:
+        """Copy or unpack a package again whose files have been lost, as long as what it was made from is the same."""
+        opened = version.opened
+        if await asyncio.to_thread(is_whole, Path(opened.root), opened.digest):
+            return False
+        found = await self._open(opened.origin)
+        if found.digest != opened.digest:
+            opening.forget_copy(found.root, self._copies)
+            raise InvalidPackage(f"{opened.origin} has changed since it was loaded; reload it")
+        version.opened = found
+        return True
 
     async def _open(self, path: str) -> Opened:
         # Before it is read: a change that comes meanwhile must be seen as one.

@@ -58,8 +58,8 @@ class _Followed(NamedTuple):
 class Replicas(Protocol):
     """What of a placement follows snapshots."""
 
-    def set_replicas(self, model: str, version: str, paths: Sequence[str]) -> None:
-        """Use the replicas behind these sockets for a version."""
+    def set_replicas(self, model: str, version: str, paths: Sequence[str], down: str = "") -> None:
+        """Use the replicas behind these sockets for a version, or refuse requests while none can be started."""
         ...
 
     def set_inline(self, model: str, version: str) -> None:
@@ -181,7 +181,7 @@ class GatewayLink:
                 if version.is_inline:
                     self._replicas.set_inline(endpoint.name, version.number)
                 elif not version.failure:
-                    self._replicas.set_replicas(endpoint.name, version.number, version.replicas)
+                    self._replicas.set_replicas(endpoint.name, version.number, version.replicas, version.down)
         self._follow()
         self.changed()
 
@@ -243,6 +243,10 @@ class GatewayLink:
     def _is_due(self, model: str, version: ServedVersion, status: VersionStatus) -> bool:
         """Whether a version that failed here and should work is to be tried again now."""
         now = time.monotonic()
+        if version.down:
+            # It is loaded as soon as a replica can be started again.
+            self._retries[model, version.number] = now, RETRY_S
+            return False
         at, pause = self._retries.get((model, version.number), (0.0, RETRY_S))
         if not at:
             self._retries[model, version.number] = now + pause, pause
@@ -334,7 +338,7 @@ class GatewayLink:
     def _without_replicas(self) -> set[tuple[str, str]]:
         endpoints = () if self.snapshot is None else self.snapshot.endpoints
         versions = ((e.name, v) for e in endpoints for v in e.versions)
-        return {(name, v.number) for name, v in versions if not v.replicas and not v.failure and not v.is_inline}
+        return {(name, v.number) for name, v in versions if not (v.replicas or v.failure or v.down or v.is_inline)}
 
     def _report(self) -> Report:
         return Report(

@@ -17,7 +17,16 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from limen.runtime.sandbox.child import start_async
-from limen.serving.messages import MAX_LINE_BYTES, Beat, FirstWord, ProcessPhase, ProcessSpec, ProcessState, line
+from limen.serving.messages import (
+    MAX_LINE_BYTES,
+    Beat,
+    Failure,
+    FirstWord,
+    ProcessPhase,
+    ProcessSpec,
+    ProcessState,
+    line,
+)
 
 LOG = logging.getLogger("limen.supervisor")
 MIN_PAUSE_S = 0.2
@@ -80,10 +89,10 @@ class Keeper:
             if self._dismissed.is_set() or not self.spec.is_restarted:
                 break
             if self._is_over_budget(loop.time()):
-                LOG.error("%s ended with status %s once more and is given up", self.spec.name, status)
+                LOG.error("%s %s once more and is given up", self.spec.name, self._end(status))
                 break
             pause = next_pause(pause, loop.time() - started, self._longest_pause())
-            LOG.warning("%s ended with status %s; another starts in %.1f s", self.spec.name, status, pause)
+            LOG.warning("%s %s; another starts in %.1f s", self.spec.name, self._end(status), pause)
             self._change(ProcessPhase.PAUSED, status=status)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -123,7 +132,8 @@ class Keeper:
         try:
             process = await self._start()
         except OSError as exc:
-            LOG.warning("%s cannot be started: %s", self.spec.name, exc.strerror or exc)
+            text = f"the process cannot be started: {exc.strerror or exc}"
+            self.state = msgspec.structs.replace(self.state, word=FirstWord(failed=Failure(text)), status=None)
             return None
         self._process = process
         self.beats = 0
@@ -189,6 +199,12 @@ class Keeper:
                 self.beats += 1
             elif self._on_line is not None:
                 self._on_line(said)
+
+    def _end(self, status: int | None) -> str:
+        """Return how the process ended, with its last words if it had any."""
+        failed = self.state.word.failed if self.state.word is not None else None
+        end = "did not start" if status is None else f"ended with status {status}"
+        return f"{end} ({failed.message})" if failed is not None else end
 
     def _longest_pause(self) -> float:
         was_ready = self.state.word is not None and self.state.word.ready is not None

@@ -38,7 +38,7 @@ class PackageCache:
             Unavailable: it is not here, and the blob store cannot be reached.
         """
         root = self._home / "packages" / digest
-        if _is_whole(root, digest):
+        if is_whole(root, digest):
             return Package(root, read_manifest(root), digest, Path(origin))
         if self._blobs is None:
             raise Unavailable("the package is not on this machine, and the blob store cannot be reached")
@@ -62,7 +62,8 @@ class PackageCache:
             return open_package(fetched, self._home)
 
 
-def _is_whole(root: Path, digest: str) -> bool:
+def is_whole(root: Path, digest: str) -> bool:
+    """Whether the files of a package are what its digest says."""
     try:
         return root.is_dir() and digest_of(hash_folder(root)) == digest
     except (OSError, LimenError):

@@ -23,9 +23,9 @@ from limen.runtime.placement.trust import ensure_trusted
 from limen.serving import opening, planning
 from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
-from limen.serving.fleet_records import Aim, Endpoint, Opened
+from limen.serving.fleet_records import Aim, Endpoint, Opened, Version
 from limen.serving.messages import Failure, Refused, Reloaded
-from limen.serving.package_cache import PackageCache
+from limen.serving.package_cache import PackageCache, is_whole
 from limen.serving.planning import Plan, PlannedEndpoint, PlannedVersion
 from limen.serving.status_view import endpoint_status
 from limen.serving.stores import Stores
@@ -158,10 +158,14 @@ class Reconciler:
             await self._aim(control, planned)
         endpoint = control.fleet.endpoints[name]
         number = str(planned.aim.routes[0].version)
+        for broken in [v for v in endpoint.versions.values() if v.down]:
+            await control.mending.mend(broken)
+            control.fleet.launcher.restart(broken)
         if number in endpoint.versions:
             await control.until_in_use(name, endpoint.versions[number])
         version = endpoint.versions.get(number)
-        reason = self._problems.get(name, "") or (version.reason if version is not None else endpoint.problem)
+        found = version.reason or version.down if version is not None else endpoint.problem
+        reason = self._problems.get(name, "") or found
         return Reloaded(name, number, "", round(control.now() - begun, 3), reason)
 
     async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
@@ -189,6 +193,23 @@ class Reconciler:
 
         await asyncio.to_thread(change)
         await self._look(control)
+
+    async def mend(self, version: Version) -> bool:
+        """Fetch the package of a version again if it is not whole here.
+
+        Raises:
+            LimenError: it cannot be had.
+        """
+        name, opened = version.opened.endpoint, version.opened
+        plan = self._plan.endpoints if self._plan is not None else ()
+        planned = next((p for p in plan if p.spec.name == name), None)
+        wanted = planned.versions.get(version.number) if planned is not None else None
+        if planned is None or wanted is None or wanted.digest != opened.digest:
+            return False
+        if await asyncio.to_thread(is_whole, Path(opened.root), opened.digest):
+            return False
+        await asyncio.to_thread(self._fetched, planned.spec, version.number, wanted)
+        return True
 
     def problem_of(self, name: str) -> str:
         """Return why an endpoint cannot be what it should be."""

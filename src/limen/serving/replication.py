@@ -92,7 +92,7 @@ def _recycle(version: Version, now: float) -> tuple[list[str], list[Replica]]:
     successor = next((r for r in version.staying() if r.replaces), None)
     if successor is not None:
         old = version.replicas.get(successor.replaces)
-        if successor.failure:
+        if successor.failed:
             return [], [successor]
         if successor.was_ready or old is None:
             successor.replaces = ""

@@ -79,8 +79,8 @@ def endpoint_status(endpoint: Endpoint | None, conditions: tuple[Condition, ...]
 def _phase(version: Version) -> EndpointPhase:
     return EndpointPhase(
         version=int(version.number),
-        state=version.phase.value,
-        reason=version.reason or version.block,
+        state="DOWN" if version.down else version.phase.value,
+        reason=version.reason or version.down or version.block,
         replicas=sum(r.phase is ProcessPhase.RUNNING for r in version.replicas.values()),
     )
 
@@ -121,7 +121,7 @@ def version_view(version: Version, fleet: Fleet) -> VersionView:
     return VersionView(
         number,
         _state(version, statuses).value,
-        version.reason or version.block or next((s.reason for s in statuses if s.reason), ""),
+        version.reason or version.down or version.block or next((s.reason for s in statuses if s.reason), ""),
         version.opened.digest,
         version.opened.origin,
         sum(r.phase is ProcessPhase.RUNNING for r in version.replicas.values()),
@@ -140,6 +140,8 @@ def _state(version: Version, statuses: Sequence[VersionStatus]) -> State:
         return State.FAILED if version.phase is Phase.FAILED else State.UNLOADED
     if version.phase is Phase.RETIRING:
         return State.DRAINING
+    if version.down:
+        return State.FAILED
     order = (State.FAILED, State.NEW, State.LOADING, State.WARMING, State.DRAINING, State.UNLOADED, State.READY)
     return min((s.state for s in statuses), key=order.index, default=State.LOADING)
 

@@ -28,6 +28,9 @@ def endpoints_of(
     for spec in specs:
         if "opened" in spec.labels:
             _take_replica(endpoints, spec, known, now)
+    for version in [v for e in endpoints.values() for v in e.versions.values() if v.replicas]:
+        # It was not blocked: its replicas could not be started, and are tried again by the supervisor.
+        version.block = ""
     for endpoint in endpoints.values():
         endpoint.versions = dict(sorted(endpoint.versions.items(), key=lambda item: int(item[0])))
         endpoint.last_number = max((int(number) for number in endpoint.versions), default=0)
@@ -50,8 +53,8 @@ def _endpoint(served: ServedEndpoint, revision: int, reopen: Reopen, now: float)
             version.reason = found.failure
             continue
         version.phase = Phase.LIVE
-        if found.failure:
-            version.block, version.blocked_until = found.failure, now + DEATH_WINDOW_S
+        if found.down:
+            version.block, version.blocked_until = found.down, now + DEATH_WINDOW_S
     return endpoint
 
 
@@ -61,7 +64,7 @@ def _take_replica(endpoints: dict[str, Endpoint], spec: ProcessSpec, known: set[
     endpoint = endpoints.setdefault(opened.endpoint, Endpoint(opened.endpoint))
     version = endpoint.versions.setdefault(number, Version(number, opened, now))
     version.replicas[spec.name] = Replica(
-        spec.name, path, spec, was_ready=path in known, replaces=spec.labels["replaces"]
+        spec.name, path, spec, was_ready=path in known, replaces=spec.labels["replaces"], failed=version.block
     )
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from limen.contracts.errors import DeadlineExceeded, ModelFailed, Reason
+from limen.contracts.errors import DeadlineExceeded, ModelFailed, Reason, Unavailable
 from limen.contracts.inference import Deadline, InferenceResponse
 from limen.runtime.placement.process import OOM_STATUS, OwnReplicas, ReplicaPool, fingerprint, own
 from limen.runtime.placement.process.start import RECYCLE_AT, resident_share
@@ -57,6 +57,28 @@ async def test_f01_what_a_killed_replica_had_in_hand_is_answered_by_another(pool
     assert {outcome.outputs["pid"][0] for outcome in outcomes} == set(pool.pids) - {victim}
     assert pool.crashes == 1
     assert pool.quarantined == set()
+
+
+async def test_f02_when_no_replica_can_be_started_who_waits_and_who_comes_is_refused_until_one_is_there(pool):
+    pids = pool.pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    waiting = [asyncio.create_task(ask(pool, row(n))) for n in range(4)]
+    await asyncio.sleep(0)
+    turns = []
+    pool.on_turn = lambda: turns.append(pool.down)
+    # One that is connected knows better.
+    pool.set_down("not true")
+    assert pool.down == ""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: pool.connected == 0)
+    pool.set_down("no memory")
+    outcomes = [*await asyncio.gather(*waiting), await ask(pool, row(5))]
+    assert {(type(o), o.retry_after_s) for o in outcomes} == {(Unavailable, 5.0)}
+    await until(lambda: pool.connected == 2)
+    assert (await ask(pool, row(6))).outputs["x"].tolist() == [6]
+    assert turns == ["no memory", ""]
 
 
 def is_waiting(pool, pid):

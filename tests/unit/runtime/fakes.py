@@ -39,6 +39,8 @@ class FakeSink:
         self.wants_context = False
         self.free = 1
         self.on_free: Callable[[], None] = lambda: None
+        self.down = ""
+        self.on_turn: Callable[[], None] = lambda: None
         self.now: Outcome | None = None
         self.requests: list[InferenceRequest] = []
         self.deadlines: list[Deadline] = []

@@ -11,7 +11,8 @@ import pytest
 from limen.contracts.endpoint import Route
 from limen.serving import run_folder
 from limen.serving.controlplane import ControlConfig, ControlPlane
-from limen.serving.fleet_records import Aim, Phase
+from limen.serving.fleet_records import Aim, Phase, Version
+from limen.serving.messages import ProcessPhase
 from tests.unit.serving.test_fleet import World, package
 
 AIM = Aim((Route(1, 100),), {}, ("1",))
@@ -31,6 +32,9 @@ class Source:
 
     async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
         return
+
+    async def mend(self, version: Version) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -55,7 +59,10 @@ async def test_several_wait_for_one_version(control: ControlPlane):
     tasks = [await waiting(control), await waiting(control)]
     control.tick(control.now())
     assert not any(task.done() for task in tasks)
-    control.fleet.endpoints["m"].versions["1"].phase = Phase.LIVE
+    version = control.fleet.endpoints["m"].versions["1"]
+    version.phase = Phase.LIVE
+    for replica in version.replicas.values():
+        replica.phase = ProcessPhase.RUNNING
     control.tick(control.now())
     await asyncio.wait_for(asyncio.gather(*tasks), 5)
 

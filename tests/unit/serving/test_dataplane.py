@@ -619,3 +619,25 @@ async def test_a_stream_of_several_versions_is_answered_by_the_one_that_was_draw
     for _ in range(40):
         parts = [part async for part in plane.stream(request(1.0, id=""), NO_DEADLINE)]
         assert parts[-1].is_final
+
+
+async def test_a_version_that_is_down_refuses_at_once_and_says_when_to_come_back(plane, sink):
+    sink.down = "no memory"
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="no process of the model can be started") as caught:
+            plane.start(request(), Deadline.after(1000))
+        assert caught.value.retry_after_s == 5.0
+    assert (sink.requests, plane.is_ready()) == ([], False)
+    sink.down = ""
+    assert plane.is_ready()
+
+
+async def test_the_share_of_a_version_that_is_down_goes_to_the_others(placement):
+    versions = VersionManager(placement)
+    versions.set_aspired("double", {n: package(outputs=OUTPUTS, examples=()) for n in ("1", "2")})
+    await versions.settle()
+    plane = DataPlane(versions)
+    plane.set_routes("double", (Route(1, 1), Route(2, 99)), {})
+    placement.started["2"].down = "no memory"
+    placement.started["2"].on_turn()
+    assert {plane.acquire("double", "", str(n)).version for n in range(50)} == {"1"}

@@ -37,6 +37,7 @@ class World:
         self.fleet = fleet or Fleet(specs, launch, "/sockets/", is_all_or_nothing=is_all_or_nothing)
         self.gateways = {f"g{i}": 1000 + i for i in range(1, gateways + 1)}
         self.pids: dict[str, int] = {}
+        self.phases: dict[str, ProcessPhase] = {}
         self.holds: dict[int, dict[tuple[str, str], State]] = {pid: {} for pid in self.gateways.values()}
 
     def tick(self, seconds: float = 0.0) -> None:
@@ -53,6 +54,7 @@ class World:
     def process(self, name: str, phase: ProcessPhase, pid: int = 0, *, kind: str = "replica", **fields) -> None:
         if kind == "replica":
             pid = pid or self.pids.setdefault(name, 2000 + len(self.pids))
+        self.phases[name] = phase
         is_oom = fields.pop("is_oom", False)
         state = ProcessState(name, kind, phase, pid, **fields)
         self.fleet.take_process(state, self.now, is_killed_by_system=is_oom)
@@ -62,7 +64,8 @@ class World:
             self.process(name, ProcessPhase.RUNNING, word=FirstWord(ready={"load_s": 0.5}))
 
     def died(self, name: str, status: int, *, is_oom: bool = False, phase: ProcessPhase = ProcessPhase.PAUSED) -> None:
-        self.process(name, phase, status=status, is_oom=is_oom)
+        word = FirstWord(ready={}) if self.phases.get(name) is ProcessPhase.RUNNING else None
+        self.process(name, phase, status=status, word=word, is_oom=is_oom)
 
     def report(self, *pids: int, loads: Loads | None = None) -> None:
         """Have gateways report what they hold, and that they follow the newest snapshot."""
@@ -557,7 +560,7 @@ def test_load_starts_replicas_and_quiet_ends_them_when_nothing_is_in_them():
 
 def test_a_replica_that_should_leave_a_version_that_is_never_quiet_does_so_in_the_end():
     world = live(package(min=1, max=2))
-    world.fleet.start_replica(world.version("1"))
+    world.fleet.launcher.start(world.version("1"))
     world.ready("m-v1-2")
     world.tick()
     replica = world.version("1").replicas["m-v1-2"]
@@ -663,7 +666,7 @@ def test_a_version_that_runs_out_of_memory_again_and_again_rests_and_says_why(st
     assert world.replicas() == []
     (served,) = world.fleet.snapshot.endpoints[0].versions
     assert (
-        served.failure
+        served.down
         == "the model ran out of its memory of 64 MiB 4 times in ten minutes; it is not started again for a while"
     )
 
@@ -689,7 +692,7 @@ def test_a_replica_that_the_supervisor_has_given_up_blocks_its_version_for_a_whi
     world.died("m-v1-1", 3, phase=ProcessPhase.ENDED)
     world.tick(1)
     assert world.replicas() == []
-    assert "keeps ending, the last time with status 3" in world.fleet.snapshot.endpoints[0].versions[0].failure
+    assert "keeps ending, the last time with status 3" in world.fleet.snapshot.endpoints[0].versions[0].down
     world.tick(DEATH_WINDOW_S)
     assert world.replicas() == ["m-v1-2"]
 

@@ -43,10 +43,12 @@ class Replicas:
 
     def __init__(self) -> None:
         self.paths: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.down: dict[tuple[str, str], str] = {}
         self.quarantined: list[str] = []
 
-    def set_replicas(self, model: str, version: str, paths: Sequence[str]) -> None:
+    def set_replicas(self, model: str, version: str, paths: Sequence[str], down: str = "") -> None:
         self.paths[model, version] = tuple(paths)
+        self.down[model, version] = down
 
     def set_inline(self, model: str, version: str) -> None:
         self.paths.pop((model, version), None)
@@ -235,6 +237,42 @@ async def test_a_version_that_should_work_and_failed_is_tried_again(tmp_path, mo
         world.control.say(snapshot(1, version("1")))
         await until(lambda: bool(world.control.heard) and world.control.states() == {"1": State.FAILED})
         world.placement.failure = None
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+
+
+async def test_a_version_that_is_down_is_kept_and_refused_at_once_until_a_replica_can_be_started(tmp_path):
+    async with running(tmp_path) as world:
+        world.control.say(snapshot(1, version("1")))
+        await until(lambda: world.versions.versions(MODEL) == ("1",))
+        sink = world.placement.started["1"]
+        gone = msgspec.structs.replace(version("1"), down="no memory")
+        world.control.say(snapshot(2, gone))
+        await until(lambda: world.replicas.down.get((MODEL, "1")) == "no memory")
+        sink.down = "no memory"
+        sink.on_turn()
+        await until(lambda: world.control.states() == {"1": State.FAILED})
+        assert next(s.reason for s in world.control.last.versions) == "no memory"
+        plane = DataPlane(world.versions)
+        plane.needs_all = False
+        assert (plane.is_ready(), plane.is_model_ready(MODEL)) == (False, False)
+        world.control.say(snapshot(3, version("1")))
+        await until(lambda: world.replicas.down.get((MODEL, "1")) == "")
+        sink.down = ""
+        sink.on_turn()
+        await until(lambda: world.control.states() == {"1": State.READY})
+        assert (plane.is_ready(), plane.is_model_ready(MODEL)) == (True, True)
+        # Nothing was loaded again.
+        assert (world.placement.started, sink.closed) == ({"1": sink}, 0)
+
+
+async def test_a_gateway_that_starts_while_a_version_is_down_loads_it_once_a_replica_can_be_started(tmp_path):
+    async with running(tmp_path) as world:
+        world.placement.failure = Unavailable("no replica of the model answers")
+        world.control.say(snapshot(1, msgspec.structs.replace(version("1"), down="no memory")))
+        assert await asyncio.wait_for(world.link.until_usable(), WAIT_S) == []
+        assert world.versions.versions(MODEL) == ()
+        world.placement.failure = None
+        world.control.say(snapshot(2, version("1")))
         await until(lambda: world.versions.versions(MODEL) == ("1",))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,9 @@ from limen.runtime.lifecycle import State, VersionStatus
 from limen.serving import reconciler as module
 from limen.serving.conditions import Conditions
 from limen.serving.fleet import Fleet
-from limen.serving.fleet_records import Aim, Gateway, Phase
+from limen.serving.fleet_records import Aim, Gateway, Phase, Version
 from limen.serving.messages import ProcessPhase, Refused, Reloaded, Report
+from limen.serving.package_cache import is_whole
 from limen.serving.reconciler import Reconciler
 from limen.serving.stores import Stores
 from limen.storage.faults import unavailable
@@ -35,6 +37,11 @@ class Control:
         self.fleet = Fleet((), launch, "/sockets/", is_all_or_nothing=False)
         self.woken = 0
         self.fleet.gateways[7] = Gateway("gateway-1", 7, ProcessPhase.RUNNING, is_linked=True, report=Report(0))
+        self.mending = self
+        self.mended: list[Version] = []
+
+    async def mend(self, version: Version) -> None:
+        self.mended.append(version)
 
     def follow(self, reconciler: Reconciler, file: Path) -> None:
         self.conditions = Conditions(self.fleet, reconciler, file)
@@ -275,6 +282,34 @@ async def test_f18_a_copy_that_was_damaged_on_this_machine_is_fetched_anew_by_th
     await world.start()
     assert model.read_bytes() == whole
     assert world.control.aim().routes == (Route(1, 100),)
+
+
+async def test_f18_a_copy_that_is_lost_while_it_is_served_is_fetched_again_when_the_store_has_it(world: World):
+    await served(world)
+    version = world.control.fleet.endpoints["score"].versions["1"]
+    assert not await world.reconciler.mend(version)
+    shutil.rmtree(version.opened.root)
+    blob = world.blob(1)
+    away = blob.rename(blob.with_suffix(".away"))
+    with pytest.raises(Unavailable, match="the blob store does not have the package"):
+        await world.reconciler.mend(version)
+    away.rename(blob)
+    assert await world.reconciler.mend(version)
+    assert is_whole(Path(version.opened.root), version.opened.digest)
+
+
+async def test_reload_of_a_version_that_is_down_tries_it_at_once_and_tells_how_that_ended(world: World):
+    await served(world)
+    version = world.control.fleet.endpoints["score"].versions["1"]
+    failing = world.control.fleet.launcher.start(version)
+    failing.failed, failing.phase = "no memory", ProcessPhase.PAUSED
+    assert world.status().problem == "version 1: no memory"
+    assert (world.status().is_ready, world.status().versions[0].state) == (False, "DOWN")
+    outcome = await world.reconciler.reload(cast("Any", world.control), "score", "")
+    assert isinstance(outcome, Reloaded)
+    assert outcome.failure == "no memory"
+    assert world.control.mended == [version]
+    assert list(version.replicas) == ["score-v1-2"]
 
 
 async def test_a_package_that_another_endpoint_cannot_have_does_not_hold_up_this_one(world: World):

@@ -180,7 +180,7 @@ async def test_a_command_that_does_not_exist_is_tried_again_and_not_fatal(monkey
         it.want(spec("b"), missing)
         await until(lambda: it.kept("a").state.restarts > 1)
         assert it.phase("b") is ProcessPhase.RUNNING
-    assert "a cannot be started: No such file or directory" in caplog.text
+    assert "a did not start (the process cannot be started: No such file or directory)" in caplog.text
 
 
 def test_the_pause_grows_while_a_process_dies_young_and_starts_over_when_one_lived():

@@ -23,10 +23,10 @@ class ChosenPlacement:
         """Have a version run in this process when it is started next."""
         self._inside.add((model, version))
 
-    def set_replicas(self, model: str, version: str, paths: Sequence[str]) -> None:
-        """Have a version use the replicas at these sockets."""
+    def set_replicas(self, model: str, version: str, paths: Sequence[str], down: str = "") -> None:
+        """Have a version use the replicas at these sockets, or refuse requests while none can be started."""
         self._inside.discard((model, version))
-        self._process.set_replicas(model, version, paths)
+        self._process.set_replicas(model, version, paths, down)
 
     def set_quarantined(self, fingerprints: Iterable[str]) -> None:
         """Run these requests no more in any replica."""

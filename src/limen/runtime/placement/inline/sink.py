@@ -100,6 +100,7 @@ class InlineSink:
         self.wants_context = model.wants_context
         self.free = self.window = 1
         self.on_free: Callable[[], None] = _nobody
+        self.down, self.on_turn = "", _nobody
         self._cost = RowCost()
         self._until_measured = 0
         self._on_loop_s = ON_LOOP_S if is_native else -math.inf

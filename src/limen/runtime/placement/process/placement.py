@@ -31,19 +31,33 @@ class ProcessPlacement:
         self._trust_code = trust_code
         self._on_poison = on_poison
         self._paths: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._down: dict[tuple[str, str], str] = {}
+        """Why no replica of a version can be started."""
         self._pools: dict[tuple[str, str], ReplicaPool] = {}
         self._quarantined: set[str] = set()
 
-    def set_replicas(self, model: str, version: str, paths: Sequence[str]) -> None:
-        """Use the replicas at these sockets for a version, from now on or as soon as it is started; none forgets it."""
+    def set_replicas(self, model: str, version: str, paths: Sequence[str], down: str = "") -> None:
+        """Use the replicas at these sockets for a version, from now on or as soon as it is started; none forgets it.
+
+        Args:
+            model: the endpoint.
+            version: its number.
+            paths: of the sockets.
+            down: why none of the replicas can be started, so that requests are refused at once.
+        """
         key = model, version
         if paths:
             self._paths[key] = tuple(paths)
         else:
             self._paths.pop(key, None)
+        if down:
+            self._down[key] = down
+        else:
+            self._down.pop(key, None)
         pool = self._pools.get(key)
         if pool is not None:
             pool.set_replicas(paths)
+            pool.set_down(down)
 
     def set_quarantined(self, fingerprints: Iterable[str]) -> None:
         """Run these requests no more, whatever version they are for."""
@@ -73,7 +87,8 @@ class ProcessPlacement:
         pool.set_quarantined(self._quarantined)
         paths = self._paths.get(key, ())
         pool.set_replicas(paths)
-        if paths:
+        pool.set_down(self._down.get(key, ""))
+        if paths or pool.down:
             try:
                 await pool.wait_ready(CONNECT_S)
             except BaseException:

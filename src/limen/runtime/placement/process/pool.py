@@ -4,6 +4,7 @@
     a request ends a second   it is quarantined: answered MODEL_CRASH, now and whenever it comes again
     a replica hangs           the watchdog kills it; then as above
     no replica                nothing is free: requests wait in the batcher until one connects
+    none can be started       the pool is down: what waits and what comes is refused at once, until a replica connects
 
 Callbacks only: no task exists for a batch. Not here: one connection (`link`), and starting processes (`own`, or the supervisor).
 """
@@ -19,6 +20,7 @@ from typing import Final
 from limen.contracts.errors import Internal, LimenError, Unavailable
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.contracts.serving import Serving
+from limen.runtime.placement.process.arrivals import Arrivals, absence
 from limen.runtime.placement.process.link import Link
 from limen.runtime.placement.process.recovery import WAIT_S, Recovery
 from limen.runtime.placement.process.suspects import Suspects
@@ -62,6 +64,7 @@ class ReplicaPool:
         self.mixes_rows, self.wants_context = "", False
         self.free, self.window = 0, WINDOW
         self.on_free: Callable[[], None] = _nothing
+        self.down, self.on_turn = "", _nothing
         self.hangs = 0
         """Replicas that were killed here because they did not go on."""
         self._on_poison = on_poison
@@ -77,7 +80,7 @@ class ReplicaPool:
         self._ready: list[Link] = []
         self._recovery = Recovery(self._suspects, self._start, self.on_answered, f"{name} version {version}")
         self._streams: set[Stream] = set()
-        self._arrivals: list[asyncio.Future[None]] = []
+        self._arrivals = Arrivals()
         self._loop = asyncio.get_running_loop()
         self._hang_after_s = hang_after_s
         self._watchdog = Watchdog(hang_after_s)
@@ -106,6 +109,25 @@ class ReplicaPool:
                 link = self._links[path] = Link(path, self, self._loop, self.name, self.version, self.digest)
                 link.connect()
         self._let_go(at_once=not paths)
+
+    def set_down(self, reason: str) -> None:
+        """Refuse requests because no replica can be started, or wait for replicas again when there is no reason any more.
+
+        A replica that is connected knows better.
+        """
+        if self._is_closed or self._ready or reason == self.down:
+            return
+        was_up, self.down = not self.down, reason
+        if not reason:
+            self.free = self._count()
+        elif was_up:
+            for work in self._recovery.clear():
+                self._refuse(work, absence(is_down=bool(self.down)))
+            self._arrivals.tell()
+            # The batcher sends what it has, and each batch is refused.
+            self.free = 1
+            self._offer(0)
+        self.on_turn()
 
     def _let_go(self, *, at_once: bool = False) -> None:
         """Give the replicas that are not wanted any more no new work, as soon as one that is wanted answers."""
@@ -138,20 +160,15 @@ class ReplicaPool:
             Unavailable: none did within `timeout_s` seconds.
         """
         if not self._ready and not await self._arrival(timeout_s):
-            raise Unavailable("no replica of the model answers", retry_after_s=1.0)
+            raise absence(is_down=bool(self.down), is_late=True)
 
     async def wait_retired(self) -> None:
         """Return when the replicas that are not wanted any more have finished their work."""
         await self._are_retired.wait()
 
     async def _arrival(self, timeout_s: float) -> bool:
-        arrival: asyncio.Future[None] = self._loop.create_future()
-        self._arrivals.append(arrival)
-        try:
-            await asyncio.wait((arrival,), timeout=max(0.0, timeout_s))
-        finally:
-            if arrival in self._arrivals:
-                self._arrivals.remove(arrival)
+        if not self.down:
+            await self._arrivals.wait(timeout_s)
         return bool(self._ready)
 
     # -- quarantine ----------------------------------------------------------------------------------------------------
@@ -181,38 +198,16 @@ class ReplicaPool:
     ) -> Cancel:
         """Give a batch to the least busy replica; see `Sink.send`. After it was cancelled `done` is not called."""
         if self._suspects.quarantined and any(map(self._suspects.judge, batch)):
-            work = self._without_poison(batch, deadline, done)
+            work = self._recovery.without_poison(batch, deadline, done)
         else:
             work = Work(batch, deadline, done)
             self._start(work)
         return work.cancel
 
-    def _without_poison(
-        self, batch: Sequence[InferenceRequest], deadline: Deadline, done: Callable[[Sequence[Outcome]], None]
-    ) -> Work:
-        """Start what may be run, and answer the rest."""
-        work = Work(batch, deadline, done)
-        work.results = [self._suspects.judge(request) for request in batch]
-        good = [index for index, outcome in enumerate(work.results) if outcome is None]
-        work.missing = len(good)
-        if not good:
-            self._loop.call_soon(self.on_answered, work)
-            return work
-
-        def settle(outcomes: Sequence[Outcome]) -> None:
-            for index, outcome in zip(good, outcomes, strict=True):
-                work.settle(index, (outcome,))
-            self.on_answered(work)
-
-        rest = Work([batch[index] for index in good], deadline, settle)
-        work.children = [rest]
-        self._start(rest)
-        return work
-
     def _start(self, work: Work) -> None:
         link = self._least_busy()
-        if self._is_closed:
-            self._refuse(work, Unavailable())
+        if self._is_closed or self.down:
+            self._refuse(work, absence(is_down=bool(self.down)))
             return
         if link is None:
             self._recovery.wait(work)
@@ -245,7 +240,7 @@ class ReplicaPool:
             raise poison
         if not self._ready and not await self._arrival(min(deadline.remaining_s(), WAIT_S)):
             deadline.check()
-            raise Unavailable("no replica of the model answers", retry_after_s=1.0)
+            raise absence(is_down=bool(self.down), is_late=True)
         stream = Stream(request)
         min(self._ready, key=_load).open(stream, deadline.at)
         self._streams.add(stream)
@@ -290,9 +285,7 @@ class ReplicaPool:
             self._recovery.give_up(work, Unavailable())
         for stream in list(self._streams):
             stream.end(Unavailable())
-        for arrival in self._arrivals:
-            if not arrival.done():
-                arrival.set_result(None)
+        self._arrivals.tell()
         if self._on_close is not None:
             self._on_close()
 
@@ -307,12 +300,13 @@ class ReplicaPool:
         self.mixes_rows = "its graph computes over all rows of a run" if link.mixes_rows else ""
         self._watchdog.begin(link)
         self._ready.append(link)
-        for arrival in self._arrivals:
-            if not arrival.done():
-                arrival.set_result(None)
-        before = self.free
+        self._arrivals.tell()
+        was_down, self.down = bool(self.down), ""
+        before = 0 if was_down else self.free
         self._let_go()
         self.free = self._count()
+        if was_down:
+            self.on_turn()
         self._offer(before)
 
     def on_freed(self, link: Link) -> None:

@@ -6,6 +6,7 @@ part of the answer, and who would wait too long. Called by `pool`, which does th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from limen.contracts.errors import DeadlineExceeded, LimenError, ModelFailed, Unavailable
-from limen.contracts.inference import InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.runtime.placement.process.suspects import Suspects
 from limen.runtime.placement.process.work import Stream, Work
 
@@ -52,6 +53,28 @@ class Recovery:
     def is_idle(self) -> bool:
         """Whether nothing waits."""
         return not self._waiting
+
+    def without_poison(
+        self, batch: Sequence[InferenceRequest], deadline: Deadline, done: Callable[[Sequence[Outcome]], None]
+    ) -> Work:
+        """Start what may be run of a batch, and answer the rest."""
+        work = Work(batch, deadline, done)
+        work.results = [self._suspects.judge(request) for request in batch]
+        good = [index for index, outcome in enumerate(work.results) if outcome is None]
+        work.missing = len(good)
+        if not good:
+            asyncio.get_running_loop().call_soon(self._answered, work)
+            return work
+
+        def settle(outcomes: Sequence[Outcome]) -> None:
+            for index, outcome in zip(good, outcomes, strict=True):
+                work.settle(index, (outcome,))
+            self._answered(work)
+
+        rest = Work([batch[index] for index in good], deadline, settle)
+        work.children = [rest]
+        self._start(rest)
+        return work
 
     def lost(self, works: Iterable[Work], streams: Iterable[Stream], running: int, hang_after_s: float = 0.0) -> None:
         """Take what a replica had when it ended.
