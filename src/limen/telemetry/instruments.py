@@ -47,6 +47,8 @@ LABELS: Final = {
     Scope.PROCESS: (),
     Scope.OBSERVED: (),
 }
+RETIRED: Final = "retired"
+"""The version of the series that takes in what the versions of an endpoint have counted that are no longer served."""
 OTHER: Final = "other"
 """Where a reason is counted that the table does not know."""
 
@@ -213,10 +215,10 @@ DROPPED_LINES: Final = Instrument(
     help="Lines of the request log that were lost because nobody took them in time.",
 )
 LOST_SERIES: Final = Instrument(
-    name="limen_telemetry_lost_series_total",
-    kind=Kind.COUNTER,
+    name="limen_telemetry_lost_series",
+    kind=Kind.GAUGE,
     scope=Scope.PROCESS,
-    help="Series that are not in these numbers because the file or the disk is full.",
+    help="Series that are not in these numbers now because the disk is full; what they count is added when there is room.",
 )
 REPLICAS: Final = Instrument(
     name="limen_runtime_replicas",
@@ -324,3 +326,11 @@ FINGERPRINT: Final = zlib.crc32(
 def offset(instrument: Instrument) -> int:
     """Return the first cell of an instrument in a series of its scope."""
     return _OFFSETS[instrument.name]
+
+
+LATEST: Final = {
+    scope.value: tuple(offset(i) for i in TABLE if i.scope is scope and i.is_latest)
+    for scope in Scope
+    if scope is not Scope.OBSERVED
+}
+"""The cells of a scope of which the largest counts where series are put together, instead of the sum."""

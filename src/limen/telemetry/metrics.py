@@ -9,14 +9,18 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
 from limen.contracts.errors import ErrorCode
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import ROWS, SECONDS
-from limen.telemetry.instruments import CELLS, OTHER, Instrument, Kind, Scope, offset
-from limen.telemetry.metrics_file import MetricsFile
+from limen.telemetry.instruments import CELLS, OTHER, RETIRED, Instrument, Kind, Scope, offset
+from limen.telemetry.metrics_file import Labels, MetricsFile, add
+
+LINGER_S: Final = 300.0
+"""How long a version that is no longer served keeps its series: one that comes back soon goes on counting where it was."""
 
 
 def _cell_of(instrument: Instrument) -> Mapping[str, int]:
@@ -61,14 +65,29 @@ _LOST_SERIES: Final = offset(table.LOST_SERIES)
 _GAUGES: Final = tuple(offset(i) for i in table.TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE)
 
 
-class Series:
-    """The requests for one version over one protocol."""
+class _Counted:
+    """What counts one series."""
 
     __slots__ = ("_cells",)
 
     def __init__(self, cells: memoryview[float]) -> None:
         """Count in these cells."""
         self._cells = cells
+
+    def move(self, cells: memoryview[float]) -> None:
+        """Count elsewhere from now on."""
+        self._cells = cells
+
+    def bring(self, cells: memoryview[float], scope: str) -> None:
+        """Count elsewhere from now on, and take along what was counted so far."""
+        add(self._cells, cells, scope)
+        self._cells = cells
+
+
+class Series(_Counted):
+    """The requests for one version over one protocol."""
+
+    __slots__ = ()
 
     def answered(self, seconds: float, rows: int) -> None:
         """Count a request that was answered, how long that took, and its rows."""
@@ -85,14 +104,10 @@ class Series:
         cells[_FAILED_SECONDS] += seconds
 
 
-class RuntimeSeries:
+class RuntimeSeries(_Counted):
     """What happens to the requests for one version between the data plane and the model. A `runtime.in_flight.Observer`."""
 
-    __slots__ = ("_cells",)
-
-    def __init__(self, cells: memoryview[float]) -> None:
-        """Count in these cells."""
-        self._cells = cells
+    __slots__ = ()
 
     def batch(self, reason: str, rows: int, requests: int, oldest_age_s: float) -> None:
         """Count a batch that has left: why it left, and how long its oldest request had waited.
@@ -147,15 +162,19 @@ class RuntimeSeries:
         self._cells[_CANCELLED] += 1.0
 
 
-class ProcessSeries:
+class ProcessSeries(_Counted):
     """The process itself."""
 
-    __slots__ = ("_cells", "_dropped")
+    __slots__ = ("_dropped",)
 
     def __init__(self, cells: memoryview[float]) -> None:
-        """Count in these cells. What an earlier process had open is closed."""
-        self._cells = cells
+        """Count in these cells."""
+        super().__init__(cells)
         self._dropped = 0
+
+    def bring(self, cells: memoryview[float], scope: str) -> None:
+        """Count elsewhere from now on. What an earlier process had open there is closed."""
+        super().bring(cells, scope)
         self.clear()
 
     def observe(self, *, connections: int, in_flight: int, dropped_lines: int) -> None:
@@ -172,9 +191,9 @@ class ProcessSeries:
         cells[_DROPPED_LINES] += dropped_lines - self._dropped
         self._dropped = dropped_lines
 
-    def lost_series(self) -> None:
-        """Count a series that nobody will see."""
-        self._cells[_LOST_SERIES] += 1.0
+    def lost_series(self, count: int) -> None:
+        """Note how many series cannot be seen for now."""
+        self._cells[_LOST_SERIES] = count
 
     def clear(self) -> None:
         """Set to 0 what is only true while the process lives."""
@@ -196,28 +215,51 @@ class Metrics:
             OSError: the file cannot be used.
         """
         self._file = None if path is None else MetricsFile(path)
-        self._series: dict[tuple[str, str, str], Series] = {}
-        self._runtime: dict[tuple[str, str], RuntimeSeries] = {}
-        self.process = ProcessSeries(self._cells(Scope.PROCESS.value) or _private())
+        self._series: dict[Labels, Series] = {}
+        self._runtime: dict[Labels, RuntimeSeries] = {}
+        self._unseen: dict[Labels, _Counted] = {}
+        """Those that count in private memory until the disk has room for them."""
+        self._left: dict[Labels, float] = {}
+        """Since when each series belongs to a version that is not served."""
+        self.process = ProcessSeries(_private())
+        self._show((Scope.PROCESS.value,), self.process)
 
     def series(self, endpoint: str, version: str, protocol: str) -> Series:
-        """Return where requests for a version over a protocol are counted, always the same object.
+        """Return where requests for a version over a protocol are counted, always the same object while the version is served.
 
         Names come from what is served and never from a caller; both are empty for requests that reach nothing.
         """
-        found = self._series.get((endpoint, version, protocol))
+        labels = (Scope.GATEWAY.value, endpoint, version, protocol)
+        found = self._series.get(labels)
         if found is None:
-            found = Series(self._found(Scope.GATEWAY.value, endpoint, version, protocol))
-            self._series[endpoint, version, protocol] = found
+            found = self._series[labels] = Series(_private())
+            self._show(labels, found)
         return found
 
     def runtime(self, endpoint: str, version: str) -> RuntimeSeries:
-        """Return where the batches and runs of a version are counted, always the same object."""
-        found = self._runtime.get((endpoint, version))
+        """Return where the batches and runs of a version are counted, always the same object while the version is served."""
+        labels = (Scope.RUNTIME.value, endpoint, version)
+        found = self._runtime.get(labels)
         if found is None:
-            found = RuntimeSeries(self._found(Scope.RUNTIME.value, endpoint, version))
-            self._runtime[endpoint, version] = found
+            found = self._runtime[labels] = RuntimeSeries(_private())
+            self._show(labels, found)
         return found
+
+    def keep(self, served: AbstractSet[tuple[str, str]], now: float) -> None:
+        """Keep series for these versions of endpoints, and give back what others have taken; call it every second or so.
+
+        What a version has counted that is no longer served goes to the series `RETIRED` of its endpoint, or of no endpoint when that is
+        gone as well: sums over versions stay what they were. A late request is counted there, too.
+        """
+        for labels, hidden in tuple(self._unseen.items()):
+            self._show(labels, hidden)
+        endpoints = {endpoint for endpoint, _ in served} | {""}
+        known = (*self._series, *self._runtime) if self._file is None else self._file.series()
+        gone = [labels for labels in known if _is_gone(labels, served, endpoints)]
+        self._left = {labels: self._left.get(labels, now) for labels in gone}
+        for labels in gone:
+            if now - self._left[labels] >= LINGER_S:
+                self._retire(labels, labels[1] if labels[1] in endpoints else "")
 
     def close(self) -> None:
         """Say that this process has nothing open, and let another one count in the file; count nothing afterwards."""
@@ -225,16 +267,34 @@ class Metrics:
         if self._file is not None:
             self._file.close()
 
-    def _found(self, *labels: str) -> memoryview[float]:
-        cells = self._cells(*labels)
-        if cells is None:
-            # Serving goes on without these numbers, and says so.
-            self.process.lost_series()
-            cells = _private()
-        return cells
+    def _retire(self, labels: Labels, endpoint: str) -> None:
+        into = (labels[0], endpoint, RETIRED, *labels[3:])
+        cells = _private() if self._file is None else self._file.merge(labels, into)
+        if cells is not None:
+            counted = self._series.pop(labels, None) or self._runtime.pop(labels, None)
+            if counted is not None:
+                counted.move(cells)
 
-    def _cells(self, *labels: str) -> memoryview[float] | None:
+    def _show(self, labels: Labels, counted: _Counted) -> None:
+        """Have a series count where others can see it, if there is room; otherwise serving goes on, and this is tried again."""
+        cells = self._cells(labels)
+        if cells is not None:
+            counted.bring(cells, labels[0])
+            self._unseen.pop(labels, None)
+        else:
+            self._unseen[labels] = counted
+        self.process.lost_series(len(self._unseen))
+
+    def _cells(self, labels: Labels) -> memoryview[float] | None:
         return _private() if self._file is None else self._file.cells(labels)
+
+
+def _is_gone(labels: Labels, served: AbstractSet[tuple[str, str]], endpoints: AbstractSet[str]) -> bool:
+    """Whether a series belongs to a version that is not served; what belongs to an endpoint as a whole stays with it."""
+    if len(labels) < 3:
+        return False
+    endpoint, version = labels[1:3]
+    return endpoint not in endpoints if version in ("", RETIRED) else (endpoint, version) not in served
 
 
 def _private() -> memoryview[float]:

@@ -1,10 +1,11 @@
 """The file in which one process counts, and how any other process reads it.
 
-    header   4096 bytes: magic, fingerprint of the table, bytes of a slot, published slots, process id
+    header   4096 bytes: magic, fingerprint of the table, bytes of a slot, published slots, process id, turn
     slot     a series: its labels (scope first, one a line, padded with NUL), then float64 cells; all slots have one size
 
-Slots are only ever added. A slot is written before the number of published slots says that it is there, so a reader never sees half a
-series; a cell is eight aligned bytes and is never seen half written either. Numbers of one series may be one event apart.
+A slot is written before the number of published slots says that it is there. A slot whose series is gone has no labels, and the next
+new series takes it; the file grows when there is none. The turn is odd while slots change their meaning, so a reader sees that it has
+to read again. A cell is eight aligned bytes and never seen half written. Numbers of one series may be one event apart.
 
 The file is sparse, and what a slot takes on disk is taken when the series is made: a full disk is an error then and never a fault of
 the memory later. Called by `telemetry.metrics` (writing) and `telemetry.totals` (reading).
@@ -18,6 +19,7 @@ import mmap
 import os
 import struct
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -26,22 +28,29 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from limen.telemetry.instruments import CELLS, FINGERPRINT, LABELS
+from limen.telemetry.instruments import CELLS, FINGERPRINT, LABELS, LATEST
 
 SUFFIX: Final = ".metrics"
-MAGIC: Final = b"LIMENMET"
-MAX_SERIES: Final = 1024
+MAGIC: Final = b"LIMENMT2"
 LABEL_BYTES: Final = 128
 SLOT_BYTES: Final = LABEL_BYTES + 8 * CELLS
 HEADER_BYTES: Final = 4096
-FILE_BYTES: Final = HEADER_BYTES + MAX_SERIES * SLOT_BYTES
-_HEADER: Final = struct.Struct("=8sQQQQ")
-_PUBLISHED, _PID = 3, 4
+FIRST_SLOTS: Final = 16
+"""Room in a new file; it doubles whenever it is used up."""
+_HEADER: Final = struct.Struct("=8sQQQQQ")
+_PUBLISHED, _PID, _TURN = 3, 4, 5
 """Where in the header these are, in units of 8 bytes."""
+_READS: Final = 8
+"""How often a file is read again whose slots change meanwhile; each change takes microseconds."""
 _ARITY: Final = {scope.value: 1 + len(labels) for scope, labels in LABELS.items()}
 
 Labels = tuple[str, ...]
 """The scope of a series, then the values of its labels."""
+
+
+def size_of(slots: int) -> int:
+    """Return how many bytes a file with room for so many series has."""
+    return HEADER_BYTES + slots * SLOT_BYTES
 
 
 class MetricsFile:
@@ -56,25 +65,52 @@ class MetricsFile:
         """
         with _reopened(path) or _created(path) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._map = mmap.mmap(file.fileno(), FILE_BYTES)
             self._file = os.dup(file.fileno())
         self._closed = weakref.finalize(self, os.close, self._file)
-        self._words = memoryview(self._map)[:HEADER_BYTES].cast("Q")
+        self._words = memoryview(mmap.mmap(self._file, HEADER_BYTES)).cast("Q")
+        self._firsts: list[int] = []
+        self._areas: list[memoryview[int]] = []
+        """Mapped once each: what was handed out of one stays where it is when the file grows."""
+        self._capacity = 0
+        self._map_up_to(max(FIRST_SLOTS, (os.fstat(self._file).st_size - HEADER_BYTES) // SLOT_BYTES))
         self._words[_PID] = os.getpid()
-        published = self._words[_PUBLISHED]
-        self._slots = {labels: i for i in range(published) if (labels := _labels(self._slot(i))) is not None}
+        self._words[_TURN] += self._words[_TURN] % 2  # the process before may have been killed in the middle
+        found = {index: _labels(self._slot(index)) for index in range(self._words[_PUBLISHED])}
+        self._slots = {labels: index for index, labels in found.items() if labels is not None}
+        self._free = [index for index, labels in found.items() if labels is None]
 
     def cells(self, labels: Labels) -> memoryview[float] | None:
         """Return the cells of a series as float64 in shared memory, made if they are new; None if there is no room for them."""
         index = self._slots.get(labels)
         if index is None:
-            index = self._words[_PUBLISHED]
             text = "\n".join(labels).encode()
-            if index >= MAX_SERIES or len(text) > LABEL_BYTES or not self._reserve(index, text):
+            try:
+                index = self._taken(text) if len(text) <= LABEL_BYTES else None
+            except OSError:
+                index = None
+            if index is None:
                 return None
-            self._words[_PUBLISHED] = index + 1
             self._slots[labels] = index
-        return self._slot(index)[LABEL_BYTES:].cast("d")
+        return self._cells(index)
+
+    def series(self) -> tuple[Labels, ...]:
+        """Return the labels of every series."""
+        return tuple(self._slots)
+
+    def merge(self, labels: Labels, into: Labels) -> memoryview[float] | None:
+        """Add what one series has counted to another, give its room to the next new one, and return the cells of the other.
+
+        Nothing changes, and the answer is None, when there is no room for the other.
+        """
+        target = self.cells(into)
+        if target is None:
+            return None
+        index = self._slots.pop(labels)
+        with self._changing():
+            add(self._cells(index), target, labels[0])
+            self._slot(index)[:LABEL_BYTES] = bytes(LABEL_BYTES)
+        self._free.append(index)
+        return target
 
     def close(self) -> None:
         """Let another process count here. What was handed out stays usable, so close only when nobody counts any more."""
@@ -83,16 +119,56 @@ class MetricsFile:
             fcntl.flock(self._file, fcntl.LOCK_UN)
             self._closed()
 
-    def _slot(self, index: int) -> memoryview[int]:
-        start = HEADER_BYTES + index * SLOT_BYTES
-        return memoryview(self._map)[start : start + SLOT_BYTES]
-
-    def _reserve(self, index: int, text: bytes) -> bool:
+    def _taken(self, text: bytes) -> int:
+        """Return a slot that has these labels now and has counted nothing."""
         slot = text.ljust(SLOT_BYTES, b"\0")
-        try:
-            return os.pwrite(self._file, slot, HEADER_BYTES + index * SLOT_BYTES) == SLOT_BYTES
-        except OSError:
-            return False
+        if self._free:
+            with self._changing():
+                self._slot(self._free[-1])[:] = slot
+            return self._free.pop()
+        index = self._words[_PUBLISHED]
+        if index >= self._capacity:
+            self._map_up_to(2 * self._capacity)
+        at = size_of(index)
+        # Not through the mapping: a full disk would be a fault of the memory there.
+        if os.pwrite(self._file, slot, at) != SLOT_BYTES:
+            raise OSError("the disk is full")
+        self._words[_PUBLISHED] = index + 1
+        return index
+
+    def _map_up_to(self, capacity: int) -> None:
+        """Have room for that many series."""
+        if os.fstat(self._file).st_size < size_of(capacity):
+            os.truncate(self._file, size_of(capacity))
+        start = size_of(self._capacity)
+        aligned = start - start % mmap.ALLOCATIONGRANULARITY
+        area = mmap.mmap(self._file, size_of(capacity) - aligned, offset=aligned)
+        self._areas.append(memoryview(area)[start - aligned :])
+        self._firsts.append(self._capacity)
+        self._capacity = capacity
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        self._words[_TURN] += 1
+        yield
+        self._words[_TURN] += 1
+
+    def _slot(self, index: int) -> memoryview[int]:
+        area = bisect_right(self._firsts, index) - 1
+        start = (index - self._firsts[area]) * SLOT_BYTES
+        return self._areas[area][start : start + SLOT_BYTES]
+
+    def _cells(self, index: int) -> memoryview[float]:
+        return self._slot(index)[LABEL_BYTES:].cast("d")
+
+
+def add(cells: memoryview[float], to: memoryview[float], scope: str) -> None:
+    """Add what one series has counted to another of the same scope."""
+    latest = [(at, max(cells[at], to[at])) for at in LATEST[scope]]
+    for at, number in enumerate(cells):
+        to[at] += number
+    for at, number in latest:
+        to[at] = number
 
 
 class SavedSeries(msgspec.Struct, frozen=True):
@@ -112,20 +188,30 @@ class SavedFile(msgspec.Struct, frozen=True):
 
 def read_file(path: Path) -> SavedFile | None:
     """Return what a file holds now; None for one that is gone, half made, damaged or from another version of Limen."""
+    saved = None
     try:
-        with path.open("rb") as file:
-            header = _header(file)
-            if header is None:
-                return None
-            published, pid = header
-            file.seek(HEADER_BYTES)
-            data = file.read(published * SLOT_BYTES)
+        with path.open("rb", buffering=0) as file:
+            for _ in range(_READS):
+                saved, is_steady = _read(file)
+                if is_steady:
+                    break
     except OSError:
         return None
+    return saved
+
+
+def _read(file: BinaryIO) -> tuple[SavedFile | None, bool]:
+    """Return what a file holds, and whether no slot changed its meaning meanwhile."""
+    header = _header(file)
+    if header is None:
+        return None, True
+    published, pid, turn = header
+    data = os.pread(file.fileno(), published * SLOT_BYTES, HEADER_BYTES)
     if len(data) != published * SLOT_BYTES:
-        return None
+        return None, True
     slots = memoryview(data)
-    return SavedFile(pid, tuple(_saved(slots[at : at + SLOT_BYTES] for at in range(0, len(data), SLOT_BYTES))))
+    saved = _saved(slots[at : at + SLOT_BYTES] for at in range(0, len(data), SLOT_BYTES))
+    return SavedFile(pid, tuple(saved)), turn % 2 == 0 and _header(file) == header
 
 
 def _saved(slots: Iterator[memoryview[int]]) -> Iterator[SavedSeries]:
@@ -144,15 +230,17 @@ def _labels(slot: memoryview[int]) -> Labels | None:
     return labels if _ARITY.get(labels[0]) == len(labels) else None
 
 
-def _header(file: BinaryIO) -> tuple[int, int] | None:
-    """Return how many slots a file has published and whose it is; None if it is not a whole file of this layout."""
-    raw = file.read(_HEADER.size)
-    if len(raw) != _HEADER.size or os.fstat(file.fileno()).st_size != FILE_BYTES:
+def _header(file: BinaryIO) -> tuple[int, int, int] | None:
+    """Return how many slots a file has published, whose it is, and its turn; None if it is not a whole file of this layout."""
+    raw = os.pread(file.fileno(), _HEADER.size, 0)
+    if len(raw) != _HEADER.size:
         return None
-    magic, fingerprint, slot_bytes, published, pid = _HEADER.unpack(raw)
-    if (magic, fingerprint, slot_bytes) != (MAGIC, FINGERPRINT, SLOT_BYTES) or published > MAX_SERIES:
+    magic, fingerprint, slot_bytes, published, pid, turn = _HEADER.unpack(raw)
+    if (magic, fingerprint, slot_bytes) != (MAGIC, FINGERPRINT, SLOT_BYTES):
         return None
-    return published, pid
+    if size_of(published) > os.fstat(file.fileno()).st_size:
+        return None
+    return published, pid, turn
 
 
 def _reopened(path: Path) -> BinaryIO | None:
@@ -171,8 +259,9 @@ def _created(path: Path) -> BinaryIO:
     staging = path.with_name(f".{path.name}.{os.getpid()}")
     file = staging.open("w+b", buffering=0)
     try:
-        os.truncate(file.fileno(), FILE_BYTES)
-        os.pwrite(file.fileno(), _HEADER.pack(MAGIC, FINGERPRINT, SLOT_BYTES, 0, os.getpid()), 0)
+        os.truncate(file.fileno(), size_of(FIRST_SLOTS))
+        if os.pwrite(file.fileno(), _HEADER.pack(MAGIC, FINGERPRINT, SLOT_BYTES, 0, os.getpid(), 0), 0) != _HEADER.size:
+            raise OSError("the disk is full")
         staging.replace(path)
     except OSError:
         file.close()

@@ -7,7 +7,7 @@ whoever judges a version by its numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +17,9 @@ import numpy.typing as npt
 
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import Histogram, cumulative, empty
-from limen.telemetry.instruments import CELLS, LABELS, OK, Instrument, Kind, Scope, offset
+from limen.telemetry.instruments import CELLS, LATEST, OK, Instrument, Kind, Scope, offset
 from limen.telemetry.metrics_file import SUFFIX, Labels, SavedFile, read_file
 
-_LATEST: Final = {
-    scope: [offset(i) for i in table.TABLE if i.scope is scope and i.is_latest] for scope in Scope if LABELS[scope]
-}
 _GAUGES: Final = [offset(i) for i in table.TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE]
 
 
@@ -44,13 +41,19 @@ class Totals:
             cells = series.cells.copy()
             if is_gone and scope == Scope.PROCESS:
                 cells[_GAUGES] = 0.0
-            known = self._cells.get(series.labels)
-            if known is not None:
-                latest = _LATEST.get(Scope(scope), [])
-                newest = np.maximum(known[latest], cells[latest])
-                cells += known
-                cells[latest] = newest
-            self._cells[series.labels] = cells
+            self._add(series.labels, cells)
+
+    def renamed(self, rename: Callable[[Labels], Labels]) -> Totals:
+        """Return the same numbers under other labels; those that get the same ones are put together.
+
+        Args:
+            rename: takes the labels of a series, its scope first, and gives others of the same scope.
+        """
+        found = Totals()
+        found.files = self.files
+        for labels, cells in self._cells.items():
+            found._add(rename(labels), cells.copy())
+        return found
 
     def series(self, scope: Scope) -> list[Labels]:
         """Return the label values of every series of a scope, sorted."""
@@ -67,11 +70,26 @@ class Totals:
         cells = self._of(instrument, labels)[first : first + instrument.cells].tolist()
         return dict(zip(instrument.values, cells, strict=True))
 
+    def table(self, scope: Scope) -> npt.NDArray[np.float64]:
+        """Return the cells of a scope, a row for each of its `series`."""
+        rows = [self._cells[scope.value, *labels] for labels in self.series(scope)]
+        return np.stack(rows) if rows else np.empty((0, CELLS))
+
     def histogram(self, instrument: Instrument, labels: Labels = ()) -> Histogram:
         """Return a histogram of a series."""
         first = offset(instrument)
         *counts, total = self._of(instrument, labels)[first : first + instrument.cells].tolist()
         return Histogram(instrument.bounds, tuple(int(n) for n in counts), total)
+
+    def _add(self, labels: Labels, cells: npt.NDArray[np.float64]) -> None:
+        """Add numbers, which are changed, to a series."""
+        known = self._cells.get(labels)
+        if known is not None:
+            latest = list(LATEST[labels[0]])
+            newest = np.maximum(known[latest], cells[latest])
+            cells += known
+            cells[latest] = newest
+        self._cells[labels] = cells
 
     def _of(self, instrument: Instrument, labels: Labels) -> npt.NDArray[np.float64]:
         found = self._cells.get((instrument.scope.value, *labels))

@@ -102,6 +102,12 @@ def test_a_reading_that_is_none_is_refused(reading: Reading):
         exposition(Totals(), [reading])
 
 
+def test_labels_are_escaped_and_stay_labels():
+    strange = 'a"b\\c\nd%s'
+    _, samples = parsed(exposition(Totals(), [Reading(table.RESTARTS, (strange,), 2.5)]))
+    assert samples == {("limen_process_restarts_total", (("process", strange),)): 2.5}
+
+
 def test_kinds_are_those_of_prometheus():
     assert {k.value for k in Kind} == {"counter", "gauge", "histogram"}
 
