@@ -26,7 +26,7 @@ ONLY = {
     "lightgbm": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "onnx": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "onnxruntime": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
-    "prometheus_client": ("limen.telemetry.exposition",),
+    "prometheus_client": (),
     "pygrpc_native": ("limen.gateway.grpc",),
     "ray": ("limen.runtime.placement.ray",),
     "re2": ("limen.contracts.patterns",),

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,7 +212,7 @@ async def _serve_metrics(settings: ServeSettings, control: ControlPlane) -> None
     from limen.gateway.http.server import HttpServer
     from limen.serving.metrics_text import metrics_text
 
-    server = HttpServer(MetricsApplication(lambda: metrics_text(control), allowed_hosts(settings.host)), settings.http)
+    server = HttpServer(MetricsApplication(partial(metrics_text, control), allowed_hosts(settings.host)), settings.http)
     try:
         await server.start(shared_listener(settings.host, settings.metrics_port))
         await asyncio.Event().wait()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,15 @@ class _Gateway:
         self._plane = DataPlane(self._versions, metrics=self._metrics)
         self._plane.statistics = Statistics(self._plane, lambda: read_folder(self._metrics_folder))
         self._plane.operations = Operations(start.control, is_explicit=settings.model_control == "explicit")
-        self.link = GatewayLink(start.name, start.control, start.run, self._plane, placement, self._log.set_levels)
+        self.link = GatewayLink(
+            start.name,
+            start.control,
+            start.run,
+            self._plane,
+            placement,
+            self._log.set_levels,
+            self._metrics.requests,
+        )
         target = shown_address(settings.host, settings.grpc_port)
         application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
         self._http = HttpServer(application, settings.http)
@@ -154,6 +163,8 @@ class _Gateway:
             await asyncio.sleep(LOG_FLUSH_S)
             self._log.flush()
             self._versions.count_runs()
+            if self.link.snapshot is not None:
+                self._metrics.keep(self.link.served(), time.monotonic())
             in_flight = sum(s.leases for m in self._versions.models() for s in self._versions.statuses(m))
             self._metrics.process.observe(
                 connections=len(self._http.connections), in_flight=in_flight, dropped_lines=self._log.dropped

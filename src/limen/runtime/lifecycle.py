@@ -53,3 +53,5 @@ class VersionLoad(msgspec.Struct, frozen=True):
     waiting_rows: int
     wait_s: float
     """What a request that comes now is expected to wait."""
+    requests: int = 0
+    """How many it has had so far, answered or not."""

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,9 +45,9 @@ from limen.serving.messages import (
     refusal_of,
 )
 from limen.serving.process_facts import oom_kills
+from limen.serving.retired import Retired
 from limen.serving.source import Source
 from limen.serving.status_view import status_of
-from limen.telemetry.instruments import REQUESTS, Scope
 from limen.telemetry.totals import Totals, read_folder
 
 LOG = logging.getLogger("limen.control")
@@ -107,6 +106,8 @@ class ControlPlane:
         self.conditions = Conditions(fleet, source, run_folder.conditions(config.run))
         self.mending = Mending(source.mend, fleet.launcher.restart)
         """Looks after versions that are down."""
+        self.retired = Retired()
+        """How the numbers of versions are shown that are no longer served."""
         self._say = say
         self._copies = run_folder.copies(config.run)
         self._states: dict[int, ProcessState] = {}
@@ -119,7 +120,6 @@ class ControlPlane:
         self._looked_at = self._measured_at = self._beaten_at = float("-inf")
         self._pause_s = TICK_S
         self._oom_kills = oom_kills()
-        self._totals = Totals()
         self._changed = asyncio.Event()
         self._waiting: dict[asyncio.Future[None], tuple[str, str]] = {}
         """Whoever waits, and for which version of which endpoint."""
@@ -195,20 +195,17 @@ class ControlPlane:
         if not self._is_told:
             self._tell_outcome()
 
-    def status(self) -> Status:
-        """Return the whole server at this moment."""
-        with contextlib.suppress(OSError):
-            self._totals = read_folder(run_folder.metrics(self.config.run))
+    def status(self, totals: Totals | None = None) -> Status:
+        """Return the whole server at this moment; `totals` are read when they are not given."""
+        if totals is None:
+            totals = read_folder(run_folder.metrics(self.config.run))
         self.conditions.look(self.now())
         states = tuple(self._states.values())
-        return status_of(self.config, self.fleet, self.conditions, states, self._totals, time.time())
+        return status_of(self.config, self.fleet, self.conditions, states, totals, time.time())
 
     def _look(self, now: float) -> None:
         self._restore()
         self.conditions.look(now)
-        if any(v.opened.serving.replicas.min == 0 for v in self.fleet.versions()):
-            with contextlib.suppress(OSError):
-                self.fleet.count(requests_of(read_folder(run_folder.metrics(self.config.run))), now)
         self._oom_kills = oom_kills()
         needed = {v.opened.root for v in self.fleet.versions()}
         for root in self._roots - needed:
@@ -232,6 +229,7 @@ class ControlPlane:
         """Put a snapshot on disk first, so that a gateway that starts now has it, and then tell the others."""
         run_folder.write(run_folder.snapshot(self.config.run), msgspec.json.encode(snapshot))
         self._published = snapshot.revision
+        self.retired.note(snapshot)
         self.push(self.apply_line())
 
     def apply_line(self) -> bytes:
@@ -291,6 +289,7 @@ class ControlPlane:
             )
             self.fleet.resume(snapshot, endpoints)
             self.conditions.resume()
+            self.retired.note(snapshot)
             self._published, self._wanted, self._is_open = snapshot.revision, resume.specs, True
         for state in resume.states:
             self.take_state(state)
@@ -338,11 +337,3 @@ class ControlPlane:
                 await waiting
         finally:
             del self._waiting[waiting]
-
-
-def requests_of(totals: Totals) -> dict[tuple[str, str], float]:
-    """Return how many requests every version has had."""
-    found: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for labels in totals.series(Scope.GATEWAY):
-        found[labels[0], labels[1]] += sum(totals.numbers(REQUESTS, labels).values())
-    return dict(found)

@@ -166,13 +166,6 @@ class Fleet:
         has_limits = [replication.measure(version, share, passed_s) for version in self.versions()]
         return any(has_limits)
 
-    def count(self, requests: Mapping[tuple[str, str], float], now: float) -> None:
-        """Learn how many requests versions have had so far: one that has no new ones is idle."""
-        for version in self.versions():
-            total = requests.get((version.opened.endpoint, version.number), 0.0)
-            if total != version.requests:
-                version.requests, version.busy_at = total, now
-
     # -- decisions ---------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
@@ -82,6 +83,7 @@ class GatewayLink:
         plane: DataPlane,
         replicas: Replicas,
         on_log: Callable[[LogLevels], None] = lambda _: None,
+        requests: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         """Prepare to follow; `run` does it.
 
@@ -92,6 +94,7 @@ class GatewayLink:
             plane: what is steered: its versions, and which of them answers.
             replicas: learns where each version runs.
             on_log: learns which requests to log.
+            requests: gives how many requests each version has had.
         """
         self._hello = Hello(name, os.getpid())
         self._control = control
@@ -100,6 +103,7 @@ class GatewayLink:
         self._versions = plane.versions
         self._replicas = replicas
         self._on_log = on_log
+        self._requests = requests
         self.snapshot: Snapshot | None = None
         self._is_first = False
         self._packages: dict[tuple[str, str], tuple[Package, tuple[Serving | None, Slo | None]]] = {}
@@ -123,6 +127,13 @@ class GatewayLink:
         """Say that a version, or the gateway itself, has changed."""
         self._report_due.set()
         self._moved.set()
+
+    def served(self) -> frozenset[tuple[str, str]]:
+        """Return every version that the snapshot has or that is still here, and every endpoint with an empty version."""
+        endpoints = () if self.snapshot is None else self.snapshot.endpoints
+        wanted = ((e.name, number) for e in endpoints for number in ("", *(v.number for v in e.versions)))
+        held = ((s.model, s.version) for model in self._versions.models() for s in self._versions.statuses(model))
+        return frozenset((*wanted, *held))
 
     def wake(self, model: str, version: str) -> None:
         """Tell control that a request waits for a version without replicas."""
@@ -341,10 +352,11 @@ class GatewayLink:
         return {(name, v.number) for name, v in versions if not (v.replicas or v.failure or v.down or v.is_inline)}
 
     def _report(self) -> Report:
+        had = self._requests()
         return Report(
             self.snapshot.revision if self.snapshot is not None else 0,
             tuple(s for model in self._versions.models() for s in self._versions.statuses(model)),
-            tuple(self._versions.loads()),
+            tuple(replace(w, requests=had.get((w.model, w.version), 0)) for w in self._versions.loads()),
             self._plane.is_draining,
         )
 

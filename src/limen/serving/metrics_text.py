@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -12,12 +13,14 @@ from limen.serving.messages import Status
 from limen.telemetry import instruments as table
 from limen.telemetry.exposition import Reading, exposition
 from limen.telemetry.instruments import Instrument
-from limen.telemetry.totals import read_folder
+from limen.telemetry.totals import Totals, read_folder
 
 
-def metrics_text(control: ControlPlane) -> bytes:
-    """Return every metric of now as Prometheus text."""
-    return exposition(read_folder(run_folder.metrics(control.config.run)), readings(control.status()))
+async def metrics_text(control: ControlPlane) -> bytes:
+    """Return every metric of now as Prometheus text; control goes on meanwhile."""
+    totals = await asyncio.to_thread(read_folder, run_folder.metrics(control.config.run))
+    seen, naming = tuple(readings(control.status(Totals()))), control.retired.naming()
+    return await asyncio.to_thread(lambda: exposition(totals.renamed(naming), seen))
 
 
 def readings(status: Status) -> Iterator[Reading]:

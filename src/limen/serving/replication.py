@@ -118,8 +118,9 @@ def _share_soon(replica: Replica) -> float:
 def _target(version: Version, counted: Sequence[Replica], loads: Sequence[VersionLoad], now: float) -> int:
     ready = sum(r.was_ready for r in counted)
     in_hand = sum(load.waiting + load.in_flight for load in loads)
-    if in_hand or version.is_woken or version.busy_at < 0:
-        version.busy_at = now
+    requests = sum(load.requests for load in loads)
+    if in_hand or version.is_woken or version.busy_at < 0 or requests != version.requests:
+        version.requests, version.busy_at = requests, now
     load = Load(
         in_hand=max(in_hand, int(version.is_woken)),
         queue_s=max((load.wait_s for load in loads if load.waiting), default=0.0),

@@ -97,6 +97,11 @@ class Series(_Counted):
         cells[_REQUEST + bisect_left(SECONDS, seconds)] += 1.0
         cells[_REQUEST_SUM] += seconds
 
+    @property
+    def count(self) -> int:
+        """How many requests were counted, whatever came of them."""
+        return int(sum(self._cells[_OK : _OK + len(table.OUTCOMES)]))
+
     def failed(self, code: str, seconds: float) -> None:
         """Count a request that ended in an error of that `ErrorCode`, and how long that took."""
         cells = self._cells
@@ -243,6 +248,13 @@ class Metrics:
         if found is None:
             found = self._runtime[labels] = RuntimeSeries(_private())
             self._show(labels, found)
+        return found
+
+    def requests(self) -> dict[tuple[str, str], int]:
+        """Return how many requests each version of an endpoint has had, whether or not others can see that."""
+        found: dict[tuple[str, str], int] = {}
+        for (_, endpoint, version, *_), series in self._series.items():
+            found[endpoint, version] = found.get((endpoint, version), 0) + series.count
         return found
 
     def keep(self, served: AbstractSet[tuple[str, str]], now: float) -> None:

@@ -530,8 +530,8 @@ def test_a_replica_that_dies_keeps_its_place_because_it_comes_back_there():
     assert world.fleet.snapshot.revision == revision
 
 
-def busy(in_flight: int, waiting: int = 0) -> Loads:
-    return [VersionLoad("m", "1", waiting, in_flight, waiting, 0.0)]
+def busy(in_flight: int, waiting: int = 0, requests: int = 0) -> Loads:
+    return [VersionLoad("m", "1", waiting, in_flight, waiting, 0.0, requests)]
 
 
 def test_load_starts_replicas_and_quiet_ends_them_when_nothing_is_in_them():
@@ -600,8 +600,7 @@ def test_an_idle_model_is_let_go_and_one_request_starts_exactly_one_replica():
 def test_requests_keep_a_model_awake_even_when_none_is_in_hand_as_it_is_looked_at():
     world = live(package(min=0, idle_s=30))
     for i in range(100):
-        world.report(loads=busy(0))
-        world.fleet.count({("m", "1"): float(i)}, world.now)
+        world.report(loads=busy(0, requests=i))
         world.tick(1)
     assert world.replicas() == ["m-v1-1"]
 

@@ -348,6 +348,15 @@ def test_a_reader_in_the_middle_of_a_change_reads_again(path: Path, tmp_path: Pa
         assert metrics_file._read(file)[1]
 
 
+def test_requests_are_known_also_where_nobody_else_sees_them(path: Path):
+    for metrics in (Metrics(), Metrics(path)):
+        for protocol in ("rest", "grpc"):
+            metrics.series("credit", "1", protocol).answered(0.1, 0)
+        metrics.series(*KEY).failed("INTERNAL", 0.1)
+        metrics.series("other", "2", "rest").failed("NOT_FOUND", 0.1)
+        assert metrics.requests() == {RUNTIME: 3, ("other", "2"): 1}
+
+
 def test_a_file_takes_little_room_until_it_is_used(path: Path):
     Metrics(path)
     found = path.stat()

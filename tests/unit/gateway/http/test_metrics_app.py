@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -30,12 +30,23 @@ def ask(
     lines = {b"host": host} | {k.replace("_", "-").encode(): v for k, v in headers.items()}
     head = Head(method, target, lines, keep_alive=True)
     application.admit(head)
-    return application.handle(Request(head))
+    answer = application.handle(Request(head))
+    return answer if isinstance(answer, Response) else asyncio.run(answer)
+
+
+def made(*texts: bytes) -> Callable[[], Awaitable[bytes]]:
+    """Return what makes one text after the other, and the last one from then on."""
+    left = list(texts)
+
+    async def text() -> bytes:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return text
 
 
 @pytest.fixture
 def application() -> MetricsApplication:
-    return MetricsApplication(lambda: TEXT, LOCAL)
+    return MetricsApplication(made(TEXT), LOCAL)
 
 
 def test_metrics_are_prometheus_text(application: MetricsApplication):
@@ -50,8 +61,7 @@ def test_metrics_are_prometheus_text(application: MetricsApplication):
 
 
 def test_the_text_is_made_anew_for_every_request():
-    texts = iter((b"1", b"2"))
-    application = MetricsApplication(lambda: next(texts))
+    application = MetricsApplication(made(b"1", b"2"))
     assert [ask(application, b"/metrics").body for _ in range(2)] == [b"1", b"2"]
 
 
@@ -101,7 +111,7 @@ def test_a_request_needs_a_host(application: MetricsApplication):
 
 
 def test_a_failure_says_nothing_about_its_inside(caplog: pytest.LogCaptureFixture):
-    def text() -> bytes:
+    async def text() -> bytes:
         raise RuntimeError("secret")
 
     with caplog.at_level(logging.ERROR):
