@@ -17,6 +17,9 @@ import tempfile
 from collections import deque
 from typing import Any, Final
 
+from limen.contracts.tensors import Array
+from limen.runtime.placement.process.mapping import map_memory
+
 SHARED_MIN: Final = 64 << 10
 """Bytes from which a tensor travels through shared memory. Measured by `benchmarks.placement`."""
 ARENA_BYTES: Final = 64 << 20
@@ -119,14 +122,18 @@ class Ring:
 class Arena:
     """The shared memory of one direction, mapped into this process."""
 
-    __slots__ = ("map", "ring", "size")
+    __slots__ = ("_owner", "map", "ring", "size")
 
     def __init__(self, descriptor: int, size: int, *, is_reader: bool = False) -> None:
         """Map the memory; the descriptor stays the caller's."""
-        access = mmap.ACCESS_READ if is_reader else mmap.ACCESS_WRITE
-        self.map: Any = mmap.mmap(descriptor, size, access=access)
+        self.map: Any = map_memory(descriptor, size, is_reader=is_reader)
+        self._owner: object = self.map.obj
         self.size = size
         self.ring = Ring(size)
+
+    def holds(self, array: Array) -> bool:
+        """Whether the numbers of an array lie here."""
+        return array.base is self._owner
 
     @property
     def taken(self) -> int:
@@ -150,7 +157,7 @@ class StatusPage:
 
     def __init__(self, descriptor: int, *, is_reader: bool) -> None:
         """Map the page; the descriptor stays the caller's."""
-        self._map: Any = mmap.mmap(descriptor, self.SIZE, access=mmap.ACCESS_READ if is_reader else mmap.ACCESS_WRITE)
+        self._map = map_memory(descriptor, self.SIZE, is_reader=is_reader)
         self._steps = 0
 
     def begin(self, connection: int, call: int) -> None:

@@ -198,7 +198,7 @@ class Channel:
         del self.calls[call.id]
         arena = self._inputs
         if arena is not None:
-            shared = [array for array in call.inputs.values() if array.base is arena.map]
+            shared = [array for array in call.inputs.values() if arena.holds(array)]
             if shared:
                 self._kept.append((call.id, shared))
         call.inputs = {}

@@ -393,7 +393,7 @@ class Link:
         if flags & frames.SHARED and arena is not None:
             # Copied once, so that the replica may use the place again.
             for name, array in found.items():
-                if array.base is arena.map:
+                if arena.holds(array):
                     found[name] = array.copy()
             self._taken += 1
             arena.taken = self._taken
