@@ -22,6 +22,7 @@ import msgspec
 
 from limen.contracts.printable import printable
 from limen.contracts.snapshot import LogLevels
+from limen.telemetry.repeats import Repeats
 
 
 class RequestLine(msgspec.Struct, omit_defaults=True):
@@ -146,7 +147,7 @@ def _traces(exc: BaseException | None, depth: int = 0) -> Iterator[str]:
 
 
 def log_to_stderr(*, shows_text: bool = False) -> None:
-    """Send warnings and worse to standard error, one line each, without ever waiting for whoever reads it.
+    """Send warnings and worse to standard error, one line each and none twice a minute, without ever waiting for whoever reads it.
 
     Args:
         shows_text: whether the text of exceptions is shown, as `PlainFormatter` takes it.
@@ -155,6 +156,7 @@ def log_to_stderr(*, shows_text: bool = False) -> None:
     atexit.register(writer.close)
     handler = LineLog(writer)
     handler.setFormatter(PlainFormatter(shows_text=shows_text))
+    handler.addFilter(Repeats())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
