@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from limen.app.process import freeze_garbage, raise_file_limit, run_loop, stop_on_signals, tune_process
+from limen.app.process import freeze_garbage, run_loop, stop_on_signals, tune_process
 from limen.app.starts import ControlStart, encode_start
 from limen.runtime.sandbox.child import python
 from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
@@ -77,7 +77,7 @@ def serve(
     from limen.serving import run_folder
 
     check_exposure(settings.host)
-    raise_file_limit()
+    _make_room(settings)
     forget_announcement(settings.announce)
     ports = {
         "--http-port": settings.http_port,
@@ -120,6 +120,21 @@ def serve(
             report(Ready(http, grpc, os.getpid(), message.models, workers, engine, metrics, admin, message.waiting))
 
         run_loop(_supervise(start, started, note))
+
+
+def _make_room(settings: ServeSettings) -> None:
+    """Let the server's processes have as many files open as the system allows.
+
+    Raises:
+        ServeError: that is not enough for a single replica.
+    """
+    from limen.serving.open_files import Room, file_limit, raise_file_limit
+
+    raise_file_limit()
+    limit = file_limit()
+    if not Room(limit, settings.workers).replicas:
+        text = f"the system lets a process have {limit} files open, which is too few for a server"
+        raise ServeError(text, "Raise the limit: `ulimit -n 1024` in the shell that starts it, or fewer --workers.")
 
 
 def _hold(stack: contextlib.ExitStack, host: str, port: int, option: str) -> int:

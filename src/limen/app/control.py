@@ -68,6 +68,7 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     from limen.serving.control_socket import ControlSocket
     from limen.serving.controlplane import ControlPlane
     from limen.serving.fleet import Fleet
+    from limen.serving.open_files import Room, file_limit
 
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=MAX_LINE_BYTES)
@@ -76,7 +77,8 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     source = _source(start)
     # A name of its own for every life: nothing that still listens from an earlier one is met under a new name.
     sockets = f"{start.sockets}/{os.urandom(4).hex()}"
-    fleet = Fleet(gateways, _replica_launcher(settings, start.run), sockets, is_all_or_nothing=source.is_required)
+    launch, room = _replica_launcher(settings, start.run), Room(file_limit(), len(gateways))
+    fleet = Fleet(gateways, launch, sockets, is_all_or_nothing=source.is_required, room=room)
     fleet.log = LogLevels(info=settings.access_log)
     control = ControlPlane(_config(start), fleet, source, say)
     async with ControlSocket(control).open(control_socket(start.sockets)):

@@ -15,7 +15,6 @@ from typing import Any
 from limen.serving.messages import Beat, FirstWord, line
 
 BEAT_S = 1.0
-MAX_OPEN_FILES = 1 << 17
 _BEAT = line(Beat())
 
 
@@ -81,17 +80,6 @@ def tune_process() -> None:
         libc = ctypes.CDLL(None)
         for option, value in ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20)):  # trim and mmap thresholds, top pad
             libc.mallopt(option, value)
-
-
-def raise_file_limit() -> None:
-    """Let this process, and those it starts, have as many files open as the system allows: every caller's connection is one."""
-    import resource  # not on every platform
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def freeze_garbage() -> None:

@@ -22,6 +22,7 @@ from limen.serving import replication
 from limen.serving.fleet_records import Aim, Endpoint, Gateway, Opened, Phase, Version
 from limen.serving.launching import Launch, Launcher
 from limen.serving.messages import ProcessPhase, ProcessSpec, ProcessState, Report
+from limen.serving.open_files import AMPLE, Room
 
 START_S = 330.0
 """How long a replica may take to load before its version has failed; above the replica's own limit."""
@@ -38,7 +39,13 @@ class Fleet:
     """The endpoints of one server and the processes that serve them."""
 
     def __init__(
-        self, gateways: tuple[ProcessSpec, ...], launch: Launch, sockets: str, *, is_all_or_nothing: bool = True
+        self,
+        gateways: tuple[ProcessSpec, ...],
+        launch: Launch,
+        sockets: str,
+        *,
+        is_all_or_nothing: bool = True,
+        room: Room = AMPLE,
     ) -> None:
         """Start with no endpoint.
 
@@ -47,6 +54,7 @@ class Fleet:
             launch: makes the spec of a replica.
             sockets: what the paths of the replicas' sockets begin with; no earlier control process has used it.
             is_all_or_nothing: whether nothing is served before everything has been loaded once.
+            room: how many replicas there may be.
         """
         self.gateway_specs = gateways
         self.endpoints: dict[str, Endpoint] = {}
@@ -57,6 +65,7 @@ class Fleet:
         """What gateways are to log."""
         self.is_started = False
         """Whether every gateway has been ready with every endpoint once."""
+        self.room = room
         self._is_all_or_nothing = is_all_or_nothing
         self.launcher = Launcher(launch, sockets)
         self._quarantined: tuple[str, ...] = ()
@@ -94,7 +103,7 @@ class Fleet:
             is_paused: whether it consists of nothing because somebody wants it so; then it remembers what it had.
         """
         endpoint = self.endpoints.setdefault(name, Endpoint(name))
-        endpoint.aim, endpoint.problem = aim, ""
+        endpoint.aim, endpoint.problem, endpoint.lacks_room = aim, "", False
         endpoint.serving, endpoint.slo, endpoint.is_paused, endpoint.is_removed = serving, slo, is_paused, False
         for number in aim.versions:
             known = endpoint.versions.get(number)
@@ -203,12 +212,22 @@ class Fleet:
         """Return what failed, a text for each version."""
         return [f"{v.opened.endpoint}: {v.reason}" for v in self.versions() if v.phase is Phase.FAILED]
 
+    def found_room(self) -> list[str]:
+        """Return the endpoints that there was no room for, if there may be some now."""
+        lacking = [e.name for e in self.endpoints.values() if e.lacks_room]
+        return lacking if lacking and not self.room.lacks(1, self.versions(), is_successor=False) else []
+
     def _step_starting(self, endpoint: Endpoint, version: Version, now: float) -> None:
         if version.opened.is_inline:
             version.phase = Phase.LOADED
             return
         if not version.staying():
-            for _ in range(max(1, version.opened.serving.replicas.min)):
+            wanted = max(1, version.opened.serving.replicas.min)
+            if text := self.room.lacks(wanted, self.versions(), is_successor=endpoint.good is not None):
+                self._fail(endpoint, version, text, now)
+                endpoint.lacks_room = True
+                return
+            for _ in range(wanted):
                 self.launcher.start(version)
         failure = next((r.failed for r in version.staying() if r.failed), "")
         if any(r.was_ready for r in version.staying()):
@@ -263,7 +282,7 @@ class Fleet:
         reports = [g.report for g in self.gateways.values() if g.report is not None]
         loads = [load for r in reports for load in r.loads if (load.model, load.version) == key]
         plan = replication.plan(version, loads, now)
-        for replaced in plan.starts:
+        for replaced in self.room.started(version, plan.starts, self.versions()):
             self.launcher.start(version, replaces=replaced)
         for replica in plan.leaves:
             replica.leaves_after, replica.leaves_by = self.snapshot.revision + 1, now + LEAVE_S

@@ -236,6 +236,8 @@ class Endpoint:
     slo: Slo | None = None
     problem: str = ""
     """Why the last thing that was wanted of it could not be had."""
+    lacks_room: bool = False
+    """Whether that was because this server has no room for it."""
     is_paused: bool = False
     """Nothing of it is to be loaded until it is wanted again."""
     is_removed: bool = False

@@ -110,6 +110,7 @@ class Reconciler:
                 async with asyncio.timeout(POLL_S if not self.problem else REOPEN_S):
                     await self._poked.wait()
             self._poked.clear()
+            self._again.update(control.fleet.found_room())
             try:
                 await self._look(control)
             except LimenError as exc:

@@ -10,6 +10,7 @@ from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet import LEAVE_S, OFFER_S, RETIRE_S, START_S, Fleet
 from limen.serving.fleet_records import DEATH_WINDOW_S, Aim, Opened, Phase, Version
 from limen.serving.messages import Failure, FirstWord, ModelSummary, ProcessPhase, ProcessSpec, ProcessState, Report
+from limen.serving.open_files import Room
 from limen.serving.replication import RECYCLE_PAUSE_S
 from limen.serving.takeover import endpoints_of
 
@@ -946,3 +947,75 @@ def test_gateways_that_were_told_more_than_this_control_process_knows_are_told_s
     assert world.fleet.snapshot.revision == 42
     world.tick()
     assert world.fleet.snapshot.revision == 42
+
+
+# -- open files ------------------------------------------------------------------------------------------------------------
+
+
+def crowded(replicas: int) -> World:
+    """Return a server whose limit of open files leaves room for so many replicas, with one gateway."""
+    limit = next(n for n in range(64, 4096) if Room(n).replicas == replicas)
+    specs = (ProcessSpec("g1", "gateway", ("gateway",)),)
+    fleet = Fleet(specs, launch, "/sockets/", is_all_or_nothing=False, room=Room(limit))
+    world = World(gateways=1, fleet=fleet)
+    world.start_gateways()
+    return world
+
+
+def added(world: World, name: str, **replicas: int) -> None:
+    world.fleet.add(package(name, **replicas), world.now)
+    world.tick()
+    world.ready(*(n for n in world.replicas() if n.startswith(f"{name}-")))
+    world.tick()
+    world.follow()
+    world.tick()
+
+
+def test_an_endpoint_that_there_is_no_room_for_is_refused_with_the_reason_and_touches_no_other():
+    world = crowded(8)
+    for number in range(8):
+        added(world, f"m{number}")
+    refused = [e for e in world.fleet.endpoints.values() if e.problem]
+    # Two places are kept for versions that follow others.
+    assert [e.name for e in refused] == ["m6", "m7"]
+    assert all("ulimit -n" in e.problem and "enough for 8 replicas" in e.problem for e in refused)
+    assert len(world.replicas()) == 6
+    assert all(world.served(f"m{number}") for number in range(6))
+
+
+def test_a_full_server_can_still_be_brought_another_version():
+    world = crowded(8)
+    for number in range(6):
+        added(world, f"m{number}")
+    added(world, "m0")
+    assert not world.fleet.endpoints["m0"].problem
+    assert world.version("2", "m0").phase is Phase.LIVE
+
+
+def test_an_endpoint_that_there_was_no_room_for_is_tried_again_when_there_is():
+    world = crowded(4)
+    for number in range(4):
+        added(world, f"m{number}")
+    assert world.fleet.found_room() == []
+    world.fleet.remove("m0", world.now)
+    for _ in range(3):
+        world.tick()
+        world.follow()
+    world.tick()
+    assert world.fleet.found_room() == ["m3"]
+    added(world, "m3")
+    assert not world.fleet.endpoints["m3"].problem
+    assert world.fleet.found_room() == []
+
+
+def test_a_version_in_use_gets_no_further_replica_when_there_is_no_room_and_says_so():
+    world = crowded(4)
+    added(world, "m0", min=1, max=9)
+    added(world, "m1")
+    added(world, "m2")
+    for _ in range(20):
+        world.report(loads=(VersionLoad("m0", "1", 50, 9, 50, 5.0),))
+        world.tick(5.0)
+    assert len(world.replicas()) <= 4
+    assert "ulimit -n" in world.version("1", "m0").block
+    assert world.served("m0")
