@@ -1,18 +1,41 @@
-"""How many connections a gateway may have, so that it always has files left for its models, its log and its control socket."""
+"""How many of a gateway's open files its callers may have, so that there are always some left for its models and itself."""
 
 from __future__ import annotations
 
-import resource
+import os
 from typing import Final
 
-RESERVED: Final = 64
-"""Open files for everything that is no caller's connection; replicas take two each."""
+from limen.serving.open_files import OWN_FILES, file_limit, spare_files
+
 MAX_CONNECTIONS: Final = 1 << 16
 
 
-def connection_limit() -> int:
-    """Return how many connections each of the two listeners may have under this process's limit of open files."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return max(4, min(MAX_CONNECTIONS, (soft - RESERVED) // 2))
+def grpc_connections() -> int:
+    """Return how many connections the gRPC listener takes, which cannot give any up for another caller."""
+    return max(4, min(MAX_CONNECTIONS, (file_limit() - OWN_FILES) // 4))
+
+
+class FileMark:
+    """Knows when so many files are open that no caller should get another one.
+
+    The system gives every new file the lowest number that is free, so the number alone says how many are open.
+    """
+
+    def __init__(self) -> None:
+        """Take the limit of this process as it is now."""
+        limit = file_limit()
+        self.most = limit - spare_files(limit)
+        """The number from which on a file is one of those that callers do not get."""
+
+    def is_reached(self, descriptor: int) -> bool:
+        """Whether the file that was opened last was one too many for a caller."""
+        return descriptor >= self.most
+
+    def has_room(self, descriptor: int) -> bool:
+        """Whether one more caller may have a file; `descriptor` is any that is open."""
+        try:
+            lowest = os.dup(descriptor)
+        except OSError:
+            return False
+        os.close(lowest)
+        return lowest < self.most

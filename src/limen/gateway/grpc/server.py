@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import grpc
 from grpc import aio
 
-from limen.gateway.connections import connection_limit
+from limen.gateway.connections import grpc_connections
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
@@ -127,5 +127,5 @@ def _connection_options(config: GrpcConfig) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", round(config.max_connection_idle_s * 1000)),
         ("grpc.server_handshake_timeout_ms", round(config.handshake_timeout_s * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.max_allowed_incoming_connections", connection_limit()),
+        ("grpc.max_allowed_incoming_connections", grpc_connections()),
     ]

@@ -19,9 +19,13 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Requests read ahead on one connection; reading stops until they are answered."""
     header_timeout_s: float = 10.0
     body_idle_timeout_s: float = 30.0
-    min_body_bytes_per_s: int = 1024
-    """A body slower than this, after the idle time, is cut off: trickling must not hold a connection for ever. So is a caller
-    who reads its answer more slowly."""
+    body_timeout_s: float = 60.0
+    """How long the whole of a body may take, however much of it has come. The largest one needs 1.1 MB/s with the defaults."""
+    min_body_bytes_per_s: int = 16 << 10
+    """A body slower than this, after the idle time, is cut off, and so is a caller who reads its answer more slowly."""
+    max_bytes_in_flight: int = 256 << 20
+    """Bytes of bodies, and of answers that callers have not read, that one gateway holds at a time, gRPC included. A body of more
+    than 64 KiB that does not fit is refused with 503. At least as large as the largest body."""
     write_idle_timeout_s: float = 60.0
     """A caller who does not read its answer for this long is cut off."""
     keep_alive_s: float = 75.0

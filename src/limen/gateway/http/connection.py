@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Looking a member up on its class costs more than the comparison it is for.
 _IDLE, _REFUSED = Phase.IDLE, Phase.REFUSED
+LISTENS_S = 0.3
+"""How long a caller who has ended its side may wait for its answer before it is asked whether it is still there."""
 _LEFT = getattr(select, "POLLRDHUP", 0)
 """The peer has closed its end (Linux); elsewhere only a reset is seen."""
 
@@ -34,7 +36,8 @@ class Connection(Receiver, asyncio.Protocol):
     """The protocol object of one connection."""
 
     __slots__ = (
-        "_busy", "_feeding", "_in_hand", "_out", "_paused_bytes", "_pending", "_queue", "_sender", "_task", "_transport",
+        "_busy", "_feeding", "_has_ended", "_in_hand", "_is_asked", "_last_head", "_out", "_paused_bytes", "_pending", "_queue", "_sender", "_task",
+        "_transport",
         "paused_at",
     )  # fmt: skip
 
@@ -49,7 +52,9 @@ class Connection(Receiver, asyncio.Protocol):
         self._in_hand: Any = None
         self._busy = False
         self._feeding = False
+        self._has_ended = self._is_asked = False
         self._out: list[bytes] = []
+        self._last_head = 0
         self._paused_bytes = 0
         self.paused_at = 0.0
 
@@ -59,9 +64,6 @@ class Connection(Receiver, asyncio.Protocol):
         """Start waiting for the first request."""
         self._transport = transport
         self.since = self._server.clock
-        if not self._server.make_room():
-            self._transport.abort()  # better one that is turned away than no file left for anybody
-            return
         self._server.connections.add(self)
         if self._server.is_draining:
             # Accepted by the system before the listener closed, handed to us after everybody else was told.
@@ -69,7 +71,8 @@ class Connection(Receiver, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work of a caller who has left."""
-        self._server.connections.discard(self)
+        self._release(self.held)
+        self._server.left(self)
         self._queue.clear()
         # The parser refers back to us; what half a body holds must not wait for the garbage collector.
         self._parser, self._request, self._body = None, None, []
@@ -85,6 +88,8 @@ class Connection(Receiver, asyncio.Protocol):
         """Note since when the peer does not read its answers."""
         self.paused_at = self._server.clock
         self._paused_bytes = self._transport.get_write_buffer_size()
+        self.held += self._paused_bytes
+        self._server.held.take(self._paused_bytes)
         self._transport.pause_reading()
         if self._sender is not None:
             self._sender.pause()
@@ -92,6 +97,7 @@ class Connection(Receiver, asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on once the peer has read enough."""
         self.paused_at = 0.0
+        self._release(self._paused_bytes)
         self._transport.resume_reading()
         if self._sender is not None:
             self._sender.resume()
@@ -109,6 +115,8 @@ class Connection(Receiver, asyncio.Protocol):
                 self.since = self._server.clock
                 self._take(request)
                 self._feeding = False
+                if self._server.is_crowded:
+                    self._make_way()
                 self._flush()
                 return
         # Only a head that begins with this piece and is whole in it can be remembered.
@@ -117,7 +125,39 @@ class Connection(Receiver, asyncio.Protocol):
         if refused is not None:
             self._refuse(refused)
         self._feeding = False
+        if self._server.is_crowded:
+            self._make_way()
         self._flush()
+
+    def eof_received(self) -> bool:
+        """Answer what has come whole, to a caller who sends nothing more; return whether the connection stays open for that."""
+        if not self._busy and not self._queue:
+            return False
+        if not self._has_ended:
+            self._has_ended = True
+            self._server.loop.call_later(LISTENS_S, self._find_out)
+        return True
+
+    def _find_out(self) -> None:
+        """Find out whether a caller who sends nothing more still listens: one who has left looks the same.
+
+        The word that says so is one that a caller may ignore; the system of one who has left answers it with a reset.
+        """
+        request = self._in_hand
+        if request is None or request.head.is_http_1_0 or self._sender is not None or self.paused_at:
+            return
+        if not self._is_asked and not self._transport.is_closing():
+            self._is_asked = True
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._server.loop.call_later(LISTENS_S, self.look_for_end)
+
+    def _release_request(self, request: Request) -> None:
+        held, request.held = request.held, 0
+        self._release(held)
+
+    def _release(self, size: int) -> None:
+        self.held -= size
+        self._server.held.give(size)
 
     def _invite(self) -> None:
         """Tell a caller who asks first that the body may come, unless an answer has to go out before."""
@@ -127,7 +167,8 @@ class Connection(Receiver, asyncio.Protocol):
     def _take(self, request: Request) -> None:
         if self._busy or self._queue or self.paused_at:
             self._queue.append(request)
-            if len(self._queue) >= self._limits.max_pipelined:
+            # A large one is the last that is read ahead: what one connection holds is bounded, too.
+            if len(self._queue) >= self._limits.max_pipelined or request.held:
                 self._transport.pause_reading()
         else:
             self._start(request)
@@ -148,6 +189,7 @@ class Connection(Receiver, asyncio.Protocol):
             self._pending, self._in_hand = answer, request
             answer.deliver = self._deliver
         else:
+            self._in_hand = request
             if isinstance(answer, Streaming):
                 self._sender = Sender(self._server, request, answer, self._transport.write)
             self._task = self._server.loop.create_task(self._wait(request, answer))
@@ -177,24 +219,27 @@ class Connection(Receiver, asyncio.Protocol):
         except Exception as exc:  # noqa: BLE001  the application answers everything; this is the last resort
             outcome = self._server.application.settle(request, exc)
         finally:
-            self._task = self._sender = None
+            self._task = self._sender = self._in_hand = None
         self.since = self._server.clock
         if isinstance(outcome, Response):
             self._finish(request, outcome)
         else:
-            self._busy = False
+            self._busy = self._is_asked = False
+            self._release_request(request)
             head = request.head
             if not outcome:
                 self.phase = Phase.CLOSING
                 self._transport.abort()
-            elif not head.keep_alive or head.is_http_1_0 or self._server.is_draining:
+            elif not self._stays(request) or head.is_http_1_0:
                 self._close()
         self._next()
 
     def _finish(self, request: Request, response: Response) -> None:
         """Write one answer and leave the connection ready for the next request."""
-        self._busy = False
-        keep_alive = request.head.keep_alive and not self._server.is_draining
+        self._busy = self._is_asked = False
+        if request.held:
+            self._release_request(request)
+        keep_alive = self._stays(request)
         body = response.body
         head = b"%s%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n%s%s\r\n" % (
             STATUS_LINES[response.status],
@@ -206,6 +251,7 @@ class Connection(Receiver, asyncio.Protocol):
             b"" if keep_alive else b"connection: close\r\n",
         )
         out = self._out
+        self._last_head = len(out)
         out.append(head)
         if request.head.method != b"HEAD":
             out.append(body)
@@ -214,6 +260,15 @@ class Connection(Receiver, asyncio.Protocol):
             self._close()
         elif not self._feeding:
             self._flush()
+
+    def _stays(self, request: Request) -> bool:
+        """Whether another request may follow one that is answered now."""
+        server = self._server
+        if not request.head.keep_alive or server.is_draining:
+            return False
+        if self._queue or self._feeding:
+            return True
+        return not self._has_ended and not server.is_crowded
 
     def _next(self) -> None:
         """Answer what has been waiting behind the last answer."""
@@ -226,6 +281,14 @@ class Connection(Receiver, asyncio.Protocol):
                 self._start(waiting)
         if not queue and not self.paused_at and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _make_way(self) -> None:
+        """Close after the last answer that is about to go out, when callers wait outside and nothing else is asked here."""
+        out = self._out
+        if out and not self.is_busy and self.phase is Phase.IDLE:
+            out[self._last_head] = out[self._last_head][:-2] + b"connection: close\r\n\r\n"
+            self._flush()
+            self._close()
 
     def _flush(self) -> None:
         out = self._out
@@ -271,13 +334,16 @@ class Connection(Receiver, asyncio.Protocol):
             self._transport.close()
 
     def look_for_end(self) -> None:
-        """Close when the peer has left while what it sends is not read; reading would have told, and what waits unread hides it."""
+        """Notice that the peer has left while what it sends is not read; reading would have told, and what waits unread hides it."""
         transport = self._transport
         if not transport.is_reading() and not self.paused_at and not transport.is_closing():
             look = select.poll()
-            look.register(transport.get_extra_info("socket").fileno(), _LEFT)
-            if look.poll(0):
-                transport.close()
+            look.register(transport.get_extra_info("socket").fileno(), 0 if self._has_ended else _LEFT)
+            for _, events in look.poll(0):
+                if events & (select.POLLERR | select.POLLHUP):
+                    transport.abort()
+                else:
+                    self._find_out()
 
     def time_out(self, refused: Refused | None) -> None:
         """End a connection that waited too long, with an answer when half a request is there."""

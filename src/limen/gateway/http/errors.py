@@ -50,6 +50,12 @@ def too_large(limit: int) -> Refused:
     return Refused(413, "BODY_TOO_LARGE", f"the body may have at most {limit} bytes")
 
 
+def no_room() -> Refused:
+    """Return the refusal of a body that the gateway has no memory for just now."""
+    text = "the server holds too many large requests; send it again a little later"
+    return Refused(503, "OVERLOADED", text, head=b"retry-after: 1\r\n")
+
+
 def status_of(error: LimenError | Refused) -> int:
     """Return the HTTP status of an error."""
     if isinstance(error, Refused):

@@ -82,13 +82,15 @@ class Packed(Protocol):
 class Request:
     """One whole HTTP request."""
 
-    __slots__ = ("body", "head", "id", "packed", "pieces")
+    __slots__ = ("body", "head", "held", "id", "packed", "pieces")
 
     def __init__(self, head: Head, body: bytes = b"") -> None:
         """Take a head and its body."""
         self.head = head
         self.body = body
         self.id = ""
+        self.held = 0
+        """Bytes that count against what the gateway holds."""
         self.pieces: list[bytes] = []
         """A large body as it came, in the place of `body`."""
         self.packed: Packed | None = None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from limen.contracts.json_pieces import LARGE_TEXT
-from limen.gateway.http.errors import Refused, not_http, too_large
+from limen.gateway.held_bytes import SMALL
+from limen.gateway.http.errors import Refused, no_room, not_http, too_large
 from limen.gateway.http.framing import check_framing
 from limen.gateway.http.message import Head, Request
 from limen.gateway.http.phase import Phase
@@ -31,7 +32,7 @@ class Receiver:
 
     __slots__ = (
         "_begun", "_body", "_body_left", "_body_wire", "_chunks", "_head_bytes", "_head_ended", "_head_lines", "_headers", "_limits",
-        "_parser", "_raw_head", "_refused", "_request", "_server", "_target", "body_bytes", "body_since", "phase", "since",
+        "_parser", "_raw_head", "_refused", "_request", "_server", "_target", "body_bytes", "body_since", "held", "phase", "since",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -48,6 +49,8 @@ class Receiver:
         self._request: Request | None = None
         self._body: list[bytes] = []
         self.body_bytes = self._body_wire = self._body_left = self._chunks = 0
+        self.held = 0
+        """Bytes of bodies that count for this connection."""
         self.phase = Phase.IDLE
         self.since = self.body_since = 0.0
 
@@ -154,6 +157,9 @@ class Receiver:
         version = parser.get_http_version()
         try:
             self._server.application.admit(head)
+            length = self._headers.get(b"content-length")
+            if length is not None and len(length) > 4 and not self._server.held.fits(int(length)):
+                raise no_room()
             if (
                 version != "1.1"
                 or b"transfer-encoding" in self._headers
@@ -173,7 +179,23 @@ class Receiver:
         self.since = self._server.clock
         if self.body_bytes > self._limits.max_body_bytes:
             self._stop(too_large(self._limits.max_body_bytes))
+        if self.body_bytes > SMALL:
+            self._hold(len(body))
         self._body.append(body)
+
+    def _hold(self, size: int) -> None:
+        """Count a piece of a large body, and with the first one that makes it large what came before."""
+        held, request = self._server.held, self._request
+        if request is None:
+            return
+        size = size if request.held else self.body_bytes
+        # What the head said had room when it came; others may have come since.
+        if held.now + size > held.most:
+            held.refused += 1
+            self._stop(no_room())
+        request.held += size
+        self.held += size
+        held.take(size)
 
     def on_chunk_header(self) -> None:
         """Count the chunks of a chunked body."""
