@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from limen.gateway.http.config import HttpLimits
+from limen.gateway.http.phase import Phase
 from tests.conformance.bad_inputs.entries import PREDICT
 from tests.conformance.http.test_connections import GATED, GOOD, HEAD, is_good
 from tests.conformance.serving.gates import OPEN, WAITING
@@ -190,7 +191,10 @@ def test_f21_bodies_that_do_not_fit_are_refused_before_they_come(tight: Gateway)
 
 
 def test_f21_bodies_that_come_together_and_do_not_fit_are_refused_while_they_come(tight: Gateway):
-    wires = [tight.wire().send(part(3 * MIB, 1 * MIB)) for _ in range(3)]
+    wires = [tight.wire().send(part(3 * MIB, 0)) for _ in range(3)]
+    tight.wait_until(lambda: sum(c.phase is Phase.BODY for c in tight.server.connections) == 3)
+    for wire in wires:
+        wire.send(b"x" * MIB)
     tight.wait_until(lambda: tight.server.held.now == 3 * MIB)
     assert wires[0].send_what_is_taken(b"x" * (MIB + (MIB >> 1))) in (True, False)
     assert wires[0].answer().status == 503
