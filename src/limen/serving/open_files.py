@@ -17,7 +17,7 @@ from limen.serving.fleet_records import Version
 
 MAX_FILES: Final = 1 << 17
 """As many as a process asks for; some platforms slow down with more."""
-OWN_FILES: Final = 36
+OWN_FILES: Final = 30
 """What a process of a server has open itself: listeners, log, database, metrics, event loop, what it talks to."""
 FILES_PER_CHILD: Final = 2
 """What the supervisor has open for each of its processes."""
