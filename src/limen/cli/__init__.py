@@ -11,7 +11,20 @@ import sys
 import typer
 
 from limen import __version__
-from limen.cli import config, diff, documents, endpoint, import_, package, registry, serve, sign, status, up
+from limen.cli import (
+    config,
+    diff,
+    documents,
+    endpoint,
+    import_,
+    package,
+    registry,
+    registry_care,
+    serve,
+    sign,
+    status,
+    up,
+)
 from limen.cli.terminal import safe_output
 
 app = typer.Typer(
@@ -31,6 +44,7 @@ import_.register(app)
 sign.register(app)
 serve.register(app)
 registry.register(app)
+registry_care.register(app)
 endpoint.register(app)
 status.register(app)
 config.register(app)

@@ -49,7 +49,7 @@ def apply(
         if not as_json:
             _print_preview(preview)
         if preview.changes:
-            if not yes and not _agreed(is_possible=not as_json):
+            if not yes and not agreed(is_possible=not as_json):
                 raise typer.Exit(1)
             applied = management.apply_endpoint(spec, expected=preview.revision)
             told = _wait(management, applied) if wait else f"{spec.name} has revision {applied.revision}"
@@ -112,7 +112,7 @@ def delete(
     """Take an endpoint away: its callers are told that there is none."""
     with managing(home, server) as management:
         endpoint = management.endpoint(name)
-        if not yes and not _agreed(f"Take {name} away from its callers?", is_possible=not as_json):
+        if not yes and not agreed(f"Take {name} away from its callers?", is_possible=not as_json):
             raise typer.Exit(1)
         management.remove_endpoint(name, expected=endpoint.revision)
     print_json({"name": name}) if as_json else typer.echo(f"{name} is gone")
@@ -146,7 +146,8 @@ def _plain(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _agreed(question: str = "Apply this?", *, is_possible: bool = True) -> bool:
+def agreed(question: str = "Apply this?", *, is_possible: bool = True) -> bool:
+    """Ask a person, and return whether the answer is yes; without one, say what to do instead."""
     import sys
 
     from limen.cli.words import CommandError

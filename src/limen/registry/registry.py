@@ -39,9 +39,9 @@ from limen.registry.rows import (
     version_rows,
 )
 from limen.registry.tags import check_tags, write_tags
-from limen.registry.values import AliasMove, KeptNumbers, NewVersion, StoredArchive
+from limen.registry.values import AliasMove, Identity, KeptNumbers, NewVersion, StoredArchive
 from limen.storage.database import Database
-from limen.storage.schema import aliases, evidence, models, revisions, version_states, versions
+from limen.storage.schema import aliases, evidence, identity, models, revisions, version_states, versions
 
 MAX_SPANS: Final = 10
 
@@ -60,6 +60,13 @@ class Registry:
         """Return a number that grows with every change of anything in the database, endpoints included."""
         with self._database.reading() as connection:
             return int(connection.execute(sa.select(revisions.c.value)).scalar_one())
+
+    def identity(self) -> Identity:
+        """Return which registry this is, and its revision at the same moment."""
+        query = sa.select(identity.c.registry, revisions.c.value)
+        with self._database.reading() as connection:
+            row = connection.execute(query.select_from(identity.join(revisions, sa.true()))).one()
+            return Identity(row.registry, row.value)
 
     def models(self, *, after: str = "", limit: int = 50, tags: Mapping[str, str] | None = None) -> list[Model]:
         """Return models by name, from the one after `after`, that carry all of these tags."""

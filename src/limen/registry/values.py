@@ -10,6 +10,15 @@ from limen.contracts.catalogue import Lineage
 from limen.contracts.contract import Contract
 
 
+class Identity(msgspec.Struct, frozen=True):
+    """Which registry this is, and how far it has come."""
+
+    registry: str
+    """Its id: given when it was made, or brought back from a backup."""
+    revision: int
+    """Grows with every change of anything in the database."""
+
+
 class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A package that was found good and is to become a version; its blobs are stored already."""
 

@@ -273,6 +273,11 @@ class Endpoint:
         """Whether it is what it should be, or what is left of that."""
         return self.good is not None and self.offer is None and self.aim == self.good
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing answers for it, and nothing is on its way."""
+        return not (self.good or Aim()).versions and not any(v.is_coming for v in self.versions.values())
+
     def served(self) -> ServedEndpoint:
         """Return how gateways are told of it: what is offered or good, and what failed, for people to see."""
         now = self.offer or self.good or Aim()

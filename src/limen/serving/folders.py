@@ -11,11 +11,11 @@ from pathlib import Path
 
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
+from limen.packaging.intact import is_intact
 from limen.serving import opening
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Aim, Opened, Phase, Version
 from limen.serving.messages import Failure, Refused, Reloaded, failure_of
-from limen.serving.package_cache import is_whole
 
 WATCH_S = 1.0
 SAME_NAME_HINT = "Each package is served under its own name; change `name` in one model.yaml, or serve them apart."
@@ -136,7 +136,7 @@ class Folders:
     async def mend(self, version: Version) -> bool:
         """Copy or unpack a package again whose files have been lost, as long as what it was made from is the same."""
         opened = version.opened
-        if await asyncio.to_thread(is_whole, Path(opened.root), opened.digest):
+        if await asyncio.to_thread(is_intact, Path(opened.root), opened.digest, afresh=True):
             return False
         found = await self._open(opened.origin)
         if found.digest != opened.digest:

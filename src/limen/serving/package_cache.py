@@ -8,10 +8,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from limen.contracts.errors import InvalidPackage, LimenError, NotFound, Reason, Unavailable
-from limen.packaging.archive import Package, hash_folder, open_package
+from limen.contracts.errors import InvalidPackage, NotFound, Reason, Unavailable
+from limen.packaging.archive import Package, open_package
 from limen.packaging.decoder import read_manifest
-from limen.packaging.index import digest_of
+from limen.packaging.intact import is_intact
 from limen.storage import causes
 from limen.storage.blobs import BlobStore
 from limen.storage.private import make_private_folder
@@ -38,7 +38,7 @@ class PackageCache:
             Unavailable: it is not here, and the blob store cannot be reached.
         """
         root = self._home / "packages" / digest
-        if is_whole(root, digest):
+        if is_intact(root, digest):
             return Package(root, read_manifest(root), digest, Path(origin))
         if self._blobs is None:
             raise Unavailable("the package is not on this machine, and the blob store cannot be reached")
@@ -60,11 +60,3 @@ class PackageCache:
             fetched = Path(folder) / "package.limen"
             blobs.fetch(archive, fetched)
             return open_package(fetched, self._home)
-
-
-def is_whole(root: Path, digest: str) -> bool:
-    """Whether the files of a package are what its digest says."""
-    try:
-        return root.is_dir() and digest_of(hash_folder(root)) == digest
-    except (OSError, LimenError):
-        return False

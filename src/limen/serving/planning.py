@@ -1,24 +1,18 @@
-"""What a server worked out from a registry, in a form that can be kept: the plan of every endpoint.
+"""What a server works out from a registry: the plan of every endpoint.
 
-Made from the stores, or read from the file that the last look left in the home folder. Called by `serving.reconciler`.
+Called by `serving.reconciler`; `serving.plan_memory` keeps it for a start without the registry.
 """
 
 from __future__ import annotations
-
-import contextlib
-from pathlib import Path
 
 import msgspec
 
 from limen.contracts.catalogue import ModelVersion
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError
-from limen.serving import run_folder
 from limen.serving.fleet_records import Aim
 from limen.serving.resolution import resolve
 from limen.serving.stores import Stores
-
-FILE_NAME = "endpoints.json"
 
 
 class PlannedVersion(msgspec.Struct, frozen=True):
@@ -70,33 +64,6 @@ def plan_of(stores: Stores) -> Plan:
                 raise
             found.append(PlannedEndpoint(spec, stored.revision, Aim(), {}, exc.message))
     return Plan(revision, tuple(found))
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """What the file says."""
-
-    registry: str
-    plan: Plan
-
-
-def keep(home: Path, registry: str, plan: Plan) -> None:
-    """Write the plan for a start without the registry. A disk that is full keeps the one before, and nothing else from going on.
-
-    Args:
-        home: folder of the file.
-        registry: tells this registry from others.
-        plan: what it wants.
-    """
-    with contextlib.suppress(OSError):
-        run_folder.write(home / FILE_NAME, msgspec.json.encode(_Kept(registry, plan)))
-
-
-def kept(home: Path, registry: str) -> Plan | None:
-    """Return the last plan of a registry that was kept; None when there is none that can be read."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        found = msgspec.json.decode((home / FILE_NAME).read_bytes(), type=_Kept)
-        return found.plan if found.registry == registry else None
-    return None
 
 
 def _planned(stores: Stores, spec: EndpointSpec, revision: int) -> PlannedEndpoint:

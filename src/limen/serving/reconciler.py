@@ -19,13 +19,15 @@ import msgspec
 from limen.contracts.endpoint import EndpointSpec, EndpointStatus
 from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailable
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
+from limen.packaging.intact import is_intact
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving import opening, planning
 from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Aim, Endpoint, Opened, Version
 from limen.serving.messages import Failure, Refused, Reloaded
-from limen.serving.package_cache import PackageCache, is_whole
+from limen.serving.package_cache import PackageCache
+from limen.serving.plan_memory import PlanMemory
 from limen.serving.planning import Plan, PlannedEndpoint, PlannedVersion
 from limen.serving.status_view import endpoint_status
 from limen.serving.stores import Stores
@@ -33,7 +35,6 @@ from limen.serving.stores import Stores
 LOG = logging.getLogger("limen.control")
 POLL_S = 1.0
 """How often the registry's revision is looked at; what changes through this server is seen at once."""
-"""Who pauses an endpoint through the protocol, as long as nobody has to say who they are."""
 REOPEN_S = 2.0
 """How often a registry that cannot be reached is tried again."""
 
@@ -72,11 +73,17 @@ class Reconciler:
         self._stores: Stores | None = None
         self._opening = threading.Lock()
         self._home = home
-        self._registry = registry
+        self._memory = PlanMemory(home, registry)
         self._is_inline = is_inline
         self._trust_code = trust_code
         self._is_trusted = is_trusted
         self._plan: Plan | None = None
+        known = self._memory.kept()
+        self._identity = known.identity if known is not None else ""
+        self._good = dict(known.good) if known is not None else {}
+        """What each endpoint last answered with, also before this process."""
+        self._gone_back: set[str] = set()
+        """Endpoints that have gone back to that, because what is wanted does not work."""
         self._problems: dict[str, str] = {}
         self._again: set[str] = set()
         """Endpoints whose packages could not be had just now."""
@@ -93,11 +100,9 @@ class Reconciler:
             await self._look(control)
         except Unavailable as exc:
             self.problem = exc.message
-            last = await asyncio.to_thread(planning.kept, self._home, self._registry)
-            if last is None:
+            if not await self._follow_last(control):
                 raise
-            LOG.warning("the registry cannot be reached; serving what it said last: %s", exc.message)
-            await self._follow_plan(control, last)
+            LOG.warning("%s; serving what it said last", exc.message)
 
     def resume(self, served: ServedEndpoint, version: ServedVersion) -> Opened:
         """Return a version that an earlier control process has verified."""
@@ -114,9 +119,11 @@ class Reconciler:
             try:
                 await self._look(control)
             except LimenError as exc:
-                if not self.problem:
-                    LOG.warning("the registry cannot be reached: %s", exc.message)
+                if exc.message != self.problem:
+                    LOG.warning("%s; what is served goes on", exc.message)
                 self.problem = exc.message
+                if self._plan is None:
+                    await self._follow_last(control)
             except Exception:
                 # Whatever is wrong with it, the endpoints that are served go on.
                 LOG.exception("the registry cannot be followed")
@@ -207,7 +214,7 @@ class Reconciler:
         wanted = planned.versions.get(version.number) if planned is not None else None
         if planned is None or wanted is None or wanted.digest != opened.digest:
             return False
-        if await asyncio.to_thread(is_whole, Path(opened.root), opened.digest):
+        if await asyncio.to_thread(is_intact, Path(opened.root), opened.digest, afresh=True):
             return False
         await asyncio.to_thread(self._fetched, planned.spec, version.number, wanted)
         return True
@@ -224,18 +231,54 @@ class Reconciler:
             plan = await asyncio.to_thread(self._read)
             if plan is not None:
                 await self._follow_plan(control, plan)
-                await asyncio.to_thread(planning.keep, self._home, self._registry, plan)
             for planned in self._plan.endpoints if self._again and self._plan is not None else ():
                 if planned.spec.name in self._again:
                     await self._aim(control, planned)
+            is_news = await self._note_what_works(control)
+            if plan is not None or is_news:
+                await asyncio.to_thread(self._remember)
 
     def _read(self) -> Plan | None:
-        """Return what the registry wants; None when that has not changed."""
+        """Return what the registry wants; None when that has not changed.
+
+        Raises:
+            Unavailable: STORAGE; it cannot be reached, or is not the registry that was followed so far.
+        """
         stores = self.opened()
-        is_same = self._plan is not None and stores.registry.revision() == self._plan.revision
+        found = stores.registry.identity()
+        self._memory.ensure_followed(found)
+        self._identity = found.registry
+        is_same = self._plan is not None and found.revision == self._plan.revision
         plan = None if is_same and not self.problem else planning.plan_of(stores)
         self.problem = ""
         return plan
+
+    def _remember(self) -> None:
+        if self._plan is not None:
+            self._memory.keep(self._plan, self._identity, self._good)
+
+    async def _follow_last(self, control: ControlPlane) -> bool:
+        """Follow what the registry said last; return whether anything is known of that."""
+        last = await asyncio.to_thread(self._memory.kept)
+        if last is not None:
+            await self._follow_plan(control, last.plan)
+        return last is not None
+
+    async def _note_what_works(self, control: ControlPlane) -> bool:
+        """Note what endpoints answer with, and go back to that where nothing does; return whether there is anything new to remember."""
+        before, plan = dict(self._good), self._plan.endpoints if self._plan is not None else ()
+        for planned in plan:
+            name = planned.spec.name
+            endpoint = control.fleet.endpoints.get(name)
+            if endpoint is None or not planned.versions:
+                continue
+            if endpoint.is_settled and endpoint.good == planned.aim and name not in self._problems:
+                self._good[name] = planned
+            elif endpoint.problem and endpoint.is_empty and name not in self._gone_back:
+                self._problems[name] = endpoint.problem
+                await self._go_back(control, planned)
+        self._good = {p.spec.name: self._good[p.spec.name] for p in plan if p.spec.name in self._good}
+        return self._good != before
 
     async def _follow_plan(self, control: ControlPlane, plan: Plan) -> None:
         """Give the fleet the aims of a plan; what has not changed is left alone."""
@@ -248,6 +291,21 @@ class Reconciler:
             self._problems.pop(name, None)
             self._again.discard(name)
         self._plan = plan
+        control.wake_up()
+
+    async def _go_back(self, control: ControlPlane, planned: PlannedEndpoint) -> None:
+        """Want an endpoint that has nothing to be what it last answered with, or else nothing. Its problem stays: that is not what is wanted."""
+        name = planned.spec.name
+        self._gone_back.add(name)
+        aim, opened, spec = Aim(), dict[str, Opened](), planned.spec
+        good = self._good.get(name)
+        if good is not None and good.versions != planned.versions:
+            with contextlib.suppress(LimenError):
+                endpoint = control.fleet.endpoints.get(name)
+                opened = {n: await self._opened(endpoint, good, n, version) for n, version in good.versions.items()}
+                aim, spec = good.aim, good.spec
+                LOG.warning("the endpoint %s goes on with version %s, which worked last", name, ", ".join(opened))
+        control.fleet.aim(name, aim, opened, control.now(), serving=spec.serving, slo=spec.slo)
         control.wake_up()
 
     async def _aim(self, control: ControlPlane, planned: PlannedEndpoint) -> None:
@@ -268,9 +326,12 @@ class Reconciler:
             self._again.discard(name)
             if exc.retryable:
                 self._again.add(name)
-            if endpoint is None or exc.reason is Reason.SIGNATURE:
-                # Callers are told that it is not ready, and not that there is none. What nobody vouches for any more goes.
+            if exc.reason is Reason.SIGNATURE:
+                # What nobody vouches for any more goes.
                 control.fleet.aim(name, Aim(), {}, control.now())
+            elif endpoint is None:
+                # Callers are told that it is not ready, and not that there is none.
+                await self._go_back(control, planned)
             return
         if endpoint is not None and endpoint.holds_other(opened):
             # Gateways have one package of a number: the one that is there goes first.
@@ -281,6 +342,7 @@ class Reconciler:
             return
         self._problems.pop(name, None)
         self._again.discard(name)
+        self._gone_back.discard(name)
         spec = planned.spec
         control.fleet.aim(
             name,

@@ -91,7 +91,7 @@ class LocalBlobs:
 
     def put(self, source: Path, digest: str) -> None:
         """Store a file; one that is there is left alone unless it was damaged."""
-        target = self._path(digest)
+        target = self.path(digest)
         with file_faults("the blob store"):
             if target.is_file() and hash_of(target) == digest:
                 return
@@ -105,7 +105,7 @@ class LocalBlobs:
 
     def fetch(self, digest: str, target: Path) -> None:
         """Write a blob to `target`, in one step and only when it is whole."""
-        path = self._path(digest)
+        path = self.path(digest)
         with file_faults("the blob store"):
             if not path.is_file():
                 raise NotFound("there is no such blob")
@@ -115,20 +115,21 @@ class LocalBlobs:
     def has(self, digest: str) -> bool:
         """Tell whether there is such a blob."""
         with file_faults("the blob store"):
-            return self._path(digest).is_file()
+            return self.path(digest).is_file()
 
     def is_whole(self, digest: str) -> bool:
         """Tell whether there is such a blob and it is what its digest says."""
-        path = self._path(digest)
+        path = self.path(digest)
         with file_faults("the blob store"):
             return path.is_file() and hash_of(path) == digest
 
     def remove(self, digest: str) -> None:
         """Remove a blob; nothing happens when there is none."""
         with file_faults("the blob store"):
-            self._path(digest).unlink(missing_ok=True)
+            self.path(digest).unlink(missing_ok=True)
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Return the file of a blob, whether or not there is one."""
         return self._root / ensure_digest(digest)[:2] / digest
 
     def _remove_abandoned(self) -> None:

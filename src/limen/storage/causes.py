@@ -20,6 +20,9 @@ DAMAGED_PACKAGE: Final = "what is stored for this version is damaged"
 LOST_PACKAGE: Final = "the blob store does not have the package"
 LOCKED: Final = "is locked by someone else"
 BROKEN_DISK: Final = "cannot be read or written: the disk reports an error"
+GONE: Final = "is gone"
+ANOTHER: Final = "is not the one that this home has followed"
+GONE_BACK: Final = "has gone back"
 UNREADABLE: Final = "cannot be read or written"
 UNUSABLE: Final = "cannot be used just now"
 
@@ -50,7 +53,14 @@ _BY_SQLITE: Final = {
 """By SQLite's result code."""
 _BY_SQLSTATE: Final = {"55P03": LOCKED, "53100": IS_FULL}
 _PUBLISH_AGAIN: Final = "Publish the same package again: that stores it anew, under the same number."
+_DECIDE: Final = (
+    "Bring the right one back (`limen registry restore`), or have this home follow what is there from now on (`limen registry adopt`). "
+    "Until then a server serves its last plan."
+)
 _STEPS: Final = {
+    GONE: _DECIDE,
+    ANOTHER: _DECIDE,
+    GONE_BACK: _DECIDE,
     DAMAGED_PACKAGE: _PUBLISH_AGAIN,
     LOST_PACKAGE: _PUBLISH_AGAIN,
     NOT_PERMITTED: "Nothing was changed. Give this user the right to write there, or choose another folder with --home or LIMEN_HOME.",

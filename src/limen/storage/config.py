@@ -13,6 +13,8 @@ from typing import Final
 import msgspec
 
 HOME: Final = ".limen"
+SQLITE: Final = "sqlite:///"
+"""What the address of a database in a file begins with; the rest is its path, as it is."""
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,12 +32,18 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def database_address(self) -> str:
         """The address of the database, the password included."""
-        return self.database_url or f"sqlite:///{(self.home / 'limen.db').absolute()}"
+        return self.database_url or f"{SQLITE}{(self.home / 'limen.db').absolute()}"
 
     @property
     def database_id(self) -> str:
         """What tells this database from another, without the credentials in its address."""
         return hashlib.sha256(re.sub(r"//[^@/]*@", "//", self.database_address).encode()).hexdigest()
+
+    @property
+    def database_file(self) -> Path | None:
+        """The file of the database; None for one that is reached over a network."""
+        address = self.database_address
+        return Path(address.removeprefix(SQLITE)) if address.startswith(SQLITE) else None
 
     @property
     def blobs_address(self) -> str:

@@ -9,21 +9,22 @@ Blocking: callers that are asynchronous use a thread.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
 from limen.contracts.errors import InvalidArgument, InvalidPackage, LimenError, NotFound, Reason
-from limen.storage.faults import database_faults, file_faults
-from limen.storage.migrations import is_current, upgrade
+from limen.storage import causes
+from limen.storage.config import SQLITE
+from limen.storage.faults import database_faults, file_faults, unavailable
+from limen.storage.migrations import HEAD, is_current, upgrade
 from limen.storage.private import make_private_file, make_private_folder
 from limen.storage.schema import revisions
 
 BUSY_TIMEOUT_S: Final = 5.0
 _WRITES: Final = "limen_writes"
-_SQLITE: Final = "sqlite:///"
 _POSTGRESQL: Final = "postgresql+psycopg"
 
 
@@ -33,15 +34,18 @@ class Database:
     def __init__(self, engine: sa.Engine) -> None:
         """Take an engine that `open` made."""
         self._engine = engine
+        self._file = Path(_place(engine)) if _place(engine) else None
+        self._mark = self._look()
 
     @classmethod
-    def open(cls, url: str, *, create: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+    def open(cls, url: str, *, create: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S, schema: str = HEAD) -> Self:
         """Open a database and bring its tables up to date.
 
         Args:
             url: `sqlite:////folder/limen.db` or `postgresql://…`.
             create: make the database file when there is none.
             busy_timeout_s: how long a writer waits for its turn, and a connection for its server.
+            schema: the revision that the tables are brought to, where they are not newer.
 
         Raises:
             InvalidArgument: not an address of a database that Limen knows.
@@ -55,7 +59,7 @@ class Database:
         with database_faults():
             engine = _engine(address, busy_timeout_s)
         try:
-            _upgrade(engine)
+            _upgrade(engine, schema)
         except LimenError as exc:
             exc.place = exc.place or _place(engine)
             engine.dispose()
@@ -74,6 +78,7 @@ class Database:
         Raises:
             Unavailable: STORAGE; nothing was changed unless the commit itself was cut off.
         """
+        self._ensure_there()
         with database_faults(_place(self._engine)), _begun(self._engine, writes=True) as connection:
             connection.execute(revisions.update().values(value=revisions.c.value + 1))
             yield connection
@@ -85,8 +90,30 @@ class Database:
         Raises:
             Unavailable: STORAGE.
         """
+        self._ensure_there()
         with database_faults(_place(self._engine)), _begun(self._engine, writes=False) as connection:
             yield connection
+
+    def _look(self) -> tuple[int, int] | None:
+        """Return what tells the file of the database from another one at its place; None when there is none."""
+        with suppress(OSError):
+            facts = self._file.stat() if self._file is not None else None
+            return (facts.st_dev, facts.st_ino) if facts is not None else None
+        return None
+
+    def _ensure_there(self) -> None:
+        """Work on the file that is at its place: an open one that was removed would take changes that nobody ever sees again.
+
+        Raises:
+            Unavailable: STORAGE; it is gone, or what has taken its place cannot be used.
+        """
+        if self._file is None or (found := self._look()) == self._mark:
+            return
+        if found is None:
+            raise unavailable(f"the registry's database {causes.GONE}", place=str(self._file))
+        self._engine.dispose()
+        _upgrade(self._engine)
+        self._mark = found
 
     def close(self) -> None:
         """Close what is open."""
@@ -94,9 +121,9 @@ class Database:
 
 
 def _parse(url: str) -> sa.URL:
-    if url.startswith(_SQLITE):
+    if url.startswith(SQLITE):
         # The rest is a path as it is: taken apart as an address, a `?` in the name of a folder would end it.
-        return sa.URL.create("sqlite", database=url.removeprefix(_SQLITE))
+        return sa.URL.create("sqlite", database=url.removeprefix(SQLITE))
     try:
         address = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
@@ -111,14 +138,14 @@ def _place(engine: sa.Engine) -> str:
     return (engine.url.database or "") if engine.dialect.name == "sqlite" else ""
 
 
-def _upgrade(engine: sa.Engine) -> None:
+def _upgrade(engine: sa.Engine, schema: str = HEAD) -> None:
     """Bring the tables up to date; a database that is locked by a writer can be opened when there is nothing to do."""
     with database_faults(_place(engine)):
         with _begun(engine, writes=False) as connection:
             if is_current(connection):
                 return
         with _begun(engine, writes=True) as connection:
-            upgrade(connection)
+            upgrade(connection, schema)
 
 
 def _prepare_file(path: Path, *, create: bool) -> None:

@@ -58,6 +58,14 @@ revisions: Final = sa.Table(
 )
 """One row: how often anything was changed. Updating it first is what makes writers stand in line on PostgreSQL."""
 
+identity: Final = sa.Table(
+    "identity",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("registry", sa.String(32), nullable=False),
+)
+"""One row: the id that this registry was given when it was made, or brought back from a backup."""
+
 models: Final = sa.Table(
     "models",
     metadata,

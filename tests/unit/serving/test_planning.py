@@ -1,7 +1,5 @@
 """What a registry wants of a server, worked out and kept."""
 
-from pathlib import Path
-
 import pytest
 
 from limen.contracts.endpoint import Route
@@ -54,25 +52,3 @@ def test_f16_a_registry_that_goes_away_meanwhile_gives_no_plan_at_all(shelf: She
     monkeypatch.setattr(shelf.stores.registry, "resolve", away)
     with pytest.raises(Unavailable):
         planning.plan_of(shelf.stores)
-
-
-def test_f17_the_last_plan_is_kept_whole(shelf: Shelf, tmp_path: Path):
-    shelf.point("champion", shelf.add())
-    shelf.apply(spec(serving=None))
-    plan = planning.plan_of(shelf.stores)
-    assert planning.kept(tmp_path, "one") is None
-    planning.keep(tmp_path, "one", plan)
-    assert planning.kept(tmp_path, "one") == plan
-    # Another registry's plan would be a wrong one.
-    assert planning.kept(tmp_path, "another") is None
-    assert [path.name for path in tmp_path.glob("*.json")] == ["endpoints.json"]
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"revision": "x"}', b"\xff"])
-def test_a_plan_that_cannot_be_read_is_none(tmp_path: Path, text: bytes):
-    (tmp_path / "endpoints.json").write_bytes(text)
-    assert planning.kept(tmp_path, "one") is None
-
-
-def test_f08_a_plan_that_cannot_be_kept_keeps_nobody_from_serving(shelf: Shelf, tmp_path: Path):
-    planning.keep(tmp_path / "not there", "one", planning.plan_of(shelf.stores))

@@ -15,12 +15,12 @@ from limen.contracts.endpoint import EndpointStatus, Route
 from limen.contracts.errors import Unavailable
 from limen.contracts.serving import Queue, Serving
 from limen.runtime.lifecycle import State, VersionStatus
+from limen.packaging.intact import is_intact
 from limen.serving import reconciler as module
 from limen.serving.conditions import Conditions
 from limen.serving.fleet import Fleet
 from limen.serving.fleet_records import Aim, Gateway, Phase, Version
 from limen.serving.messages import ProcessPhase, Refused, Reloaded, Report
-from limen.serving.package_cache import is_whole
 from limen.serving.reconciler import Reconciler
 from limen.serving.stores import Stores
 from limen.storage.faults import unavailable
@@ -295,7 +295,7 @@ async def test_f18_a_copy_that_is_lost_while_it_is_served_is_fetched_again_when_
         await world.reconciler.mend(version)
     away.rename(blob)
     assert await world.reconciler.mend(version)
-    assert is_whole(Path(version.opened.root), version.opened.digest)
+    assert is_intact(Path(version.opened.root), version.opened.digest)
 
 
 async def test_reload_of_a_version_that_is_down_tries_it_at_once_and_tells_how_that_ended(world: World):

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from limen.contracts.errors import Reason, Unavailable
 from limen.storage import causes
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 _LOCK: Final = 0x6C696D656E
 """Names our advisory lock on PostgreSQL ("limen")."""
 
 
-def upgrade(connection: sa.Connection) -> None:
-    """Bring the tables to the newest revision, inside the transaction of the connection.
+def upgrade(connection: sa.Connection, to: str = HEAD) -> None:
+    """Bring the tables to the newest revision, or an older one, inside the transaction of the connection.
 
     Two processes that open a database at once stand in line here.
 
@@ -30,7 +30,7 @@ def upgrade(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     if not is_current(connection):
         _ensure_ours(connection)
-        _run(connection)
+        _run(connection, to)
 
 
 def is_current(connection: sa.Connection) -> bool:
@@ -48,7 +48,7 @@ def _ensure_ours(connection: sa.Connection) -> None:
         raise Unavailable(f"the registry's database {causes.OF_ANOTHER}", reason=Reason.STORAGE)
 
 
-def _run(connection: sa.Connection) -> None:
+def _run(connection: sa.Connection, to: str) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -59,7 +59,7 @@ def _run(connection: sa.Connection) -> None:
     script = ScriptDirectory.from_config(config)
 
     def steps(current: object, _context: object) -> object:
-        return script._upgrade_revs("head", current)  # type: ignore[arg-type] # noqa: SLF001 - as Alembic's manual does it
+        return script._upgrade_revs(to, current)  # type: ignore[arg-type] # noqa: SLF001 - as Alembic's manual does it
 
     try:
         with EnvironmentContext(config, script, fn=steps) as environment:
