@@ -41,6 +41,8 @@ class PlanMemory:
         self._path = home / FOLLOWED
         self._registry = registry
         self._kept: Kept | None = None
+        self.doubt = ""
+        """What was strange about the registry the last time that it was looked at."""
 
     def kept(self, *, afresh: bool = False) -> Kept | None:
         """Return what is remembered; None when there is nothing that can be read.
@@ -61,8 +63,17 @@ class PlanMemory:
         Raises:
             Unavailable: STORAGE; a person has to decide.
         """
-        if _strangeness(self.kept(), found) and (what := _strangeness(self.kept(afresh=True), found)):
-            raise unavailable(what)
+        self.doubt = _strangeness(self.kept(), found) and _strangeness(self.kept(afresh=True), found)
+        self.ensure_sure()
+
+    def ensure_sure(self) -> None:
+        """Keep changes out of a registry that may be the wrong one.
+
+        Raises:
+            Unavailable: STORAGE; what was found strange about it the last time.
+        """
+        if self.doubt:
+            raise unavailable(self.doubt)
 
     def keep(self, plan: Plan, identity: str, good: Mapping[str, PlannedEndpoint]) -> None:
         """Remember a plan. A disk that is full keeps the file as it is, and nothing else from going on."""

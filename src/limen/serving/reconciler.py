@@ -146,8 +146,12 @@ class Reconciler:
         """Return the open registry. Blocking, and safe in any thread.
 
         Raises:
-            Unavailable: it cannot be reached.
+            Unavailable: it cannot be reached, or may be the wrong one.
         """
+        self._memory.ensure_sure()
+        return self._open()
+
+    def _open(self) -> Stores:
         with self._opening:
             if self._stores is None:
                 self._stores = self._open_stores()
@@ -235,8 +239,8 @@ class Reconciler:
                 if planned.spec.name in self._again:
                     await self._aim(control, planned)
             is_news = await self._note_what_works(control)
-            if plan is not None or is_news:
-                await asyncio.to_thread(self._remember)
+            if (plan is not None or is_news) and self._plan is not None:
+                await asyncio.to_thread(self._memory.keep, self._plan, self._identity, self._good)
 
     def _read(self) -> Plan | None:
         """Return what the registry wants; None when that has not changed.
@@ -244,7 +248,7 @@ class Reconciler:
         Raises:
             Unavailable: STORAGE; it cannot be reached, or is not the registry that was followed so far.
         """
-        stores = self.opened()
+        stores = self._open()
         found = stores.registry.identity()
         self._memory.ensure_followed(found)
         self._identity = found.registry
@@ -252,10 +256,6 @@ class Reconciler:
         plan = None if is_same and not self.problem else planning.plan_of(stores)
         self.problem = ""
         return plan
-
-    def _remember(self) -> None:
-        if self._plan is not None:
-            self._memory.keep(self._plan, self._identity, self._good)
 
     async def _follow_last(self, control: ControlPlane) -> bool:
         """Follow what the registry said last; return whether anything is known of that."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from limen.contracts.errors import InvalidArgument, LimenError, NotAllowedNow
+from limen.contracts.errors import AlreadyExists, InvalidArgument, LimenError
 from limen.storage.blobs import BlobStore, LocalBlobs, hash_of
 from limen.storage.database import Database
 from limen.storage.faults import file_faults
@@ -133,7 +133,7 @@ def bring_back(folder: Path, backup: Backup, address: str, blobs: BlobStore) -> 
         blobs: where the blobs go.
 
     Raises:
-        NotAllowedNow: the registry there is not empty.
+        AlreadyExists: the registry there is not empty.
         Unavailable: STORAGE, STORAGE_FULL.
     """
     copies = LocalBlobs(folder / "blobs")
@@ -200,7 +200,7 @@ def _insert_rows(connection: sa.Connection, path: Path) -> None:
 def _ensure_empty(connection: sa.Connection) -> None:
     for table in _copied_tables():
         if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is not None:
-            raise NotAllowedNow("the registry there is not empty; a backup is brought back to an empty one only")
+            raise AlreadyExists("the registry there is not empty; a backup is brought back to an empty one only")
 
 
 def _copy_blobs(blobs: BlobStore, folder: Path, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -271,3 +271,52 @@ def crash_while_adding(server: Postgres, database: Database, registry: Registry)
     with database.transaction() as connection:
         registry.add_version(connection, new_version("b", contract(inputs="amount income")))
         server.crash()
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------------
+
+
+def test_f17_a_file_that_is_removed_under_an_open_database_is_missed(tmp_path: Path, open_database: Open, clock: Clock):
+    database = open_database(f"sqlite:///{tmp_path}/limen.db")
+    for path in tmp_path.glob("limen.db*"):
+        path.unlink()
+    for work in (database.reading, database.transaction):
+        with pytest.raises(Unavailable, match="is gone"), work():
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_f17_a_file_that_takes_the_place_of_another_is_the_one_that_is_used(
+    tmp_path: Path, open_database: Open, clock: Clock
+):
+    database = open_database(f"sqlite:///{tmp_path}/limen.db")
+    add(database, Registry(database, clock))
+    other = open_database(f"sqlite:///{tmp_path}/other.db")
+    other.close()
+    for path in tmp_path.glob("limen.db-*"):
+        path.unlink()
+    (tmp_path / "other.db").replace(tmp_path / "limen.db")
+    assert Registry(database, clock).models() == []
+    add(database, Registry(database, clock), "second")
+    assert Registry(open_database(f"sqlite:///{tmp_path}/limen.db"), clock).version("credit", 1).digest == digest(
+        "second"
+    )
+
+
+def test_every_registry_has_an_id_of_its_own(new_address: Callable[[], str], open_database: Open, clock: Clock):
+    addresses = [new_address(), new_address()]
+    first, second = (Registry(open_database(address), clock).identity().registry for address in addresses)
+    assert first != second
+    assert Registry(open_database(addresses[0]), clock).identity().registry == first
+
+
+def test_a_database_of_the_release_before_gets_an_id_and_keeps_everything(
+    new_address: Callable[[], str], open_database: Open, clock: Clock
+):
+    address = new_address()
+    old = Database.open(address, schema="0001")
+    add(old, Registry(old, clock))
+    old.close()
+    new = Registry(open_database(address), clock)
+    assert (new.version("credit", 1).digest, new.identity().revision) == (digest("first"), 1)
+    assert len(new.identity().registry) == 32

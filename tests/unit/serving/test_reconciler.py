@@ -14,15 +14,18 @@ import pytest
 from limen.contracts.endpoint import EndpointStatus, Route
 from limen.contracts.errors import Unavailable
 from limen.contracts.serving import Queue, Serving
-from limen.runtime.lifecycle import State, VersionStatus
 from limen.packaging.intact import is_intact
+from limen.runtime.lifecycle import State, VersionStatus
+from limen.serving import planning
 from limen.serving import reconciler as module
 from limen.serving.conditions import Conditions
 from limen.serving.fleet import Fleet
 from limen.serving.fleet_records import Aim, Gateway, Phase, Version
 from limen.serving.messages import ProcessPhase, Refused, Reloaded, Report
+from limen.serving.plan_memory import PlanMemory
 from limen.serving.reconciler import Reconciler
 from limen.serving.stores import Stores
+from limen.storage import causes
 from limen.storage.faults import unavailable
 from tests.unit.serving.shelf import Shelf, spec
 from tests.unit.serving.test_fleet import launch
@@ -507,3 +510,70 @@ async def test_another_package_of_the_same_number_goes_first(world: World):
     del world.control.fleet.endpoints["score"].versions["1"]
     await asyncio.wait_for(until(world, lambda: world.control.aim().routes == (Route(1, 100),)), 60)
     assert world.status().problem == ""
+
+
+async def moved_to_a_version_that_cannot_be_had(world: World) -> None:
+    """Version 1 has answered; the alias has moved to version 2, whose package is damaged."""
+    await served(world)
+    await world.look()
+    world.shelf.point("champion", world.publish())
+    world.blob(2).write_bytes(b"damaged")
+
+
+async def test_f18_a_server_that_starts_with_a_version_that_cannot_be_had_goes_on_with_what_worked(world: World):
+    await moved_to_a_version_that_cannot_be_had(world)
+    world.start_anew()
+    await world.start()
+    assert world.control.aim().versions == ("1",)
+    assert world.status().problem == f"version 2: {causes.DAMAGED_PACKAGE}"
+    world.control.become_what_is_wanted()
+    await world.look()
+    assert world.control.aim().versions == ("1",)
+    assert world.status().problem == f"version 2: {causes.DAMAGED_PACKAGE}"
+
+
+async def test_f18_what_could_not_be_had_at_the_start_is_served_once_it_can(world: World):
+    await moved_to_a_version_that_cannot_be_had(world)
+    world.start_anew()
+    await world.start()
+    world.control.become_what_is_wanted()
+    whole = next((world.folder / "dist-2").glob("*.limen"))
+    world.shelf.stores.blobs.put(whole, world.blob(2).name)
+    await world.look()
+    assert world.control.aim().versions == ("2",)
+
+
+async def test_a_version_that_fails_to_load_at_the_start_gives_way_to_what_worked_last(world: World):
+    await served(world)
+    await world.look()
+    world.shelf.point("champion", world.publish())
+    world.start_anew()
+    await world.start()
+    endpoint = world.control.fleet.endpoints["score"]
+    world.control.fleet._fail(endpoint, endpoint.versions["2"], "it does not load", 100.0)
+    await world.reconciler._look(cast("Any", world.control))
+    assert world.control.aim().versions == ("1",)
+    assert world.status().problem == "version 2: it does not load"
+
+
+async def test_f17_another_registry_is_not_followed_until_a_person_says_so(world: World):
+    await served(world)
+    before, shelf = world.control.aim(), world.shelf
+    world.shelf = Shelf(world.folder / "other")
+    world.reconciler._stores = world.shelf.stores
+    with pytest.raises(Unavailable, match="is not the one that this home has followed"):
+        await world.look()
+    with pytest.raises(Unavailable, match="is not the one"):
+        world.reconciler.opened()
+    world.start_anew()
+    await world.start()
+    assert "is not the one" in world.reconciler.problem
+    assert world.control.aim() == before
+    # A person decides, in another process.
+    plan, identity = planning.plan_of(world.shelf.stores), world.shelf.stores.registry.identity()
+    PlanMemory(world.machine, "registry").keep(plan, identity.registry, {})
+    await world.look()
+    assert world.reconciler.problem == ""
+    assert world.control.fleet.endpoints["score"].is_removed
+    world.shelf.stores.close()
+    world.shelf = shelf
