@@ -22,6 +22,8 @@ SETUP_INPUTS := pyproject.toml uv.lock hatch_build.py scripts/bootstrap.py $(PRO
 
 FAST := not slow and not interop
 PYTEST := $(BIN)/python -m pytest
+# Files are dealt out whole and in order, so a server that a file shares is started once and what takes longest comes first.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Arguments for the command behind a target: make demo ARGS=--once, make test ARGS="-k contract -x"
 ARGS ?=
 
@@ -88,8 +90,8 @@ bench: $(STAMP) ## measure Limen against a bare handler on the same stack
 
 ## -- checks -------------------------------------------------------------------------------------------------------------
 
-test: $(STAMP) ## the fast tests
-	@$(PYTEST) -m "$(FAST)" $(ARGS)
+test: $(STAMP) ## the fast tests, a process for each core
+	@$(PYTEST) $(PARALLEL) -m "$(FAST)" $(ARGS)
 
 test-all: $(STAMP) $(INTEROP_STAMP) $(ZOO_STAMP) ## every test: the slow ones, the bulk suite and those with foreign clients included
 	@$(PYTEST) $(ARGS)
