@@ -218,6 +218,28 @@ def write_sum_graph(path: Path) -> Path:
     return path
 
 
+def write_product(folder: Path, factor: float) -> Path:
+    """Write an ONNX package whose `y` is `factor * x`; the factor is in the file as a float32, and in its golden example."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in "xy")
+    weight = numpy_helper.from_array(np.array(factor, np.float32), "factor")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "factor"], ["y"])], "product", [x], [y], [weight])
+    folder.mkdir()
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+    manifest = f"""\
+    name: steady
+    title: Times {factor:g}
+    backend: onnx
+    artifact: model.onnx
+    inputs: [{{name: x, type: float32}}]
+    outputs: [{{name: y, type: float32}}]
+    examples: [{{name: three, inputs: {{x: 3}}, outputs: {{y: {3 * factor}}}}}]
+    """
+    (folder / "model.yaml").write_text(dedent(manifest))
+    return folder
+
+
 def write_trouble(folder: Path, factor: float = 1.0, *, serving: str = "", more: str = "", slow_s: float = 0.0) -> Path:
     """Write a Python model that answers `factor * x`, unless `x` asks for trouble.
 
