@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from tests.services import commands
+
 LIMEN = [sys.executable, "-m", "limen"]
 LAST_LINE = "Ctrl-C stops it"
 WAIT_S = 60
@@ -20,8 +22,7 @@ WAIT_S = 60
 
 def limen(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    command = [*LIMEN, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    return commands.run([*map(str, arguments)], cwd, WAIT_S)
 
 
 def refused(*arguments: object, cwd: Path | None = None, status: int = 1) -> str:
