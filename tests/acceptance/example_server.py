@@ -16,6 +16,7 @@ from typing import Any
 
 SCRIPTS = Path(sys.executable).parent
 TIMEOUT_S = 60
+LAST_LINE = "Ctrl-C stops it"
 
 
 def environment() -> dict[str, str]:
@@ -61,6 +62,15 @@ def serving(*arguments: str, folder: Path) -> Iterator[dict[str, Any]]:
     finally:
         server.kill()
         server.wait()
+
+
+def printed(log: Path) -> str:
+    """Return what a server has printed, once it has said everything: it announces itself before it does."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while LAST_LINE not in (text := log.read_text()):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.02)
+    return text
 
 
 def post(url: str, body: Any) -> Any:

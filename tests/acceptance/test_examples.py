@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.acceptance.example_server import post, run, serving
+from tests.acceptance.example_server import post, printed, run, serving
 
 Step = tuple[str, str]
 """A command of a README and the output printed there."""
@@ -60,7 +60,7 @@ def test_the_iris_readme_says_what_happens(tmp_path: Path, repository: Path) -> 
     program, verb, *packages = shlex.split(serve)
     assert (program, verb) == ("limen", "serve")
     with serving(*packages, folder=tmp_path) as server:
-        assert fixed(server["log"].read_text()) == fixed(serve_output)
+        assert fixed(printed(server["log"])) == fixed(serve_output)
         _, url, *_, body = shlex.split(curl)
         answer = post(url.replace("127.0.0.1:8000", server["http"]), json.loads(body))
     # Solvers take other steps on other processors; the last digits are theirs.

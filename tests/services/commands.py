@@ -74,7 +74,7 @@ def main(connection: socket.socket) -> None:
     import limen.app.reading
     import limen.cli
     import limen.packaging.archive
-    import limen.serving.check
+    import limen.serving.check  # noqa: F401
 
     gc.freeze()
     with selectors.DefaultSelector() as selector:
@@ -123,7 +123,7 @@ def _command(caller: int, out: int, err: int) -> None:
         run()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
         sys.excepthook(*sys.exc_info())
         status = 1
     finally:

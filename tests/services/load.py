@@ -35,6 +35,8 @@ class Report(msgspec.Struct):
     """All answers of a load."""
 
     answers: list[Answer]
+    rate: float
+    """Requests a second that were sent."""
 
     @property
     def failures(self) -> list[Answer]:
@@ -110,6 +112,25 @@ class Client:
             writer.close()
 
 
+async def capacity(
+    address: str, path: str, make: Callable[[int], bytes], *, seconds: float = 1.0, callers: int = 8
+) -> float:
+    """Return how many requests a second a few callers get answered who ask one after the other."""
+    client = Client(address)
+    end = time.perf_counter() + seconds
+
+    async def ask(first: int) -> int:
+        count = 0
+        while time.perf_counter() < end:
+            await client.post(path, make(first + count))
+            count += 1
+        return count
+
+    counts = await asyncio.gather(*(ask(n) for n in range(callers)))
+    client.close()
+    return sum(counts) / seconds
+
+
 async def load(
     address: str,
     path: str,
@@ -157,4 +178,4 @@ async def load(
                 break
             group.create_task(ask(n, due))
     client.close()
-    return Report(answers)
+    return Report(answers, rate)

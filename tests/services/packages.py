@@ -117,7 +117,7 @@ def write_countdown(folder: Path) -> Path:
 def write_slow(folder: Path) -> Path:
     """Write a model that takes as long as it is told."""
     manifest = """\
-    inputs: [{name: seconds, type: float32, minimum: 0, maximum: 5, examples: [0]}]
+    inputs: [{name: seconds, type: float32, minimum: 0, maximum: 10, examples: [0]}]
     outputs: [{name: seconds, type: float32}]
     """
     code = """\
@@ -264,7 +264,7 @@ def write_trouble(folder: Path, factor: float = 1.0, *, serving: str = "", more:
 
     KEPT = []
     FIRST = []
-    WORK = (40, 50, 200, 900)
+    WORK = (50, 200, 900)
 
 
     def burn():
