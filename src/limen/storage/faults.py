@@ -35,11 +35,14 @@ def database_faults(place: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except _OURS as error:
-        raise Internal from error
-    except (*_UNREACHABLE, exc.DatabaseError) as error:
+    except (*_OURS, *_UNREACHABLE, exc.DatabaseError) as error:
         driver = getattr(error, "orig", None)
-        state = causes.of_database(getattr(driver, "sqlite_errorcode", None), getattr(driver, "sqlstate", None))
+        sqlstate = getattr(driver, "sqlstate", None)
+        if isinstance(error, _OURS) and not causes.is_known_of_database(sqlstate):
+            raise Internal from error
+        state = causes.of_database(getattr(driver, "sqlite_errorcode", None), sqlstate)
+        if state == causes.UNUSABLE and str(driver) == causes.SILENT:
+            state = causes.SILENT
         raise unavailable(f"the registry's database {state}", place=place) from error
     except exc.SQLAlchemyError as error:
         raise Internal from error

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from limen.contracts.errors import Internal, InvalidArgument, InvalidPackage, NotFound, Reason
+from limen.storage import causes
 from limen.storage.blobs import ensure_digest, fetching, hash_of
 from limen.storage.faults import file_faults, unavailable
 
-_WAIT: Final = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
+_WAIT: Final = {"connect_timeout": 5, "read_timeout": 15, "retries": {"max_attempts": 2}}
 _ATTEMPTS: Final = 2
+_NO_BUCKET: Final = "NoSuchBucket"
 _PIECE: Final = 8 << 20
 
 
@@ -71,6 +73,8 @@ class S3Blobs:
             try:
                 self._files.get_file(key, str(staging))
             except FileNotFoundError as exc:
+                if _code_of(exc) == _NO_BUCKET:
+                    raise
                 raise NotFound("there is no such blob") from exc
 
     def has(self, digest: str) -> bool:
@@ -100,7 +104,9 @@ class S3Blobs:
     def _size(self, key: str) -> int | None:
         try:
             return int(self._files.info(key, refresh=True)["size"])
-        except FileNotFoundError:
+        except FileNotFoundError as exc:
+            if _code_of(exc) == _NO_BUCKET:
+                raise
             return None
 
 
@@ -114,4 +120,21 @@ def _s3_faults() -> Iterator[None]:
     try:
         yield
     except (OSError, BotoCoreError, ServiceError, ClientError) as exc:
-        raise unavailable("the blob store cannot be used just now") from exc
+        raise unavailable(f"the blob store {causes.of_s3(_code_of(exc), _kind_of(exc))}") from exc
+
+
+def _code_of(error: BaseException | None) -> str:
+    """Return what the service calls an error, or the one behind it; nothing when no service has answered."""
+    while error is not None:
+        answer = getattr(error, "response", None)
+        if isinstance(answer, dict):
+            return str(answer.get("Error", {}).get("Code", ""))
+        error = error.__cause__
+    return ""
+
+
+def _kind_of(error: BaseException) -> str:
+    """Return the name of the innermost error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return type(error).__name__
