@@ -20,6 +20,7 @@ from limen.storage import causes
 from limen.storage.config import SQLITE
 from limen.storage.faults import database_faults, file_faults, unavailable
 from limen.storage.migrations import HEAD, is_current, upgrade
+from limen.storage.postgresql import bound_waits
 from limen.storage.private import make_private_file, make_private_folder
 from limen.storage.schema import revisions
 
@@ -168,11 +169,10 @@ def _engine(address: sa.URL, busy_timeout_s: float) -> sa.Engine:
     options = {"connect_timeout": wait_s, "options": f"-c lock_timeout={round(busy_timeout_s * 1000)}"}
     try:
         engine = sa.create_engine(address, hide_parameters=True, pool_pre_ping=True, connect_args=options)
-        from limen.storage.postgresql import bound_waits
+        bound_waits(engine, busy_timeout_s)
     except ModuleNotFoundError as exc:
         text = "PostgreSQL needs psycopg: pip install 'limen[postgres]'"
         raise InvalidPackage(text, reason=Reason.MISSING_DEPENDENCY) from exc
-    bound_waits(engine, busy_timeout_s)
     return engine
 
 

@@ -25,7 +25,7 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.decoder import read_manifest
-from limen.packaging.intact import ensure_intact
+from limen.packaging.intact import ensure_intact, is_small
 from limen.packaging.manifest import Manifest
 from limen.runtime.binding import Binding
 from limen.runtime.execution import load
@@ -96,7 +96,9 @@ def _prepare(start: ReplicaStart) -> Server:
 
 
 def _load_intact(start: ReplicaStart, root: Path, manifest: Manifest) -> tuple[LoadedModel, Binding, str]:
-    """Load the package while its files are hashed, and return their digest with it; of code, not a line runs before that is right.
+    """Load the package, and return with it the digest of its files.
+
+    A small package is hashed first, and so is code, of which not a line runs before that is right; a large one is hashed meanwhile.
 
     Raises:
         InvalidPackage: it cannot be loaded; when the files are damaged, that is why, whatever else went wrong.
@@ -107,7 +109,7 @@ def _load_intact(start: ReplicaStart, root: Path, manifest: Manifest) -> tuple[L
     with ThreadPoolExecutor(1) as beside:
         hashing = beside.submit(ensure_intact, root, start.digest)
         threading.stack_size(before)
-        if manifest.needs_trust:
+        if manifest.needs_trust or is_small(root):
             hashing.result()
         try:
             loaded = _load(start, root, manifest)
