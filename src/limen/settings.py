@@ -25,6 +25,7 @@ from limen.gateway.http.config import HttpLimits
 from limen.packaging.config import TrustConfig
 from limen.serving.config import PublishConfig
 from limen.storage.config import StorageConfig
+from limen.telemetry.config import LogConfig
 
 FILE_NAME: Final = "limen.toml"
 """Read from the working directory when no other file is named."""
@@ -34,6 +35,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "trust": TrustConfig,
     "publish": PublishConfig,
     "admin": AdminConfig,
+    "log": LogConfig,
 }
 """The tables of the settings file."""
 _SHORT_VARIABLES: Final = {
@@ -101,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trust: TrustConfig = TrustConfig()
     publish: PublishConfig = PublishConfig()
     admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
     entries: tuple[Entry, ...] = ()
     """Each of them with where it came from."""
 

@@ -87,7 +87,9 @@ def serving(*arguments: object, announcement: Path, command_name: str = "serve")
     """Run `limen serve`, or another command that serves, on free ports until the block ends."""
     command = [*LIMEN, command_name, *map(str, arguments), "--http-port", "0", "--grpc-port", "0"]
     command += ["--metrics-port", "0", "--announce", str(announcement)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # What happens as it should is left out, so that a test can say that nothing else was written.
+    environment = {"LIMEN_LOG_LEVEL": "warning", **os.environ}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     server: Server | None = None
     try:
         server = Server(process, _summary(process), announcement)

@@ -52,7 +52,7 @@ class World:
         until = time.monotonic() + WAIT_S
         while True:
             status = self.management.endpoint(name).status
-            if status.observed_revision >= revision and status.is_ready:
+            if status.observed_revision >= revision and status.is_settled and status.is_ready:
                 return
             assert time.monotonic() < until, status
             time.sleep(0.02)

@@ -130,7 +130,7 @@ class _Gateway:
         target = shown_address(settings.host, settings.grpc_port)
         application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
         self._http = HttpServer(application, settings.http)
-        self.grpc = GrpcServer(self._plane, settings.grpc)
+        self.grpc = GrpcServer(self._plane, settings.grpc, self._log)
         self._is_open = False
 
     async def open(self) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from limen.app import Ready
     from limen.serving.messages import ModelSummary
+    from limen.settings import ServeSettings, Settings
 
 REMINDER_S = 10.0
 """Seconds between two lines that say that a server is still starting."""
@@ -70,6 +71,28 @@ class ControlChoice(StrEnum):
     """Whoever can call them, over the model repository and logging extensions."""
 
 
+class FormatChoice(StrEnum):
+    """What lines of the log look like."""
+
+    TEXT = "text"
+    """For people."""
+    JSON = "json"
+    """For programs: an object on every line."""
+
+
+class LevelChoice(StrEnum):
+    """The least serious lines that are written."""
+
+    DEBUG = "debug"
+    """Everything."""
+    INFO = "info"
+    """What happened."""
+    WARNING = "warning"
+    """What may need attention."""
+    ERROR = "error"
+    """What has failed."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("serve", short_help="Serve packages, or the registry, over REST and gRPC.")(serve)
@@ -100,6 +123,10 @@ def serve(
     config: Config = None,
     announce: Announce = "",
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
+    log_format: Annotated[FormatChoice | None, typer.Option(help="Form of all lines of the log: text or json.")] = None,
+    log_level: Annotated[
+        LevelChoice | None, typer.Option(help="Least serious of Limen's own lines: debug, info, warning or error.")
+    ] = None,
     home: Annotated[
         str, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")
     ] = ".limen",
@@ -108,14 +135,12 @@ def serve(
 
     Without a package, the endpoints of the registry in the home are served, and the management API that changes them.
     """
-    from limen.app import serve as run
     from limen.cli.words import CommandError, existing_package
     from limen.gateway.grpc.config import GrpcConfig
     from limen.settings import ServeSettings, load_settings
-    from limen.telemetry.logs import log_to_stderr
 
-    log_to_stderr()
-    given = load_settings(config, {"registry.home": home, "admin.port": admin_port, "trust.code": trust_code or None})
+    said = {"registry.home": home, "admin.port": admin_port, "trust.code": trust_code or None}
+    given = _logging(load_settings(config, {**said, "log.format": log_format, "log.level": log_level}))
     settings = ServeSettings(
         packages=tuple(str(existing_package(path)) for path in packages or ()),
         home=home,
@@ -134,8 +159,43 @@ def serve(
     )
     if watch and not packages:
         raise CommandError("--watch is for packages, and none is given", "The registry is followed all the time.")
-    with _patience(", ".join(settings.packages) or f"the registry in {home}") as show:
-        run(settings, show, _note, None if packages else given)
+    run = _serve_for_programs if given.log.format == "json" else _serve_for_people
+    run(settings, None if packages else given)
+
+
+def _logging(given: Settings) -> Settings:
+    """Begin to log as the settings say, and return them."""
+    from limen.telemetry import form
+    from limen.telemetry.logs import log_to_stderr
+
+    form.choose(given.log, "supervisor")
+    log_to_stderr()
+    return given
+
+
+def _serve_for_people(settings: ServeSettings, managed: Settings | None) -> None:
+    """Serve, and show on standard output what is served and where."""
+    from limen.app import serve as run
+
+    with _patience(", ".join(settings.packages) or f"the registry in {settings.home}") as show:
+        run(settings, show, _note, managed)
+
+
+def _serve_for_programs(settings: ServeSettings, managed: Settings | None) -> None:
+    """Serve, and say everything in the log: whoever reads lines of JSON gets nothing else."""
+    import logging
+
+    from limen.app import serve as run
+
+    log = logging.getLogger("limen.server")
+
+    def show(ready: Ready) -> None:
+        text = "ready: REST http://%s, gRPC %s, metrics http://%s/metrics%s"
+        log.info(text, ready.http, ready.grpc, ready.metrics, f", admin http://{ready.admin}" if ready.admin else "")
+        if ready.waiting:
+            log.warning("not ready: %s", ", ".join(ready.waiting))
+
+    run(settings, show, log.info, managed)
 
 
 @contextmanager

@@ -73,6 +73,7 @@ def up(
         trust_code=trust_code,
         watch=True,
         announce=announce,
+        log_level=server.LevelChoice.WARNING,
         home=str(home),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -87,7 +88,12 @@ def next_step(reason: Reason | None, mistakes: Sequence[str] = (), message: str 
 
 
 def problem(what: str, details: Sequence[str] = (), hint: str = "") -> None:
-    """Say what happened, where, and what to do next, on standard error."""
+    """Say what happened, where, and what to do next, on standard error: in words, or as a line of the log where that is JSON."""
+    from limen.telemetry.form import is_json
+
+    if is_json():
+        logging.getLogger("limen.server").critical("%s", "; ".join((what, *details, *([hint] if hint else []))))
+        return
     lines = [f"{paint('error', '31;1', sys.stderr)}: {what}"]
     if len(details) > 1 or (details and details[0] not in what):
         lines += [f"  - {text}" for text in details]

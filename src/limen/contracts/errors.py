@@ -174,6 +174,8 @@ class LimenError(Exception):
         """Where on this machine it happened: for the person at it, never for a caller."""
         self.is_counted = False
         """Whether the metrics know of it."""
+        self.version = ""
+        """The version of a model that the request had reached, for the log."""
 
     def __str__(self) -> str:
         return self.message

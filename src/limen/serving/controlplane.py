@@ -23,6 +23,7 @@ from limen.serving import opening, run_folder, takeover
 from limen.serving.conditions import Conditions
 from limen.serving.fleet import OFFER_S, START_S, Fleet
 from limen.serving.fleet_records import Version
+from limen.serving.history import History
 from limen.serving.mending import Mending
 from limen.serving.messages import (
     Apply,
@@ -108,6 +109,7 @@ class ControlPlane:
         """Looks after versions that are down."""
         self.retired = Retired()
         """How the numbers of versions are shown that are no longer served."""
+        self._history = History(fleet, source.cause_of)
         self._say = say
         self._copies = run_folder.copies(config.run)
         self._states: dict[int, ProcessState] = {}
@@ -183,6 +185,7 @@ class ControlPlane:
             self._look(now)
         self.fleet.tick(now)
         self.mending.look(self.fleet.versions(), now)
+        self._history.look(now)
         self._want(self.fleet.specs())
         if self.fleet.snapshot.revision != self._published:
             self._publish(self.fleet.snapshot)
@@ -290,6 +293,7 @@ class ControlPlane:
             self.fleet.resume(snapshot, endpoints)
             self.conditions.resume()
             self.retired.note(snapshot)
+            self._history.resume(self.now())
             self._published, self._wanted, self._is_open = snapshot.revision, resume.specs, True
         for state in resume.states:
             self.take_state(state)

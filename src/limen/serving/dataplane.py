@@ -237,6 +237,7 @@ class DataPlane:
 
     def failed(self, model: str, version: str, request: InferenceRequest, error: LimenError) -> None:
         """Count a request that gets no answer."""
+        error.version = version
         if self._metrics is not None:
             error.is_counted = True
             known = model if version or model in self.versions.models() else ""

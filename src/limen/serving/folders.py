@@ -15,9 +15,14 @@ from limen.packaging.intact import is_intact
 from limen.serving import opening
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Aim, Opened, Phase, Version
+from limen.serving.history import Cause
 from limen.serving.messages import Failure, Refused, Reloaded, failure_of
 
 WATCH_S = 1.0
+SERVED = Cause("local", "the server was started with it")
+RELOADED = Cause("local", "`limen reload`")
+LOADED = Cause("a caller", "the model repository extension")
+CHANGED = Cause("limen", "its files have changed")
 SAME_NAME_HINT = "Each package is served under its own name; change `name` in one model.yaml, or serve them apart."
 
 
@@ -48,6 +53,7 @@ class Folders:
         self._copies = copies
         self._is_inline = is_inline
         self._trust_code = trust_code
+        self._causes: dict[str, Cause] = {}
         self._scans: dict[str, opening.Scan] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -89,7 +95,7 @@ class Folders:
                 known = self._scans.setdefault(path, found)
                 if found and found != known and found == seen.get(path):
                     self._scans[path] = found
-                    control.note(_shown(path, await self.reload(control, endpoint.name, "")))
+                    control.note(_shown(path, await self._reload(control, endpoint.name, "", CHANGED)))
                 seen[path] = found
 
     async def reload(self, control: ControlPlane, name: str, package: str) -> Reloaded | Refused:
@@ -100,6 +106,9 @@ class Folders:
             name: the endpoint.
             package: a folder or an archive; the one it was loaded from when empty.
         """
+        return await self._reload(control, name, package, RELOADED)
+
+    async def _reload(self, control: ControlPlane, name: str, package: str, cause: Cause) -> Reloaded | Refused:
         endpoint = control.fleet.endpoints[name]
         # One at a time, in the order they were asked for: the last one wins.
         async with self._locks[name]:
@@ -114,6 +123,7 @@ class Folders:
             except LimenError as exc:
                 endpoint.problem = exc.message
                 return Refused(failure_of(exc))
+            self._causes[name] = cause
             version = control.fleet.add(opened, control.now())
             await control.until_in_use(name, version)
             took = control.now() - begun
@@ -121,13 +131,18 @@ class Folders:
 
     async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
         """Load the package of an endpoint as its next version, whether or not it has one in use."""
-        return await self.reload(control, name, "")
+        return await self._reload(control, name, "", LOADED)
 
     async def unload(self, control: ControlPlane, name: str) -> None:
         """Have an endpoint let everything go. What is being loaded comes into use first."""
         async with self._locks[name]:
+            self._causes[name] = LOADED
             control.fleet.aim(name, Aim(), {}, control.now(), is_paused=True)
             control.wake_up()
+
+    def cause_of(self, name: str) -> Cause:
+        """Return why an endpoint is served as it is."""
+        return self._causes.get(name, SERVED)
 
     def problem_of(self, name: str) -> str:
         """Return nothing: what is wrong with a package is said of its endpoint in the fleet."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -27,6 +28,8 @@ from limen.serving.messages import (
     ProcessState,
     line,
 )
+from limen.serving.relay import relay
+from limen.telemetry.form import NAME_VARIABLE, is_json
 
 LOG = logging.getLogger("limen.supervisor")
 MIN_PAUSE_S = 0.2
@@ -141,6 +144,10 @@ class Keeper:
             self._change(ProcessPhase.STARTING, pid=process.pid, word=None, started_at=time.time())
         async with asyncio.TaskGroup() as group:
             listening = group.create_task(self._listen(process))
+            if process.stderr is not None:
+                relaying = group.create_task(relay(self.spec.name, process.pid, process.stderr))
+            else:
+                relaying = listening
             ended = group.create_task(process.wait())
             dismissed = group.create_task(self._dismissed.wait())
             await asyncio.wait((ended, dismissed), return_when=asyncio.FIRST_COMPLETED)
@@ -149,8 +156,9 @@ class Keeper:
                 await self._see_off(process, ended)
             await ended
             # What it said last is still in the pipe; a grandchild may hold that open for ever.
-            await asyncio.wait((listening,), timeout=1.0)
+            await asyncio.wait((listening, relaying), timeout=1.0)
             listening.cancel()
+            relaying.cancel()
         self._process = None
         self.state = msgspec.structs.replace(self.state, status=process.returncode)
         return process.returncode
@@ -171,7 +179,9 @@ class Keeper:
 
     async def _start(self) -> Process:
         spec = self.spec
-        process = await start_async(spec.argv, spec.environment, line_bytes=MAX_LINE_BYTES)
+        environment = {**(os.environ if spec.environment is None else spec.environment), NAME_VARIABLE: spec.name}
+        stderr = PIPE if is_json() else None
+        process = await start_async(spec.argv, environment, line_bytes=MAX_LINE_BYTES, stderr=stderr)
         if process.stdin is not None:
             # One that is dead already is noticed by whoever waits for its end.
             with contextlib.suppress(*_GONE):

@@ -11,6 +11,7 @@ from limen.contracts.catalogue import ModelVersion
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError
 from limen.serving.fleet_records import Aim
+from limen.serving.history import Cause
 from limen.serving.resolution import resolve
 from limen.serving.stores import Stores
 
@@ -64,6 +65,29 @@ def plan_of(stores: Stores) -> Plan:
                 raise
             found.append(PlannedEndpoint(spec, stored.revision, Aim(), {}, exc.message))
     return Plan(revision, tuple(found))
+
+
+def causes(stores: Stores, plan: Plan, before: Plan | None) -> dict[str, Cause]:
+    """Return, for every endpoint whose plan is another one than before, who changed it last and how.
+
+    Raises:
+        Unavailable: STORAGE; the registry cannot be reached.
+    """
+    known = {e.spec.name: e for e in before.endpoints} if before is not None else {}
+    changed = [e for e in plan.endpoints if known.get(e.spec.name) != e]
+    return {e.spec.name: _cause(stores, e, known.get(e.spec.name)) for e in changed}
+
+
+def _cause(stores: Stores, planned: PlannedEndpoint, before: PlannedEndpoint | None) -> Cause:
+    """Return the newest change of a spec or of an alias that it names."""
+    stored = stores.endpoints.get(planned.spec.name)
+    found = [(stored.updated_at, Cause(stored.updated_by, f"revision {stored.revision} of the endpoint"))]
+    for alias, number in planned.aim.aliases.items():
+        if before is None or before.aim.aliases.get(alias) != number:
+            for move in stores.registry.alias_history(planned.spec.model, alias, limit=1):
+                text = f"the alias {alias} names version {move.version}"
+                found.append((move.moved_at, Cause(move.moved_by, text)))
+    return max(found, key=lambda item: item[0])[1]
 
 
 def _planned(stores: Stores, spec: EndpointSpec, revision: int) -> PlannedEndpoint:

@@ -25,6 +25,7 @@ from limen.serving import opening, planning
 from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Aim, Endpoint, Opened, Version
+from limen.serving.history import Cause
 from limen.serving.messages import Failure, Refused, Reloaded
 from limen.serving.package_cache import PackageCache
 from limen.serving.plan_memory import PlanMemory
@@ -35,6 +36,8 @@ from limen.serving.stores import Stores
 LOG = logging.getLogger("limen.control")
 POLL_S = 1.0
 """How often the registry's revision is looked at; what changes through this server is seen at once."""
+KEPT = Cause("limen", "the registry said so before")
+"""Why an endpoint is wanted that is served from the last known plan, or is wanted no more."""
 REOPEN_S = 2.0
 """How often a registry that cannot be reached is tried again."""
 
@@ -85,6 +88,7 @@ class Reconciler:
         self._gone_back: set[str] = set()
         """Endpoints that have gone back to that, because what is wanted does not work."""
         self._problems: dict[str, str] = {}
+        self._causes: dict[str, Cause] = {}
         self._again: set[str] = set()
         """Endpoints whose packages could not be had just now."""
         self._poked = asyncio.Event()
@@ -227,6 +231,10 @@ class Reconciler:
         """Return why an endpoint cannot be what it should be."""
         return self._problems.get(name, "")
 
+    def cause_of(self, name: str) -> Cause:
+        """Return who changed an endpoint last, and how."""
+        return self._causes.get(name, KEPT)
+
     # -- the registry ------------------------------------------------------------------------------------------------------
 
     async def _look(self, control: ControlPlane) -> None:
@@ -254,6 +262,8 @@ class Reconciler:
         self._identity = found.registry
         is_same = self._plan is not None and found.revision == self._plan.revision
         plan = None if is_same and not self.problem else planning.plan_of(stores)
+        if plan is not None:
+            self._causes |= planning.causes(stores, plan, self._plan)
         self.problem = ""
         return plan
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.serving.fleet_records import Opened, Version
+from limen.serving.history import Cause
 from limen.serving.messages import Refused, Reloaded
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class Source(Protocol):
 
     def problem_of(self, name: str) -> str:
         """Return why an endpoint is not what it should be; empty when nothing is known."""
+        ...
+
+    def cause_of(self, name: str) -> Cause:
+        """Return who wanted an endpoint as it is wanted now, and what they did."""
         ...
 
     async def mend(self, version: Version) -> bool:

@@ -17,6 +17,8 @@ WINDOW_S: Final = 60.0
 """How long the same line is not written again."""
 LINES_PER_PLACE: Final = 20
 """Lines that one place in the code may write in that time, when they differ in a name or a number."""
+EVENTS: Final = "limen.events"
+"""What becomes of versions: each line is a fact of its own, and all of them are written."""
 MAX_REMEMBERED: Final = 2048
 """Lines and places that are remembered; when there are more, the log begins to forget those that are old."""
 
@@ -40,6 +42,8 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write a record; one that follows others which were not written tells how many."""
+        if record.name == EVENTS:
+            return True
         now = self._clock()
         kind = record.exc_info[0] if record.exc_info else None
         line = record.name, record.levelno, record.getMessage(), kind

@@ -115,6 +115,9 @@ class ScriptedPlane(DataPlane):
             raise NotFound("there is no such model or version")
         return name not in self.unready
 
+    def is_known(self, called: str) -> bool:
+        return called in MODELS
+
     def models(self) -> tuple[str, ...]:
         return MODELS
 

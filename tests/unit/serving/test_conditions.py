@@ -9,7 +9,8 @@ import pytest
 from limen.contracts.conditions import Condition, ConditionReason, ConditionStatus, ConditionType, find
 from limen.contracts.endpoint import EndpointStatus, Route
 from limen.runtime.lifecycle import State
-from limen.serving.conditions import SILENCE_S, Conditions
+from limen.serving.condition_rules import SILENCE_S
+from limen.serving.conditions import Conditions
 from limen.serving.fleet_records import Aim
 from limen.serving.messages import Failure, FirstWord, ProcessPhase
 from limen.serving.status_view import endpoint_status

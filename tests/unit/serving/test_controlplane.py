@@ -12,6 +12,7 @@ from limen.contracts.endpoint import Route
 from limen.serving import run_folder
 from limen.serving.controlplane import ControlConfig, ControlPlane
 from limen.serving.fleet_records import Aim, Phase, Version
+from limen.serving.history import Cause
 from limen.serving.messages import ProcessPhase
 from tests.unit.serving.test_fleet import World, package
 
@@ -26,6 +27,9 @@ class Source:
 
     def problem_of(self, name: str) -> str:
         return ""
+
+    def cause_of(self, name: str) -> Cause:
+        return Cause("a test", "it says so")
 
     async def start(self, control: ControlPlane) -> None:
         control.fleet.aim("m", AIM, {"1": package()}, control.now())

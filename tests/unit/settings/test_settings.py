@@ -47,6 +47,7 @@ def test_every_setting_arrives_where_its_package_reads_it():
     assert settings.publish.same_answers
     assert settings.publish.at_once == 3
     assert (settings.admin.host, settings.admin.port) == ("::1", 0)
+    assert (settings.log.format, settings.log.level) == ("json", "warning")
     assert all(entry.origin != "default" for entry in settings.entries)
 
 

@@ -19,6 +19,11 @@ from limen.telemetry.logs import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMEN_LOG_FORMAT", "json")
+
+
 def line(request_id: str) -> RequestLine:
     return RequestLine(1.0, request_id, "http", 400)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from limen.telemetry.repeats import LINES_PER_PLACE, MAX_REMEMBERED, WINDOW_S, Repeats
+from limen.telemetry.repeats import EVENTS, LINES_PER_PLACE, MAX_REMEMBERED, WINDOW_S, Repeats
 
 
 class Log:
@@ -76,3 +76,9 @@ def test_text_with_a_percent_sign_is_written_as_it_is():
     log.now = WINDOW_S
     log.say("at 90 %% of %s", "its memory")
     assert log.lines[-1] == "at 90 % of its memory (said 1 more times before)"
+
+
+def test_events_are_never_left_out():
+    repeats = Repeats(lambda: 0.0)
+    event = logging.getLogger(EVENTS).makeRecord(EVENTS, logging.INFO, __file__, 1, "m: version 1 is live", (), None)
+    assert all(repeats.filter(event) for _ in range(100))

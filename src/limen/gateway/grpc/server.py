@@ -13,6 +13,7 @@ import grpc
 from grpc import aio
 
 from limen.gateway.connections import grpc_connections
+from limen.gateway.grpc.access import Access
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
@@ -23,6 +24,7 @@ from limen.gateway.grpc.reflection import ReflectionService
 from limen.gateway.grpc.service import InferenceService
 from limen.gateway.grpc.typed import TypedServices
 from limen.serving.dataplane import DataPlane
+from limen.telemetry.logs import RequestLog
 
 NATIVE: Final = "pygrpc_native.aio"
 DEFAULT_CONFIG: Final = GrpcConfig()
@@ -34,12 +36,13 @@ close keeps that answer from being lost."""
 class GrpcServer:
     """Serves one data plane over gRPC."""
 
-    def __init__(self, data: DataPlane, config: GrpcConfig = DEFAULT_CONFIG) -> None:
-        """Prepare the services; nothing listens yet."""
+    def __init__(self, data: DataPlane, config: GrpcConfig = DEFAULT_CONFIG, log: RequestLog | None = None) -> None:
+        """Prepare the services; nothing listens yet. Calls are logged in `log`."""
+        access = Access(log, data.is_known)
         self._config = config
         self._calls = Calls()
-        self._inference = InferenceService(data, self._calls, config.max_stream_requests)
-        self._typed = TypedServices(data, self._calls)
+        self._inference = InferenceService(data, self._calls, config.max_stream_requests, access)
+        self._typed = TypedServices(data, self._calls, access)
         self._health = HealthService(data, self._calls, config.health_poll_s, self._typed.endpoint_of)
         self._server: aio.Server | None = None
         self.engine = config.engine

@@ -7,12 +7,14 @@ cannot be parsed is our error too. Called by the engine that `server` builds.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from time import perf_counter
 from typing import Any, Final
 
 import grpc
 
 from limen.contracts.errors import LimenError
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
+from limen.gateway.grpc.access import UNLOGGED, Access
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.codec import decode_request, encode_response
 from limen.gateway.grpc.large_messages import LARGE_MESSAGE, count_fields
@@ -33,9 +35,10 @@ PROTOCOL: Final = "grpc"
 class InferenceService:
     """Answers the protocol's calls from a data plane."""
 
-    def __init__(self, data: DataPlane, calls: Calls, max_stream_requests: int) -> None:
-        """Serve from `data`, counting in `calls`, with at most that many requests in flight on one stream."""
+    def __init__(self, data: DataPlane, calls: Calls, max_stream_requests: int, access: Access = UNLOGGED) -> None:
+        """Serve from `data`, counting in `calls`, with at most that many requests in flight on one stream; logged in `access`."""
         self._data = data
+        self._access = access
         self._calls = calls
         self._max_stream_requests = max_stream_requests
         self._sessions: set[StreamSession] = set()
@@ -69,6 +72,7 @@ class InferenceService:
     async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answer one request. The caller's cancellation and deadline cancel it wherever it waits."""
         request_id = model = ""
+        began = perf_counter()
         self._calls.begin()
         try:
             known = self._outlines.recall(data)
@@ -86,17 +90,20 @@ class InferenceService:
             deadline.check()
             started = self._data.start(request, deadline)
             response = await started.answer() if isinstance(started, Call) else started
-            return encode_response(response, is_typed=options.is_typed)
+            answer = encode_response(response, is_typed=options.is_typed)
+            self._access.answered(context, "ModelInfer", request.model_name, response.model_version, request.id, began)
+            return answer
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
             if isinstance(error, LimenError):
                 self._data.refused(model, "", PROTOCOL, error)
-            await refuse(context, error, request_id)
+            called = self._access.failed(context, "ModelInfer", model, request_id, error, began)
+            await refuse(context, error, called)
         finally:
             self._calls.end()
 
     async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Answer the requests of one stream until the caller stops asking."""
-        session = StreamSession(self._data, context, self._max_stream_requests)
+        session = StreamSession(self._data, context, self._access, self._max_stream_requests)
         self._sessions.add(session)
         self._calls.begin()
         try:

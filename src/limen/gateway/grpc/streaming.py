@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from time import perf_counter
 from typing import Final, cast
 
 from limen.contracts.errors import Unavailable
 from limen.contracts.inference import StreamPart
 from limen.contracts.names import REQUEST_ID
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
+from limen.gateway.grpc.access import Access
 from limen.gateway.grpc.codec import decode_request, encode_part, encode_stream_error
 from limen.gateway.grpc.large_messages import LARGE_MESSAGE, count_fields
 from limen.gateway.grpc.messages import deadline_of, parse
@@ -60,9 +62,10 @@ class StreamSession:
     A slow reader of the answers holds its requests' places, so nothing piles up here. Cancelling `run` cancels every request.
     """
 
-    def __init__(self, data: DataPlane, context: Context, max_requests: int) -> None:
+    def __init__(self, data: DataPlane, context: Context, access: Access, max_requests: int) -> None:
         """Answer from `data` with at most `max_requests` in flight."""
         self._data = data
+        self._access = access
         self._context = context
         self._places = asyncio.Semaphore(max_requests)
         self._writing = asyncio.Lock()
@@ -113,6 +116,8 @@ class StreamSession:
 
     async def _answer(self, data: bytes, turn: _Turn, *, is_late: bool) -> None:
         request_id, is_in_order = "", True
+        model = version = ""
+        began = perf_counter()
         try:
             if len(data) > LARGE_MESSAGE:
                 await count_fields(data)
@@ -128,6 +133,7 @@ class StreamSession:
             single: StreamPart | None = None
             async with aclosing(parts):
                 async for part in parts:
+                    model, version = request.model_name, part.response.model_version
                     if is_in_order and part.is_final:
                         single = part
                         break
@@ -138,7 +144,9 @@ class StreamSession:
                 # Nothing of the model is held while the answers before are not there.
                 await turn.come()
                 await self._send_part(single, options)
+            self._access.answered(self._context, "ModelStreamInfer", model, version, request_id, began)
         except Exception as error:
+            self._access.failed(self._context, "ModelStreamInfer", model, request_id, error, began)
             if is_in_order:
                 await turn.come()
             if self._ends_on_error:

@@ -25,6 +25,7 @@ from limen.contracts.inference import Deadline, InferenceRequest, StreamPart
 from limen.contracts.names import ALIAS, VERSION
 from limen.contracts.proto_descriptor import comments, file_descriptor
 from limen.contracts.proto_schema import proto_file, service_name, stem
+from limen.gateway.grpc.access import UNLOGGED, Access
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
 from limen.gateway.grpc.status import Context, refuse, request_id_of
@@ -58,8 +59,9 @@ class TypedService(msgspec.Struct, frozen=True):
 class TypedServices(grpc.GenericRpcHandler):
     """The typed services of one server, used in one event loop."""
 
-    def __init__(self, data: DataPlane, calls: Calls) -> None:
-        """Serve from `data`, counting in `calls`; `refresh` finds what there is."""
+    def __init__(self, data: DataPlane, calls: Calls, access: Access = UNLOGGED) -> None:
+        """Serve from `data`, counting in `calls` and logged in `access`; `refresh` finds what there is."""
+        self._access = access
         self._data = data
         self._calls = calls
         self._codecs: dict[tuple[str, str], TypedCodec] = {}
@@ -135,8 +137,11 @@ class TypedServices(grpc.GenericRpcHandler):
             request, deadline = self._read(call, data)
             started = self._data.start(request, deadline)
             response = await started.answer() if isinstance(started, Call) else started
-            return call.codec.encode(response, request.id)
+            answer = call.codec.encode(response, request.id)
+            self._access.answered(context, "Predict", call.endpoint, response.model_version, request.id, call.began)
+            return answer
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
+            call.request_id = self._access.failed(context, "Predict", call.endpoint, call.request_id, error, call.began)
             await self._refuse(call, error)
         finally:
             self._calls.end()
@@ -152,7 +157,13 @@ class TypedServices(grpc.GenericRpcHandler):
                     # The end of the call says what an empty last part would.
                     if part.response.outputs:
                         yield call.codec.encode(part.response, request.id)
+            self._access.answered(
+                context, "PredictStream", call.endpoint, request.model_version, request.id, call.began
+            )
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
+            call.request_id = self._access.failed(
+                context, "PredictStream", call.endpoint, call.request_id, error, call.began
+            )
             await self._refuse(call, error)
         finally:
             self._calls.end()
@@ -203,12 +214,13 @@ class TypedServices(grpc.GenericRpcHandler):
 class _TypedCall:
     """What is known of one call, also when it fails."""
 
-    __slots__ = ("codec", "context", "endpoint", "request_id", "service")
+    __slots__ = ("began", "codec", "context", "endpoint", "request_id", "service")
 
     codec: TypedCodec
 
     def __init__(self, service: str, endpoint: str, context: Context) -> None:
         self.service = service
+        self.began = perf_counter()
         self.endpoint = endpoint
         self.context = context
         self.request_id = request_id_of(context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import Any, Final
 
 from limen.contracts.errors import Internal, LimenError, PermissionDenied
@@ -132,7 +133,7 @@ class HttpApplication:
         What comes of a `Pending` or a `Streaming` is handed to `settle` or `told`.
         """
         head = request.head
-        request.id = head.given_id or self.next_id()
+        request.id, request.began = head.given_id or self.next_id(), perf_counter()
         try:
             route = head.route
             if type(route) is not Route:
@@ -195,7 +196,7 @@ class HttpApplication:
         if request.head.varies and len(response.body) >= self._limits.compress_from_bytes:
             _compress(request.head.answer_coding, response)
         if self._log.successes:
-            self._log.add(_line(request, response.status))
+            self._log.add(_line(request, response.status, response.version))
         return response
 
     def _failed(self, request: Request, exc: Exception) -> Response:
@@ -206,7 +207,9 @@ class HttpApplication:
         route = request.head.route
         if isinstance(error, LimenError) and isinstance(route, Route) and route.model:
             self._plane.refused(route.model, route.version, PROTOCOLS[route.label[1:3]], error)
-        line = _line(request, status_of(error))
+        line = _line(request, status_of(error), error.version if isinstance(error, LimenError) else "")
+        if line.model and not self._plane.is_known(line.model):
+            line.model = line.version = ""
         line.code = error.code if isinstance(error, Refused) else error.reason.value
         if isinstance(error, Internal) and error.__cause__ is not None:
             line.cause = type(error.__cause__).__name__
@@ -254,9 +257,11 @@ def _compress(coding: bytes, response: Response) -> None:
         response.head += b"content-encoding: %s\r\n" % coding
 
 
-def _line(request: Request, status: int) -> RequestLine:
+def _line(request: Request, status: int, version: str = "") -> RequestLine:
     line = RequestLine(now(), request.id, "http", status)
     route = request.head.route
     if isinstance(route, Route):
-        line.route, line.model, line.version = route.label, route.model, route.version
+        line.route, line.model, line.version = route.label, route.model, version or route.version
+    if request.began:
+        line.ms = round(1000 * (perf_counter() - request.began), 3)
     return line

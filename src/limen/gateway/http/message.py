@@ -82,12 +82,14 @@ class Packed(Protocol):
 class Request:
     """One whole HTTP request."""
 
-    __slots__ = ("body", "head", "held", "id", "packed", "pieces")
+    __slots__ = ("began", "body", "head", "held", "id", "packed", "pieces")
 
     def __init__(self, head: Head, body: bytes = b"") -> None:
         """Take a head and its body."""
         self.head = head
         self.body = body
+        self.began = 0.0
+        """When it was there, by `perf_counter`."""
         self.id = ""
         self.held = 0
         """Bytes that count against what the gateway holds."""
@@ -132,7 +134,7 @@ def assembled(pieces: list[bytes]) -> Text:
 class Response:
     """What goes back: a status, a body and its type, and further header lines ready to send."""
 
-    __slots__ = ("body", "content_type", "head", "status")
+    __slots__ = ("body", "content_type", "head", "status", "version")
 
     def __init__(self, body: bytes, content_type: bytes = JSON, status: int = 200, head: bytes = b"") -> None:
         """Take `head` as complete header lines, each ending in CR LF."""
@@ -140,6 +142,8 @@ class Response:
         self.content_type = content_type
         self.status = status
         self.head = head
+        self.version = ""
+        """Which version of a model computed it, for the log."""
 
 
 class Pending:

@@ -211,9 +211,10 @@ def check_type(head: Head, allowed: frozenset[bytes | None] = _JSON_TYPES) -> No
 
 def _encode(response: InferenceResponse, inference: InferenceRequest, *, binary: bool) -> Response:
     response.id = inference.id
-    if binary or inference.outputs:
-        return encode_mixed(response, inference.outputs, binary=binary)
-    return Response(encode_json(response))
+    is_mixed = bool(binary or inference.outputs)
+    answer = encode_mixed(response, inference.outputs, binary=binary) if is_mixed else Response(encode_json(response))
+    answer.version = response.model_version
+    return answer
 
 
 def _json(value: Any, status: int = 200) -> Response:

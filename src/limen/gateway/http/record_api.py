@@ -162,9 +162,10 @@ class RecordApi:
             starts = range(0, count, ROWS_AT_ONCE)
             parts = ({name: array[i : i + ROWS_AT_ONCE] for name, array in outputs.items()} for i in starts)
             rows = msgspec.Raw(b"[%s]" % b",".join(self._encode(records.encode(part))[1:-1] for part in parts))
-        return Response(
-            self._encode(Predictions(rows, response.model_name, response.model_version, response.id, fallback))
-        )
+        predictions = Predictions(rows, response.model_name, response.model_version, response.id, fallback)
+        answer = Response(self._encode(predictions))
+        answer.version = response.model_version
+        return answer
 
 
 def read_large(request: Request, codec: RecordCodec) -> Records:

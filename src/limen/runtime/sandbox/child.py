@@ -26,7 +26,7 @@ PASSED_VARIABLES: Final = frozenset(
         *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "MALLOC_ARENA_MAX"),
         *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
         *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
-        *("GRPC_VERBOSITY", "LIMEN_DEBUG"),
+        *("GRPC_VERBOSITY", "LIMEN_DEBUG", "LIMEN_LOG_FORMAT", "LIMEN_LOG_LEVEL"),
     ]
 )
 """What a process that loads models inherits. Nothing here is a secret."""
@@ -110,7 +110,11 @@ def start(
 
 
 async def start_async(
-    argv: Iterable[str], environment: Mapping[str, str] | None = None, *, line_bytes: int = 1 << 16
+    argv: Iterable[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    line_bytes: int = 1 << 16,
+    stderr: int | None = None,
 ) -> Process:
     """Start a child whose standard input and output are pipes, from an event loop.
 
@@ -118,11 +122,13 @@ async def start_async(
         argv: the command.
         environment: all of its environment; that of this process when None.
         line_bytes: the longest line that can be read from it.
+        stderr: as `subprocess.Popen` takes it.
     """
     return await asyncio.create_subprocess_exec(
         *argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         limit=line_bytes,
         env=_given(environment),
         start_new_session=True,

@@ -49,8 +49,9 @@ def test_a_package_gets_what_it_asks_for_and_only_that(monkeypatch):
     assert not {"HF_TOKEN", "NOT_SET"} & found.keys()
 
 
-def test_no_variable_that_every_process_gets_is_a_setting_of_ours():
-    assert {name for name in PASSED_VARIABLES if name.startswith("LIMEN_")} == {"LIMEN_DEBUG"}
+def test_of_our_settings_every_process_gets_only_the_form_of_the_log():
+    found = {name for name in PASSED_VARIABLES if name.startswith("LIMEN_")}
+    assert found == {"LIMEN_DEBUG", "LIMEN_LOG_FORMAT", "LIMEN_LOG_LEVEL"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,16 @@
+"""The `[log]` section of the settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How the processes of a server log. All static."""
+
+    format: Literal["text", "json"] = "text"
+    """`text` for people, or `json` with an object on every line. It holds for all lines of all processes."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least serious of Limen's own lines that are written; libraries are written from `warning` on."""
