@@ -11,7 +11,7 @@ from limen.contracts.catalogue import ModelVersion
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError
 from limen.serving.fleet_records import Aim
-from limen.serving.history import Cause
+from limen.serving.history import ITSELF, Cause
 from limen.serving.resolution import resolve
 from limen.serving.stores import Stores
 
@@ -67,15 +67,27 @@ def plan_of(stores: Stores) -> Plan:
     return Plan(revision, tuple(found))
 
 
-def causes(stores: Stores, plan: Plan, before: Plan | None) -> dict[str, Cause]:
-    """Return, for every endpoint whose plan is another one than before, who changed it last and how.
+class Causes:
+    """Who changed each endpoint last, and how."""
 
-    Raises:
-        Unavailable: STORAGE; the registry cannot be reached.
-    """
-    known = {e.spec.name: e for e in before.endpoints} if before is not None else {}
-    changed = [e for e in plan.endpoints if known.get(e.spec.name) != e]
-    return {e.spec.name: _cause(stores, e, known.get(e.spec.name)) for e in changed}
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._found: dict[str, Cause] = {}
+
+    def of(self, name: str) -> Cause:
+        """Return why an endpoint is wanted as it is now; one that is gone, or was kept from before, has no cause of its own."""
+        return self._found.get(name, Cause(ITSELF, "the registry says so"))
+
+    def learn(self, stores: Stores, plan: Plan, before: Plan | None) -> None:
+        """Find the causes of every endpoint whose plan is another one than before.
+
+        Raises:
+            Unavailable: STORAGE; the registry cannot be reached.
+        """
+        known = {e.spec.name: e for e in before.endpoints} if before is not None else {}
+        for planned in plan.endpoints:
+            if known.get(planned.spec.name) != planned:
+                self._found[planned.spec.name] = _cause(stores, planned, known.get(planned.spec.name))
 
 
 def _cause(stores: Stores, planned: PlannedEndpoint, before: PlannedEndpoint | None) -> Cause:

@@ -25,19 +25,16 @@ from limen.serving import opening, planning
 from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
 from limen.serving.fleet_records import Aim, Endpoint, Opened, Version
-from limen.serving.history import Cause
 from limen.serving.messages import Failure, Refused, Reloaded
 from limen.serving.package_cache import PackageCache
 from limen.serving.plan_memory import PlanMemory
 from limen.serving.planning import Plan, PlannedEndpoint, PlannedVersion
-from limen.serving.status_view import endpoint_status
+from limen.serving.status_view import endpoint_statuses
 from limen.serving.stores import Stores
 
 LOG = logging.getLogger("limen.control")
 POLL_S = 1.0
 """How often the registry's revision is looked at; what changes through this server is seen at once."""
-KEPT = Cause("limen", "the registry said so before")
-"""Why an endpoint is wanted that is served from the last known plan, or is wanted no more."""
 REOPEN_S = 2.0
 """How often a registry that cannot be reached is tried again."""
 
@@ -88,7 +85,8 @@ class Reconciler:
         self._gone_back: set[str] = set()
         """Endpoints that have gone back to that, because what is wanted does not work."""
         self._problems: dict[str, str] = {}
-        self._causes: dict[str, Cause] = {}
+        self._causes = planning.Causes()
+        self.cause_of = self._causes.of
         self._again: set[str] = set()
         """Endpoints whose packages could not be had just now."""
         self._poked = asyncio.Event()
@@ -231,10 +229,6 @@ class Reconciler:
         """Return why an endpoint cannot be what it should be."""
         return self._problems.get(name, "")
 
-    def cause_of(self, name: str) -> Cause:
-        """Return who changed an endpoint last, and how."""
-        return self._causes.get(name, KEPT)
-
     # -- the registry ------------------------------------------------------------------------------------------------------
 
     async def _look(self, control: ControlPlane) -> None:
@@ -263,7 +257,7 @@ class Reconciler:
         is_same = self._plan is not None and found.revision == self._plan.revision
         plan = None if is_same and not self.problem else planning.plan_of(stores)
         if plan is not None:
-            self._causes |= planning.causes(stores, plan, self._plan)
+            self._causes.learn(stores, plan, self._plan)
         self.problem = ""
         return plan
 
@@ -401,9 +395,5 @@ class Reconciler:
     def statuses(self, control: ControlPlane) -> dict[str, EndpointStatus]:
         """Return what is so now of every endpoint that the registry had at the last look."""
         control.conditions.look(control.now())
-        endpoints, conditions = control.fleet.endpoints, control.conditions.endpoints
         plan = self._plan.endpoints if self._plan is not None else ()
-        return {
-            p.spec.name: endpoint_status(endpoints.get(p.spec.name), conditions.get(p.spec.name, ()), p.revision)
-            for p in plan
-        }
+        return endpoint_statuses(control.fleet, control.conditions, {p.spec.name: p.revision for p in plan})

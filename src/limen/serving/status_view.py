@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from limen.contracts.conditions import Condition, ConditionType, holds
@@ -67,6 +67,14 @@ def status_of(
         tuple(_model(endpoint, fleet, conditions, totals) for endpoint in fleet.endpoints.values()),
         conditions.server,
     )
+
+
+def endpoint_statuses(fleet: Fleet, conditions: Conditions, revisions: Mapping[str, int]) -> dict[str, EndpointStatus]:
+    """Return how every endpoint is whose spec has one of these revisions."""
+    return {
+        name: endpoint_status(fleet.endpoints.get(name), conditions.endpoints.get(name, ()), revision)
+        for name, revision in revisions.items()
+    }
 
 
 def endpoint_status(endpoint: Endpoint | None, conditions: tuple[Condition, ...], revision: int) -> EndpointStatus:
