@@ -74,6 +74,8 @@ class ConditionReason(StrEnum):
     """Nothing is known to be wrong with it."""
     SOURCE_FOLLOWED = "SourceFollowed"
     """What it is made from can be read."""
+    STORAGE_FULL = "StorageFull"
+    """The disk of the server's folder has no room or cannot be written."""
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     """The registry cannot be reached or followed."""
 

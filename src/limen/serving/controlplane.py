@@ -47,6 +47,7 @@ from limen.serving.messages import (
 )
 from limen.serving.process_facts import oom_kills
 from limen.serving.retired import Retired
+from limen.serving.room import Room
 from limen.serving.source import Source
 from limen.serving.status_view import status_of
 from limen.telemetry.totals import Totals, read_folder
@@ -107,6 +108,9 @@ class ControlPlane:
         self.conditions = Conditions(fleet, source, run_folder.conditions(config.run))
         self.mending = Mending(source.mend, fleet.launcher.restart)
         """Looks after versions that are down."""
+        self._room = Room(Path(config.run), self.conditions.faults)
+        self._is_saved = True
+        """Whether the last snapshot is on disk."""
         self.retired = Retired()
         """How the numbers of versions are shown that are no longer served."""
         self._history = History(fleet, source.cause_of)
@@ -208,6 +212,9 @@ class ControlPlane:
 
     def _look(self, now: float) -> None:
         self._restore()
+        if not self._is_saved:
+            self._save(self.fleet.snapshot)
+        self._room.look()
         self.conditions.look(now)
         self._oom_kills = oom_kills()
         needed = {v.opened.root for v in self.fleet.versions()}
@@ -230,10 +237,21 @@ class ControlPlane:
 
     def _publish(self, snapshot: Snapshot) -> None:
         """Put a snapshot on disk first, so that a gateway that starts now has it, and then tell the others."""
-        run_folder.write(run_folder.snapshot(self.config.run), msgspec.json.encode(snapshot))
+        self._save(snapshot)
         self._published = snapshot.revision
         self.retired.note(snapshot)
         self.push(self.apply_line())
+
+    def _save(self, snapshot: Snapshot) -> None:
+        """Put a snapshot on disk; without room there, gateways have it from here, and this is tried again."""
+        try:
+            run_folder.write(run_folder.snapshot(self.config.run), msgspec.json.encode(snapshot))
+        except OSError as exc:
+            self._is_saved = False
+            self._room.failed(exc)
+        else:
+            self._is_saved = True
+            self._room.written()
 
     def apply_line(self) -> bytes:
         """Return what gateways are told; nothing while there is nothing to serve."""
