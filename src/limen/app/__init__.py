@@ -93,7 +93,11 @@ def serve(
             port = _hold(stack, managed.admin.host, managed.admin.port, "--admin-port")
             admin = shown_address(managed.admin.host, port)
             managed = msgspec.structs.replace(managed, admin=msgspec.structs.replace(managed.admin, port=port))
-        folder, own = run_folder.create(Path(settings.home), http, grpc, metrics, admin)
+        try:
+            folder, own = run_folder.create(Path(settings.home), http, grpc, metrics, admin)
+        except OSError as exc:
+            text = f"the server's folder cannot be made in {settings.home}: {exc.strerror or type(exc).__name__}"
+            raise ServeError(text, "Nothing was left there. Make room, or choose another home with --home.") from exc
         stack.callback(run_folder.remove, folder, own.sockets)
         settings = msgspec.structs.replace(
             settings,
@@ -144,7 +148,7 @@ def _hold(stack: contextlib.ExitStack, host: str, port: int, option: str) -> int
 
 
 async def _supervise(start: ControlStart, started: Callable[[Started], None], note: Callable[[str], None]) -> None:
-    from limen.serving import run_folder
+    from limen.serving import orphans, run_folder
     from limen.serving.supervisor import ControlFailedError, Supervisor
 
     failures: list[Failure] = []
@@ -180,12 +184,16 @@ async def _supervise(start: ControlStart, started: Callable[[Started], None], no
         supervisor.stop() if had_terminal and not _has_terminal() else supervisor.roll()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+    reaping = asyncio.create_task(orphans.reap_always()) if orphans.is_first() else None
     try:
         await supervisor.run()
     except ControlFailedError as exc:
         raise ServeError(
             "the control process ended before it was ready", "Its last words are above, if it had any."
         ) from exc
+    finally:
+        if reaping is not None:
+            reaping.cancel()
     if failures:
         raise _error_of(failures[0])
 

@@ -33,6 +33,7 @@ from limen.runtime.placement.process import ProcessPlacement
 from limen.serving import run_folder
 from limen.serving.dataplane import DataPlane
 from limen.serving.gatewaylink import GatewayLink
+from limen.serving.leftovers import collect_native
 from limen.serving.messages import Failure, FirstWord
 from limen.serving.operations import Operations
 from limen.serving.startup import shared_listener, shown_address
@@ -44,6 +45,8 @@ from limen.telemetry.totals import read_folder
 
 LOG = logging.getLogger("limen")
 LOG_FLUSH_S = 0.25
+LEFT_S = 60.0
+"""How old a folder of the native engine must be to have been left by a gateway that was killed."""
 LAST_S = 30.0
 """How long a gateway without a supervisor may take to drain."""
 
@@ -130,7 +133,9 @@ class _Gateway:
         target = shown_address(settings.host, settings.grpc_port)
         application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
         self._http = HttpServer(application, settings.http)
-        self.grpc = GrpcServer(self._plane, settings.grpc, self._log)
+        sockets = Path(start.control).parent
+        collect_native(sockets, age_s=LEFT_S)
+        self.grpc = GrpcServer(self._plane, settings.grpc, self._log, str(sockets))
         self._is_open = False
 
     async def open(self) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import Snapshot
 from limen.runtime.placement.process.start import resident_share
-from limen.serving import opening, run_folder, takeover
+from limen.serving import leftovers, opening, run_folder, takeover
 from limen.serving.conditions import Conditions
 from limen.serving.fleet import OFFER_S, START_S, Fleet
 from limen.serving.fleet_records import Version
@@ -55,6 +55,8 @@ from limen.telemetry.totals import Totals, read_folder
 LOG = logging.getLogger("limen.control")
 TICK_S = 1.0
 """The longest time between two looks; whatever happens is looked at at once."""
+FIRST_COLLECT_S, COLLECT_S = 30.0, 3600.0
+"""When leftovers are looked for."""
 LOOK_S = 0.25
 """How often the memory of replicas is looked at, where it is limited."""
 
@@ -123,7 +125,7 @@ class ControlPlane:
         """Whether the source has been read, so that there is something to decide."""
         self._is_told = False
         self._refusal: Failure | None = None
-        self._looked_at = self._measured_at = self._beaten_at = float("-inf")
+        self._looked_at = self._measured_at = self._beaten_at = self._kept_at = float("-inf")
         self._pause_s = TICK_S
         self._oom_kills = oom_kills()
         self._changed = asyncio.Event()
@@ -143,7 +145,8 @@ class ControlPlane:
         # Gateways have enough to do until there is something to serve.
         self._want(self.fleet.specs())
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._tick_always()), group.create_task(self._follow())]
+            works = (self._tick_always(), self._follow(), self._collect_always())
+            tasks = [group.create_task(work) for work in works]
             while said := await orders.readline():
                 self.take_state(msgspec.json.decode(said, type=Changed).state)
             self.closed.set()
@@ -229,6 +232,19 @@ class ControlPlane:
             if server is not None and run_folder.restore(Path(run), server):
                 LOG.error("the server's folder %s was lost and has been made again", run)
                 self._published = 0
+            if server is not None and self.now() - self._kept_at >= run_folder.TOUCH_S:
+                self._kept_at = self.now()
+                run_folder.keep(Path(run))
+
+    async def _collect_always(self) -> None:
+        """Remove what killed processes have left and packages that nobody uses, once the start is over and then now and then."""
+        pause = FIRST_COLLECT_S
+        while True:
+            await asyncio.sleep(pause)
+            pause = COLLECT_S
+            used = [Path(version.opened.root) for version in self.fleet.versions()]
+            for path in await asyncio.to_thread(leftovers.collect, Path(self.config.run).parent.parent, used):
+                LOG.info("%s was left over and has been removed", path)
 
     def _want(self, specs: tuple[ProcessSpec, ...]) -> None:
         if specs != self._wanted:

@@ -5,6 +5,7 @@
     conditions.json what control knew of the server and its endpoints, and since when
     packages/       copies of the package folders it serves
     metrics/        what its gateways count
+    lock            held while the server runs, and touched every minute
 
 Sockets are in a folder of their own, because the path of a socket has little room. Called by `limen.app`, control and the command line.
 """
@@ -16,17 +17,25 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from limen.contracts.snapshot import Snapshot
 from limen.serving.process_facts import is_alive, start_of
+from limen.storage.locks import hold, is_held
 from limen.storage.private import make_private, make_private_file, make_private_folder
+from limen.storage.sockets import make_socket_folder, remove_socket_folder
 
-SOCKETS_PREFIX = "limen-"
-MAX_SOCKET_FOLDER = 80
-"""Characters: a socket's path has at most 107, on some systems 103."""
+LOCK: Final = "lock"
+TOUCH_S: Final = 60.0
+ABSENT_S: Final = 3600.0
+"""After how long a server on another machine counts as gone that does not touch its lock: locks may not reach that far."""
+_NEW: Final = ".new-"
+_HELD: Final[dict[Path, int]] = {}
+"""The locks of this process."""
 
 
 class ServerFile(msgspec.Struct, frozen=True):
@@ -58,6 +67,12 @@ class ServerFile(msgspec.Struct, frozen=True):
         return self.host == this_host()
 
     @property
+    def is_of_this_machine(self) -> bool:
+        """Whether it runs under the same kernel, if in another container: there a lock tells whether it lives."""
+        boot = this_host().rpartition(" ")[2]
+        return bool(boot) and self.host.rpartition(" ")[2] == boot
+
+    @property
     def is_running(self) -> bool:
         """Whether the server that wrote this still runs, as far as that can be seen from here."""
         return self.is_here and is_alive(self.pid, self.start)
@@ -73,22 +88,61 @@ def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> t
 
     Returns:
         The folder, and what its `server.json` says.
+
+    Raises:
+        OSError: they cannot be made; nothing is left of them.
     """
     clean(home)
     runs = home.absolute() / "run"
     make_private_folder(runs, is_passage=True)
-    folder = runs / str(os.getpid())
+    # Locked before it has its name: whoever sees a folder here also sees whether it is in use.
+    folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=runs))
+    sockets = ""
     try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:  # the same id in another container
-        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
-    make_private(folder, is_passage=True)
-    (folder / "metrics").mkdir(mode=0o700)
-    own = ServerFile(
-        os.getpid(), start_of(os.getpid()), this_host(), _make_sockets(), http, grpc, metrics, admin, _identity(folder)
-    )
-    write(folder / "server.json", msgspec.json.encode(own))
-    return folder, own
+        keep(folder)
+        make_private(folder, is_passage=True)
+        (folder / "metrics").mkdir(mode=0o700)
+        sockets = make_socket_folder()
+        pid = os.getpid()
+        identity = _identity(folder)
+        own = ServerFile(pid, start_of(pid), this_host(), sockets, http, grpc, metrics, admin, identity)
+        write(folder / "server.json", msgspec.json.encode(own))
+        return _named(folder, runs / str(pid)), own
+    except BaseException:
+        remove(folder, sockets)
+        raise
+
+
+def _named(folder: Path, name: Path) -> Path:
+    """Give a new folder its name, or a similar one if another container's server has that."""
+    for candidate in (name, *(name.with_name(f"{name.name}-{os.urandom(4).hex()}") for _ in range(8))):
+        with contextlib.suppress(FileExistsError, OSError):
+            if not candidate.exists():
+                folder.rename(candidate)
+                _HELD[candidate] = _HELD.pop(folder)
+                return candidate
+    raise FileExistsError(f"there is no free name like {name}")
+
+
+def keep(folder: Path) -> None:
+    """Say that a server's folder is in use; call it when it is made, and every `TOUCH_S` from then on.
+
+    Raises:
+        OSError: it is gone, or its lock cannot be made.
+    """
+    lock = folder / LOCK
+    if folder not in _HELD or not lock.exists():
+        descriptor = hold(lock)
+        if descriptor is not None:
+            _let_go(folder)
+            _HELD[folder] = descriptor
+    os.utime(lock)
+
+
+def _let_go(folder: Path) -> None:
+    descriptor = _HELD.pop(folder, None)
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def restore(folder: Path, server: ServerFile) -> bool:
@@ -102,6 +156,7 @@ def restore(folder: Path, server: ServerFile) -> bool:
     if (folder / "server.json").exists():
         return False
     (folder / "metrics").mkdir(parents=True, exist_ok=True)
+    keep(folder)
     own = msgspec.structs.replace(server, folder=_identity(folder))
     write(folder / "server.json", msgspec.json.encode(own))
     return True
@@ -109,12 +164,10 @@ def restore(folder: Path, server: ServerFile) -> bool:
 
 def remove(folder: Path, sockets: str) -> None:
     """Remove everything that a server kept."""
+    _let_go(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    # The name comes from a file: whatever it says, only a folder that we have made goes.
-    found = Path(sockets)
-    is_made_here = found.name.startswith(SOCKETS_PREFIX) and not found.is_symlink() and found.is_dir()
-    if is_made_here and found.stat().st_uid == os.getuid():
-        shutil.rmtree(found, ignore_errors=True)
+    if sockets:
+        remove_socket_folder(sockets)
 
 
 def find(home: Path) -> list[ServerFile]:
@@ -122,18 +175,37 @@ def find(home: Path) -> list[ServerFile]:
     clean(home)
     found = [
         (path.stat().st_mtime_ns, server)
-        for path in _files(home)
+        for path in (folder / "server.json" for folder in _folders(home))
         if (server := _read(path)) is not None and server.is_running and server.folder == _identity(path.parent)
     ]
     return [server for _, server in sorted(found, key=lambda item: item[0])]
 
 
 def clean(home: Path) -> None:
-    """Remove what servers have left that ended without a chance to do so."""
-    for path in _files(home):
-        server = _read(path)
-        if server is not None and server.is_dead:
-            remove(path.parent, server.sockets)
+    """Remove what servers have left that ended without a chance to do so, on this machine or another, in a container or not."""
+    for folder in _folders(home):
+        server = _read(folder / "server.json")
+        if _is_left(folder, server):
+            # The sockets of another host are not here, and one of the same name would be somebody else's.
+            remove(folder, server.sockets if server is not None and server.is_here else "")
+
+
+def _is_left(folder: Path, server: ServerFile | None) -> bool:
+    """Return whether nobody uses a server's folder any more."""
+    if server is not None and server.is_here:
+        return server.is_dead
+    lock = folder / LOCK
+    if is_held(lock):
+        return False
+    if server is not None and (server.is_dead or (server.is_of_this_machine and lock.exists())):
+        return True
+    if server is not None and not lock.exists():  # of a version of Limen without locks
+        return False
+    try:
+        touched = max(path.stat().st_mtime for path in (folder, lock) if path.exists())
+    except (OSError, ValueError):
+        return False
+    return time.time() - touched > ABSENT_S
 
 
 def snapshot(run: str | Path) -> Path:
@@ -191,21 +263,13 @@ def _is_earlier(host: str, here: str) -> bool:
     return host != here and host.rpartition(" ")[0] == here.rpartition(" ")[0] != ""
 
 
-def _make_sockets() -> str:
-    folder = tempfile.mkdtemp(prefix=SOCKETS_PREFIX)
-    if len(folder) > MAX_SOCKET_FOLDER:
-        Path(folder).rmdir()
-        folder = tempfile.mkdtemp(prefix=SOCKETS_PREFIX, dir="/tmp")
-    return folder
-
-
 def _identity(folder: Path) -> str:
     facts = folder.stat()
     return f"{facts.st_dev}:{facts.st_ino}"
 
 
-def _files(home: Path) -> list[Path]:
-    return list((home / "run").glob("*/server.json"))
+def _folders(home: Path) -> list[Path]:
+    return [path for path in (home / "run").glob("*") if path.is_dir()]
 
 
 def _read(path: Path) -> ServerFile | None:

@@ -30,7 +30,11 @@ def staging_folder(parent: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         # The model's process may run as another user, and reads its files in here.
         folder.chmod(0o755)
-        held = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            held = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         fcntl.flock(held, fcntl.LOCK_EX)
     try:
         yield folder

@@ -1,5 +1,7 @@
 """The folder of a running server, and how commands find it."""
 
+import errno
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +16,8 @@ from limen.contracts.snapshot import Snapshot
 from limen.serving import run_folder
 from limen.serving.process_facts import is_alive, oom_kills, rss_bytes, start_of
 from limen.serving.run_folder import ServerFile
+from limen.storage.locks import hold, is_held
+from limen.storage.sockets import MAX_FOLDER, PREFIX
 
 
 def dead_pid() -> int:
@@ -43,7 +47,7 @@ def test_a_copy_of_a_home_does_not_lead_to_the_server_of_the_original(tmp_path):
 
 
 def test_what_a_dead_server_has_left_is_removed_and_never_shown(tmp_path):
-    sockets = tempfile.mkdtemp(prefix=run_folder.SOCKETS_PREFIX)
+    sockets = tempfile.mkdtemp(prefix=PREFIX)
     pid = dead_pid()
     left = tmp_path / "run" / str(pid)
     left.mkdir(parents=True)
@@ -105,9 +109,82 @@ def test_sockets_have_short_paths_wherever_temporary_files_are(tmp_path, monkeyp
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
     _, own = run_folder.create(tmp_path, "", "", "")
-    assert len(own.sockets) <= run_folder.MAX_SOCKET_FOLDER
+    assert len(own.sockets) <= MAX_FOLDER
     assert list(deep.iterdir()) == []
     run_folder.remove(tmp_path, own.sockets)
+
+
+def test_a_start_without_room_leaves_nothing_and_says_why(tmp_path, monkeypatch):
+    sockets = []
+
+    def write(path, data):
+        sockets.append(json.loads(data)["sockets"])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_folder, "write", write)
+    with pytest.raises(OSError, match="No space left"):
+        run_folder.create(tmp_path, "", "", "")
+    assert list((tmp_path / "run").iterdir()) == []
+    assert not Path(sockets[0]).exists()
+
+
+def another(tmp_path: Path, name: str, host: str) -> Path:
+    """Make what a server in another container, or on another machine, has written."""
+    folder = tmp_path / "run" / name
+    folder.mkdir(parents=True)
+    left = ServerFile(os.getpid(), "", host, "", "", "", "")
+    (folder / "server.json").write_bytes(msgspec.json.encode(left))
+    return folder
+
+
+def test_a_killed_container_leaves_nothing_and_a_living_one_is_left_alone(tmp_path):
+    boot = run_folder.this_host().rpartition(" ")[2]
+    dead, living = (another(tmp_path, name, f"pod pid:[1] {boot}") for name in ("1", "2"))
+    (dead / run_folder.LOCK).touch()
+    held = hold(living / run_folder.LOCK)
+    run_folder.clean(tmp_path)
+    assert (dead.exists(), living.exists()) == (False, True)
+    os.close(held)
+    run_folder.clean(tmp_path)
+    assert not living.exists()
+
+
+def test_a_server_on_another_machine_is_gone_when_it_has_not_touched_its_lock_for_long(tmp_path):
+    folder = another(tmp_path, "1", "far pid:[1] another-boot")
+    lock = folder / run_folder.LOCK
+    lock.touch()
+    run_folder.clean(tmp_path)
+    assert folder.exists()
+    for path in (folder, lock):
+        os.utime(path, (0, 0))
+    run_folder.clean(tmp_path)
+    assert not folder.exists()
+
+
+def test_a_server_of_a_version_without_locks_is_left_alone(tmp_path):
+    folder = another(tmp_path, "1", "far pid:[1] another-boot")
+    os.utime(folder, (0, 0))
+    run_folder.clean(tmp_path)
+    assert folder.exists()
+
+
+def test_a_start_that_was_killed_half_way_is_removed_when_it_is_old(tmp_path):
+    half = tmp_path / "run" / ".new-abc"
+    half.mkdir(parents=True)
+    run_folder.clean(tmp_path)
+    assert half.exists()
+    os.utime(half, (0, 0))
+    run_folder.clean(tmp_path)
+    assert not half.exists()
+
+
+def test_a_folder_that_was_made_again_is_in_use_again(tmp_path):
+    folder, own = run_folder.create(tmp_path, "", "", "")
+    assert is_held(folder / run_folder.LOCK)
+    shutil.rmtree(folder)
+    assert run_folder.restore(folder, own)
+    assert is_held(folder / run_folder.LOCK)
+    run_folder.remove(folder, own.sockets)
 
 
 def test_a_snapshot_is_read_as_it_was_written_or_not_at_all(tmp_path):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import grpc
@@ -36,10 +39,24 @@ close keeps that answer from being lost."""
 class GrpcServer:
     """Serves one data plane over gRPC."""
 
-    def __init__(self, data: DataPlane, config: GrpcConfig = DEFAULT_CONFIG, log: RequestLog | None = None) -> None:
-        """Prepare the services; nothing listens yet. Calls are logged in `log`."""
+    def __init__(
+        self,
+        data: DataPlane,
+        config: GrpcConfig = DEFAULT_CONFIG,
+        log: RequestLog | None = None,
+        sockets: str = "",
+    ) -> None:
+        """Prepare the services; nothing listens yet.
+
+        Args:
+            data: what is served.
+            config: the limits.
+            log: where calls are logged.
+            sockets: where the native engine may make a Unix socket of its own; among temporary files when empty.
+        """
         access = Access(log, data.is_known)
         self._config = config
+        self._sockets = sockets
         self._calls = Calls()
         self._inference = InferenceService(data, self._calls, config.max_stream_requests, access)
         self._typed = TypedServices(data, self._calls, access)
@@ -70,7 +87,8 @@ class GrpcServer:
             bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{port}") from error
-        await server.start()
+        with _temporary_files_in(self._sockets):
+            await server.start()
         self._server = server
         return bound
 
@@ -107,6 +125,17 @@ class GrpcServer:
         # The module by its full name: `from pygrpc_native import aio` never returns in 0.5.
         native = importlib.import_module(NATIVE)
         return cast("aio.Server", native.Server(options=_options(self._config), io_threads=self._config.io_threads))
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Have temporary files made in a folder: the path of a socket is short, and the usual place may be deep."""
+    before = tempfile.tempdir
+    tempfile.tempdir = folder or before
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _options(config: GrpcConfig) -> list[tuple[str, int]]:

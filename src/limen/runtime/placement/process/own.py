@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from limen.runtime.placement.process.start import (
 )
 from limen.runtime.placement.trust import ensure_trusted
 from limen.runtime.sandbox.child import model_environment, start_async
+from limen.storage.sockets import make_socket_folder, remove_socket_folder
 
 LOG = logging.getLogger("limen.runtime")
 LOAD_TIMEOUT_S: Final = 300.0
@@ -125,7 +125,7 @@ class OwnPool(ReplicaPool):
         """
         super().__init__(name, start.version, digest=start.digest, hang_after_s=hang_after_s)
         self._wanted = start
-        self._folder = tempfile.mkdtemp(prefix="limen-")
+        self._folder = make_socket_folder()
         # Not inside: a replica that goes on as another user must reach it. Its first user makes it.
         self._scratch = f"{self._folder}-scratch"
         self._paths: dict[int, str] = {}
@@ -167,8 +167,8 @@ class OwnPool(ReplicaPool):
             keeper.cancel()
         if keepers:
             await asyncio.wait(keepers)
-        for folder in (self._folder, self._scratch):
-            shutil.rmtree(folder, ignore_errors=True)
+        remove_socket_folder(self._folder)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     async def _launch(self, slot: int) -> Launched:
         self._generation += 1
