@@ -34,6 +34,7 @@ TOUCH_S: Final = 60.0
 ABSENT_S: Final = 3600.0
 """After how long a server on another machine counts as gone that does not touch its lock: locks may not reach that far."""
 _NEW: Final = ".new-"
+_GONE: Final = ".gone-"
 _HELD: Final[dict[Path, int]] = {}
 """The locks of this process."""
 
@@ -165,7 +166,12 @@ def restore(folder: Path, server: ServerFile) -> bool:
 def remove(folder: Path, sockets: str) -> None:
     """Remove everything that a server kept."""
     _let_go(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    gone = folder if folder.name.startswith(_GONE) else folder.with_name(f"{_GONE}{os.urandom(4).hex()}")
+    # A process that is killed in the middle leaves what anybody may remove, and not half a server without its lock.
+    with contextlib.suppress(OSError):
+        folder.rename(gone)
+    for left in (folder, gone):
+        shutil.rmtree(left, ignore_errors=True)
     if sockets:
         remove_socket_folder(sockets)
 
@@ -192,6 +198,8 @@ def clean(home: Path) -> None:
 
 def _is_left(folder: Path, server: ServerFile | None) -> bool:
     """Return whether nobody uses a server's folder any more."""
+    if folder.name.startswith(_GONE):
+        return True
     if server is not None and server.is_here:
         return server.is_dead
     lock = folder / LOCK

@@ -178,6 +178,16 @@ def test_a_start_that_was_killed_half_way_is_removed_when_it_is_old(tmp_path):
     assert not half.exists()
 
 
+def test_a_removal_that_was_killed_half_way_is_finished_by_the_next_one(tmp_path, monkeypatch):
+    folder, own = run_folder.create(tmp_path, "", "", "")
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        run_folder.remove(folder, own.sockets)
+    assert not folder.exists()
+    assert run_folder.find(tmp_path) == []
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_a_folder_that_was_made_again_is_in_use_again(tmp_path):
     folder, own = run_folder.create(tmp_path, "", "", "")
     assert is_held(folder / run_folder.LOCK)
