@@ -10,6 +10,7 @@ from limen.contracts.conditions import Condition, ConditionStatus
 from limen.serving import run_folder
 from limen.serving.controlplane import ControlPlane
 from limen.serving.messages import Status
+from limen.serving.room import free_bytes
 from limen.telemetry import instruments as table
 from limen.telemetry.exposition import Reading, exposition
 from limen.telemetry.instruments import Instrument
@@ -19,7 +20,9 @@ from limen.telemetry.totals import Totals, read_folder
 async def metrics_text(control: ControlPlane) -> bytes:
     """Return every metric of now as Prometheus text; control goes on meanwhile."""
     totals = await asyncio.to_thread(read_folder, run_folder.metrics(control.config.run))
-    seen, naming = tuple(readings(control.status(Totals()))), control.retired.naming()
+    seen, naming = [*readings(control.status(Totals()))], control.retired.naming()
+    if (free := free_bytes(control.config.run)) is not None:
+        seen.append(Reading(table.DISK_FREE, (), float(free)))
     return await asyncio.to_thread(lambda: exposition(totals.renamed(naming), seen))
 
 

@@ -56,7 +56,7 @@ class Room:
         self._faults[reason] = text
 
 
-def free_bytes(folder: Path) -> int | None:
+def free_bytes(folder: Path | str) -> int | None:
     """Return how much this process may still write where a folder is; None when that cannot be known."""
     try:
         found = os.statvfs(folder)

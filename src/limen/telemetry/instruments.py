@@ -255,6 +255,12 @@ RESTARTS: Final = Instrument(
     own_labels=("process",),
     help="How often a process was started again after it had ended unasked.",
 )
+DISK_FREE: Final = Instrument(
+    name="limen_server_disk_free_bytes",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    help="What may still be written to the disk that the home is on.",
+)
 HANGS: Final = Instrument(
     name="limen_process_hangs_total",
     kind=Kind.COUNTER,
@@ -297,7 +303,7 @@ TABLE: Final = (
     *(RUN_REQUESTS, REQUEST_RUN_SECONDS, SIZE_SECONDS, LAST_RUN),
     *(MODEL_FAILURES, FALLBACKS, SHED, CANCELLED),
     *(CONNECTIONS, IN_FLIGHT, DROPPED_LINES, LOST_SERIES),
-    *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS, HANGS),
+    *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS, HANGS, DISK_FREE),
     *(ENDPOINT_CONDITION, ENDPOINT_CONDITION_REASON, SERVER_CONDITION, SERVER_CONDITION_REASON),
 )
 """All of them, in the order of the text and of the cells of a series."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import tempfile
 
 import grpc
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
+from limen.storage.sockets import make_socket_folder, remove_socket_folder
 from tests.conformance.grpc.plane import Client, raw_request
 
 
@@ -34,6 +36,21 @@ async def test_callers_get_their_own_answers(server, client):
     assert await asyncio.gather(*(ask(number) for number in range(400))) == [True] * 400
     for channel in channels:
         await channel.close()
+
+
+async def test_it_listens_however_deep_temporary_files_are(plane, config, tmp_path, monkeypatch):
+    deep = tmp_path / ("x" * 200)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    sockets = make_socket_folder()
+    server = GrpcServer(plane, config, sockets)
+    client = Client(await server.start("127.0.0.1", 0))
+    assert (await client.stub.ModelInfer(raw_request(request_id="a"))).id == "a"
+    assert tempfile.gettempdir() == str(deep)
+    assert list(deep.iterdir()) == []
+    await client.close()
+    await server.stop(0)
+    remove_socket_folder(sockets)
 
 
 async def test_a_taken_port_is_an_error(plane, config):

@@ -1,6 +1,7 @@
 """What waits for a control plane, without processes: decisions come from a fleet that a test steers."""
 
 import asyncio
+import errno
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -8,12 +9,14 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from limen.contracts.conditions import Condition, ConditionReason, ConditionType, find
 from limen.contracts.endpoint import Route
-from limen.serving import run_folder
+from limen.serving import room, run_folder
 from limen.serving.controlplane import ControlConfig, ControlPlane
 from limen.serving.fleet_records import Aim, Phase, Version
 from limen.serving.history import Cause
 from limen.serving.messages import ProcessPhase
+from limen.serving.metrics_text import metrics_text
 from tests.unit.serving.test_fleet import World, package
 
 AIM = Aim((Route(1, 100),), {}, ("1",))
@@ -85,6 +88,44 @@ async def test_whoever_waits_is_told_when_the_endpoint_is_removed(control: Contr
     control.tick(control.now())
     assert control.fleet.endpoints == {}
     await asyncio.wait_for(task, 5)
+
+
+async def test_f08_control_goes_on_with_a_full_disk_says_so_and_keeps_what_it_could_not_write(
+    control: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    told: list[bytes] = []
+    control.push = told.append
+
+    def degraded() -> Condition | None:
+        return find(control.status().conditions, ConditionType.DEGRADED)
+
+    def write(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(run_folder, "write", write)
+        control.fleet.remove("m", control.now())
+        for second in range(3):
+            control.tick(control.now() + 2 * second)
+        assert len(told) == 1
+        assert degraded().reason is ConditionReason.STORAGE_FULL
+        assert "is full" in degraded().message
+        assert sum("nothing new is kept" in line for line in caplog.messages) == 1
+        assert b'reason="StorageFull"' in await metrics_text(control)
+    control.tick(control.now() + 8)
+    assert run_folder.read_snapshot(tmp_path) == control.fleet.snapshot
+    control.tick(control.now() + 10)
+    assert degraded().reason is not ConditionReason.STORAGE_FULL
+    assert "has room again" in caplog.text
+
+
+async def test_a_disk_that_is_nearly_full_is_said_before_something_is_lost(
+    control: ControlPlane, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(room, "free_bytes", lambda _: 4096)
+    control.tick(control.now() + 2)
+    assert find(control.status().conditions, ConditionType.DEGRADED).reason is ConditionReason.STORAGE_FULL
+    assert b"limen_server_disk_free_bytes" in await metrics_text(control)
 
 
 async def test_a_folder_that_somebody_has_removed_is_made_again_with_the_snapshot(

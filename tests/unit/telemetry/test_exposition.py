@@ -18,6 +18,7 @@ READINGS = [
     Reading(table.RESIDENT_BYTES, ("gateway-1",), 123_456_789),
     Reading(table.RESTARTS, ("gateway-1",), 3),
     Reading(table.HANGS, ("gateway-1",), 1),
+    Reading(table.DISK_FREE, (), 1 << 40),
     Reading(table.ENDPOINT_CONDITION, ("credit", "Ready", "true"), 1),
     Reading(table.ENDPOINT_CONDITION_REASON, ("credit", "Degraded", "VersionFailed"), 1),
     Reading(table.SERVER_CONDITION, ("Ready", "true"), 1),
