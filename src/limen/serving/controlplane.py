@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,8 +56,8 @@ from limen.telemetry.totals import Totals, read_folder
 LOG = logging.getLogger("limen.control")
 TICK_S = 1.0
 """The longest time between two looks; whatever happens is looked at at once."""
-FIRST_COLLECT_S, COLLECT_S = 30.0, 3600.0
-"""When leftovers are looked for."""
+COLLECT_S, COLLECT_ALL_S = 30.0, 3600.0
+"""How often leftovers are looked for: of this server's replicas, and everywhere."""
 LOOK_S = 0.25
 """How often the memory of replicas is looked at, where it is limited."""
 
@@ -237,13 +238,17 @@ class ControlPlane:
                 run_folder.keep(Path(run))
 
     async def _collect_always(self) -> None:
-        """Remove what killed processes have left and packages that nobody uses, once the start is over and then now and then."""
-        pause = FIRST_COLLECT_S
+        """Remove what killed processes have left and what nobody uses any more, once the start is over and then now and then."""
+        run, due_at = Path(self.config.run), -math.inf
         while True:
-            await asyncio.sleep(pause)
-            pause = COLLECT_S
+            await asyncio.sleep(COLLECT_S)
+            names = {state.name for state in self._states.values()} | {spec.name for spec in self.fleet.specs()}
+            await asyncio.to_thread(leftovers.collect_scratch, run / "scratch", names)
+            if self.now() < due_at:
+                continue
+            due_at = self.now() + COLLECT_ALL_S
             used = [Path(version.opened.root) for version in self.fleet.versions()]
-            for path in await asyncio.to_thread(leftovers.collect, Path(self.config.run).parent.parent, used):
+            for path in await asyncio.to_thread(leftovers.collect, run.parent.parent, used):
                 LOG.info("%s was left over and has been removed", path)
 
     def _want(self, specs: tuple[ProcessSpec, ...]) -> None:

@@ -14,7 +14,7 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +53,13 @@ def collect(home: Path, used: Iterable[Path], *, now: float | None = None) -> li
     now = time.time() if now is None else now
     found = [*_temporary(Path(tempfile.gettempdir()), now), *_in_home(home, frozenset(used), now)]
     return [path for path in found if _remove(path)]
+
+
+def collect_scratch(folder: Path, names: Collection[str]) -> None:
+    """Remove the scratch folders of replicas that are none of these."""
+    for path in folder.glob("*"):
+        if path.name not in names:
+            _remove(path)
 
 
 def collect_native(folder: Path, *, age_s: float = YOUNG_S, now: float | None = None) -> None:

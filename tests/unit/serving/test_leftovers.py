@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from limen.serving.leftovers import UNUSED_S, WORK_S, YOUNG_S, collect, collect_native
+from limen.serving.leftovers import UNUSED_S, WORK_S, YOUNG_S, collect, collect_native, collect_scratch
 from limen.storage.locks import hold
 from limen.storage.sockets import LOCK, is_socket_folder, make_socket_folder, remove_socket_folder
 
@@ -82,6 +82,14 @@ def test_packages_that_nobody_uses_are_removed_after_a_week(temporary, home):
     assert left(packages) == {used.name, known.name}
     # And the other server sees that this one is used.
     assert time.time() - used.stat().st_mtime < DAY_S
+
+
+def test_scratch_folders_go_with_their_replicas(tmp_path):
+    for name in ("m-v1-1", "m-v2-1"):
+        made(tmp_path, name, 0.0)
+    collect_scratch(tmp_path, {"m-v2-1"})
+    assert left(tmp_path) == {"m-v2-1"}
+    collect_scratch(tmp_path / "missing", set())
 
 
 def test_folders_of_the_native_engine_go_when_nothing_listens_in_them(tmp_path):

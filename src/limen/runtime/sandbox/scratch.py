@@ -38,6 +38,15 @@ def use(folder: Path) -> None:
     tempfile.tempdir = None
 
 
+def empty(folder: Path) -> None:
+    """Remove what a process that was killed has left in its folder; nothing happens when there is none."""
+    for path in folder.glob("*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _share(folder: Path) -> None:
     """Let the unprivileged user and the one of this process write to a folder: a process of root goes on as either."""
     if os.getuid() != 0:

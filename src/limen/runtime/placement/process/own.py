@@ -126,7 +126,7 @@ class OwnPool(ReplicaPool):
         super().__init__(name, start.version, digest=start.digest, hang_after_s=hang_after_s)
         self._wanted = start
         self._folder = make_socket_folder()
-        # Not inside: a replica that goes on as another user must reach it. Its first user makes it.
+        # Not inside: a replica that goes on as another user must reach it. The first one makes it.
         self._scratch = f"{self._folder}-scratch"
         self._paths: dict[int, str] = {}
         self._generation = 0
@@ -173,7 +173,8 @@ class OwnPool(ReplicaPool):
     async def _launch(self, slot: int) -> Launched:
         self._generation += 1
         path = str(Path(self._folder) / str(self._generation))
-        launched = await launch(msgspec.structs.replace(self._wanted, socket=path, scratch=self._scratch))
+        scratch = f"{self._scratch}/{self._generation}"
+        launched = await launch(msgspec.structs.replace(self._wanted, socket=path, scratch=scratch))
         self.ready.append(launched.ready)
         self._paths[slot] = path
         self.set_replicas(tuple(self._paths.values()))

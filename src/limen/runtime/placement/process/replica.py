@@ -136,6 +136,7 @@ def _confine(start: ReplicaStart, root: Path, *, brings_code: bool) -> list[str]
     writable: list[Path] = []
     if start.scratch:
         writable.append(Path(start.scratch))
+        scratch.empty(writable[0])
         scratch.use(writable[0])
     if brings_code:
         return held + confine_from_others()
