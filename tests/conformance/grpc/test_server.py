@@ -43,7 +43,7 @@ async def test_it_listens_however_deep_temporary_files_are(plane, config, tmp_pa
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
     sockets = make_socket_folder()
-    server = GrpcServer(plane, config, sockets)
+    server = GrpcServer(plane, config, sockets=sockets)
     client = Client(await server.start("127.0.0.1", 0))
     assert (await client.stub.ModelInfer(raw_request(request_id="a"))).id == "a"
     assert tempfile.gettempdir() == str(deep)
