@@ -111,7 +111,11 @@ class _Gateway:
     def __init__(self, start: GatewayStart) -> None:
         settings = self._settings = start.settings
         self._metrics_folder = run_folder.metrics(start.run)
-        self._metrics = _open_metrics(start.name, self._metrics_folder)
+        self._metrics = Metrics()
+        # The other one is for the time in which the predecessor still counts in the first.
+        self._metrics_files = [self._metrics_folder / f"{own}{SUFFIX}" for own in (start.name, f"{start.name}b")]
+        if not self._share_metrics():
+            LOG.warning("%s cannot count where others can read it, and tries again", start.name)
         self._log = RequestLog(successes=settings.access_log)
         placement = ChosenPlacement(
             InlinePlacement(trust_code=settings.trust_code),
@@ -168,12 +172,23 @@ class _Gateway:
             await asyncio.sleep(LOG_FLUSH_S)
             self._log.flush()
             self._versions.count_runs()
+            self._share_metrics()
             if self.link.snapshot is not None:
                 self._metrics.keep(self.link.served(), time.monotonic())
             in_flight = sum(s.leases for m in self._versions.models() for s in self._versions.statuses(m))
             self._metrics.process.observe(
                 connections=len(self._http.connections), in_flight=in_flight, dropped_lines=self._log.dropped
             )
+
+    def _share_metrics(self) -> bool:
+        """Count where others can read it, also when there was no room for that before, or the file was lost."""
+        if self._metrics.is_shared:
+            return True
+        for path in self._metrics_files:
+            with contextlib.suppress(OSError):
+                self._metrics.share(path)
+                return True
+        return False
 
     def _changed(self) -> None:
         self.link.changed()
@@ -182,15 +197,6 @@ class _Gateway:
 
     def _poisoned(self, fingerprint: str) -> None:
         self.link.poison(fingerprint)
-
-
-def _open_metrics(name: str, folder: Path) -> Metrics:
-    """Return where this process counts: its own file, or the other one while its predecessor still counts there."""
-    for own in (name, f"{name}b"):
-        with contextlib.suppress(OSError):
-            return Metrics(folder / f"{own}{SUFFIX}")
-    LOG.warning("%s cannot count where others can read it", name)
-    return Metrics()
 
 
 async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, list[str]]) -> list[str] | None:

@@ -29,7 +29,7 @@ from limen.serving.messages import (
     ToOperation,
     failure_of,
 )
-from limen.serving.status_view import version_view
+from limen.serving.status_view import Reported, version_view
 
 FOLLOW_S = 2.0
 """How long gateways are waited for that are to log something else."""
@@ -69,11 +69,12 @@ class ModelRepository:
 
     def index(self) -> Iterator[IndexEntry]:
         """Yield the versions of every endpoint: those that answer, and those that failed or were unloaded."""
+        reported = Reported.of(self._control.fleet)
         for endpoint in self._control.fleet.endpoints.values():
             if not endpoint.versions:
                 yield IndexEntry(endpoint.name, "", IndexState.UNAVAILABLE, self._absence(endpoint))
             for version in endpoint.versions.values():
-                view = version_view(version, self._control.fleet)
+                view = version_view(version, reported)
                 state = _STATES[State(view.state)]
                 reason = view.reason if state is IndexState.UNAVAILABLE else ""
                 yield IndexEntry(endpoint.name, version.number, state, reason)

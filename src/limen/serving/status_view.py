@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from limen.contracts.conditions import Condition, ConditionType, holds
 from limen.contracts.endpoint import EndpointPhase, EndpointStatus
@@ -55,6 +55,7 @@ def status_of(
         processes.append(ProcessView("control", "control", os.getpid(), "running", rss_bytes(os.getpid()), 0, 0.0))
     order = ("control", "gateway", "replica")
     processes.sort(key=lambda p: (order.index(p.kind) if p.kind in order else len(order), p.name, p.pid))
+    reported = Reported.of(fleet)
     return Status(
         config.server_pid,
         max(0.0, wall - config.started_at),
@@ -64,7 +65,7 @@ def status_of(
         fleet.snapshot.revision,
         holds(conditions.server, ConditionType.READY),
         (supervisor, *processes),
-        tuple(_model(endpoint, fleet, conditions, totals) for endpoint in fleet.endpoints.values()),
+        tuple(_model(endpoint, reported, conditions, totals) for endpoint in fleet.endpoints.values()),
         conditions.server,
     )
 
@@ -114,20 +115,36 @@ def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float)
     )
 
 
-def _model(endpoint: Endpoint, fleet: Fleet, conditions: Conditions, totals: Totals) -> ModelView:
-    versions = tuple(version_view(version, fleet) for version in endpoint.versions.values())
+class Reported(NamedTuple):
+    """What all gateways have said last, by endpoint and version."""
+
+    statuses: dict[tuple[str, str], list[VersionStatus]]
+    loads: dict[tuple[str, str], list[VersionLoad]]
+
+    @classmethod
+    def of(cls, fleet: Fleet) -> Reported:
+        """Put together what gateways have reported."""
+        found = cls({}, {})
+        for report in (g.report for g in fleet.gateways.values() if g.report is not None):
+            for status in report.versions:
+                found.statuses.setdefault((status.model, status.version), []).append(status)
+            for load in report.loads:
+                found.loads.setdefault((load.model, load.version), []).append(load)
+        return found
+
+
+def _model(endpoint: Endpoint, reported: Reported, conditions: Conditions, totals: Totals) -> ModelView:
+    versions = tuple(version_view(version, reported) for version in endpoint.versions.values())
     traffic, name = traffic_of(totals, endpoint.name), endpoint.name
     return ModelView(name, versions, endpoint.problem, traffic, conditions.endpoints.get(name, ()))
 
 
-def version_view(version: Version, fleet: Fleet) -> VersionView:
+def version_view(version: Version, reported: Reported) -> VersionView:
     """Return one version as all gateways together see it."""
-    name, number = version.opened.endpoint, version.number
-    reports = [g.report for g in fleet.gateways.values() if g.report is not None]
-    statuses = [s for r in reports for s in r.versions if (s.model, s.version) == (name, number)]
-    loads = [w for r in reports for w in r.loads if (w.model, w.version) == (name, number)]
+    key = version.opened.endpoint, version.number
+    statuses, loads = reported.statuses.get(key, []), reported.loads.get(key, [])
     return VersionView(
-        number,
+        version.number,
         _state(version, statuses).value,
         version.reason or version.down or version.block or next((s.reason for s in statuses if s.reason), ""),
         version.opened.digest,

@@ -219,6 +219,7 @@ class Metrics:
             BlockingIOError: another process counts in this file.
             OSError: the file cannot be used.
         """
+        self._path = path
         self._file = None if path is None else MetricsFile(path)
         self._series: dict[Labels, Series] = {}
         self._runtime: dict[Labels, RuntimeSeries] = {}
@@ -249,6 +250,25 @@ class Metrics:
             found = self._runtime[labels] = RuntimeSeries(_private())
             self._show(labels, found)
         return found
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether this process counts where others can read it: in a file that is still there."""
+        return self._path is not None and self._path.exists()
+
+    def share(self, path: Path) -> None:
+        """Count in a file from now on, and bring along what was counted before: without a file, or in one that was lost.
+
+        Raises:
+            OSError: as at the beginning; then everything stays as it was.
+        """
+        before, self._file, self._path = self._file, MetricsFile(path), path
+        own: dict[Labels, _Counted] = {(Scope.PROCESS.value,): self.process, **self._series, **self._runtime}
+        if before is not None:
+            left = ((labels, before.cells(labels)) for labels in before.series() if labels not in own)
+            own |= {labels: _Counted(cells) for labels, cells in left if cells is not None}
+        for labels, counted in own.items():
+            self._show(labels, counted)
 
     def requests(self) -> dict[tuple[str, str], int]:
         """Return how many requests each version of an endpoint has had, whether or not others can see that."""

@@ -348,6 +348,36 @@ def test_a_reader_in_the_middle_of_a_change_reads_again(path: Path, tmp_path: Pa
         assert metrics_file._read(file)[1]
 
 
+def test_what_was_counted_before_there_was_room_for_a_file_is_in_it_later(path: Path, tmp_path: Path):
+    metrics = Metrics()
+    series, runtime = metrics.series(*KEY), metrics.runtime(*RUNTIME)
+    series.answered(0.1, 0)
+    runtime.ran(4, 0.1)
+    metrics.process.observe(connections=2, in_flight=0, dropped_lines=3)
+    assert not metrics.is_shared
+    metrics.share(path)
+    series.answered(0.1, 0)
+    metrics.process.observe(connections=1, in_flight=0, dropped_lines=3)
+    totals = read_folder(tmp_path)
+    assert metrics.is_shared
+    assert (answered(totals), totals.histogram(table.BATCH_ROWS, RUNTIME).count) == (2, 1)
+    assert (totals.number(table.CONNECTIONS), totals.number(table.DROPPED_LINES)) == (1, 3)
+
+
+def test_what_was_counted_in_a_file_that_was_lost_is_in_the_new_one(path: Path, tmp_path: Path):
+    metrics = Metrics(path)
+    metrics.series(*KEY).answered(0.1, 0)
+    for now in (0.0, LINGER_S):
+        metrics.keep({("credit", "2")}, now)
+    metrics.series("credit", "2", "rest").answered(0.1, 0)
+    path.unlink()
+    assert not metrics.is_shared
+    metrics.share(path)
+    metrics.series("credit", "2", "rest").answered(0.1, 0)
+    totals = read_folder(tmp_path)
+    assert (answered(totals, ("credit", "2", "rest")), answered(totals, ("credit", table.RETIRED, "rest"))) == (2, 1)
+
+
 def test_requests_are_known_also_where_nobody_else_sees_them(path: Path):
     for metrics in (Metrics(), Metrics(path)):
         for protocol in ("rest", "grpc"):

@@ -135,9 +135,13 @@ def _confine(start: ReplicaStart, root: Path, *, brings_code: bool) -> list[str]
     held = namespaces.leave() + isolation.forbid_new_privileges()
     writable: list[Path] = []
     if start.scratch:
-        writable.append(Path(start.scratch))
-        scratch.empty(writable[0])
-        scratch.use(writable[0])
+        try:
+            scratch.empty(Path(start.scratch))
+            scratch.use(Path(start.scratch))
+            writable.append(Path(start.scratch))
+        except OSError as exc:
+            # Hardly a model needs it to answer: on a full disk the others go on.
+            LOG.warning("there is no folder for temporary files: %s", exc.strerror or exc)
     if brings_code:
         return held + confine_from_others()
     return held + confine_to_scratch(writable) + give_up_rights(root)
