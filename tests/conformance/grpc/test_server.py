@@ -11,6 +11,7 @@ import pytest
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
+from limen.gateway.listeners import sockets_at
 from limen.storage.sockets import make_socket_folder, remove_socket_folder
 from tests.conformance.grpc.plane import Client, raw_request
 
@@ -90,17 +91,24 @@ async def test_stopping_lets_running_calls_finish(server, client_to_stop, plane)
     await stopping
 
 
-async def test_new_calls_are_refused_while_the_server_stops(server, client_to_stop, plane):
+async def test_f13_calls_that_come_while_the_server_stops_are_answered_on_a_connection_of_their_own(
+    server, client_to_stop, plane
+):
     running = asyncio.ensure_future(client_to_stop.stub.ModelInfer(raw_request("gated")))
     await plane.entered.acquire()
-    stopping = asyncio.ensure_future(server[0].stop(20))
-    await asyncio.sleep(0)  # let it begin
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client_to_stop.stub.ModelInfer(raw_request())
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    before = peers(server[1])
+    stopping = asyncio.ensure_future(server[0].stop(60))
+    while peers(server[1]) == before:  # until the client has heard that it is to go elsewhere
+        assert (await client_to_stop.stub.ModelInfer(raw_request(request_id="late"), timeout=30)).id == "late"
+    assert not (await client_to_stop.stub.ServerReady(pb.ServerReadyRequest(), timeout=30)).ready
     plane.gate.set()
     assert (await running).model_name == "gated"
-    await stopping
+    await asyncio.wait_for(stopping, 60)
+
+
+def peers(port: int) -> list[object]:
+    """Return who is connected to a port of this process."""
+    return sorted(connection.getpeername() for connection in sockets_at(port, are_listening=False))
 
 
 async def test_stopping_ends_what_does_not_finish_in_time(server, client_to_stop, plane):

@@ -10,12 +10,15 @@ from limen.contracts.errors import Unavailable
 class Calls:
     """Counts running calls; once closing, refuses further ones. Shared by the services of one server, used in one event loop."""
 
-    __slots__ = ("_idle", "is_closing", "running")
+    __slots__ = ("_idle", "is_closing", "is_leaving", "running")
 
     def __init__(self) -> None:
         """Start with no call."""
         self.running = 0
+        self.is_leaving = False
+        """Whether the server is not ready any more; what comes all the same is answered."""
         self.is_closing = False
+        """Whether it is refused."""
         self._idle = asyncio.Event()
 
     def begin(self) -> None:
@@ -33,9 +36,13 @@ class Calls:
         if self.is_closing:
             raise Unavailable("the server is stopping")
 
+    def leave(self) -> None:
+        """Be ready no more."""
+        self.is_leaving = True
+
     def close(self) -> None:
         """Refuse further calls."""
-        self.is_closing = True
+        self.is_leaving = self.is_closing = True
 
     async def idle(self, timeout_s: float) -> None:
         """Return when the calls that ran at `close` are answered or the time is up."""

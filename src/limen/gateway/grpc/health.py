@@ -71,7 +71,7 @@ class HealthService:
                 if status != told:
                     yield _Answer(status=status).SerializeToString()
                     told = status
-                if self._calls.is_closing:
+                if self._calls.is_leaving:
                     return
                 await _wait(changed, self._poll_s)
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
@@ -80,7 +80,7 @@ class HealthService:
             self._calls.end()
 
     def _status(self, service: str) -> int:
-        if self._calls.is_closing:
+        if self._calls.is_leaving:
             return _Answer.NOT_SERVING
         try:
             if service in ("", INFERENCE_SERVICE):

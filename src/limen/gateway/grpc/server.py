@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -19,6 +20,7 @@ from limen.gateway.connections import grpc_connections
 from limen.gateway.grpc.access import Access
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.config import GrpcConfig
+from limen.gateway.grpc.goaway import Farewell
 from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
 from limen.gateway.grpc.health import SERVICE as HEALTH_SERVICE
 from limen.gateway.grpc.reflection import SERVICE as REFLECTION_SERVICE
@@ -26,6 +28,7 @@ from limen.gateway.grpc.reflection import SERVICE_V1 as REFLECTION_SERVICE_V1
 from limen.gateway.grpc.reflection import ReflectionService
 from limen.gateway.grpc.service import InferenceService
 from limen.gateway.grpc.typed import TypedServices
+from limen.gateway.listeners import SETTLE_S, keep_newcomers_out, sockets_at
 from limen.serving.dataplane import DataPlane
 from limen.telemetry.logs import RequestLog
 
@@ -34,6 +37,12 @@ DEFAULT_CONFIG: Final = GrpcConfig()
 LINGER_S: Final = 0.2
 """The native engine closes its connections without waiting for what it still has to send; a moment between the last answer and the
 close keeps that answer from being lost."""
+
+
+LOOK_S: Final = 0.02
+"""How often connections are looked at while the server stops."""
+STAY_S: Final = 0.5
+"""How long a client may take to go elsewhere when it asks nothing."""
 
 
 class GrpcServer:
@@ -62,6 +71,7 @@ class GrpcServer:
         self._typed = TypedServices(data, self._calls, access)
         self._health = HealthService(data, self._calls, config.health_poll_s, self._typed.endpoint_of)
         self._server: aio.Server | None = None
+        self._port = 0
         self.engine = config.engine
         """The engine in use."""
 
@@ -89,23 +99,51 @@ class GrpcServer:
             raise OSError(f"cannot listen on {host}:{port}") from error
         with _temporary_files_in(self._sockets):
             await server.start()
-        self._server = server
+        self._server, self._port = server, bound
         return bound
 
     async def stop(self, grace_s: float) -> None:
-        """Tell NOT_SERVING, refuse new calls, give running ones `grace_s` seconds, cancel what is left; idempotent."""
+        """Tell NOT_SERVING and send clients away, answer whatever they still ask, and cancel what is left after `grace_s` seconds; idempotent."""
         if self._server is None:
             return
         server, self._server = self._server, None
         now = asyncio.get_running_loop().time
         until = now() + grace_s
-        self._calls.close()
+        self._calls.leave()
         self._health.refresh()
         self._inference.drain()
-        await self._calls.idle(grace_s)
+        if grace_s > 0:
+            await self._send_away(until)
+        self._calls.close()
+        self._inference.drain()
+        await self._calls.idle(max(0.0, until - now()))
         if self.engine == "native":
             await asyncio.sleep(min(LINGER_S, grace_s))
         await server.stop(max(0.0, until - now()))
+
+    async def _send_away(self, until: float) -> None:
+        """Return when the clients have gone elsewhere and nobody waits to be let in.
+
+        One that stays and asks nothing is not waited for. Newcomers are kept out only at the end: until then they are answered here.
+        """
+        now = asyncio.get_running_loop().time
+        farewell = Farewell(self._port)
+        last = now() + STAY_S
+        while now() < until:
+            await self._look(farewell)
+            if not farewell.is_known_left or (now() > last and not self._calls.running):
+                break
+        for listener in sockets_at(self._port, are_listening=True):
+            keep_newcomers_out(listener)
+        settled, last = now() + SETTLE_S, now() + STAY_S
+        while now() < min(until, last) and (farewell.is_newcomer_left or now() < settled):
+            await self._look(farewell)
+
+    async def _look(self, farewell: Farewell) -> None:
+        """Look who is there and wait a moment; with many connections a look takes its time, and calls are answered meanwhile."""
+        begun = time.monotonic()
+        farewell.tell()
+        await asyncio.sleep(max(LOOK_S, 9 * (time.monotonic() - begun)))
 
     def refresh(self) -> None:
         """Find out what may be called now, and tell those who watch health."""

@@ -121,12 +121,12 @@ class InferenceService:
 
     async def _server_ready(self, data: bytes, _: Context) -> bytes:
         parse(pb.ServerReadyRequest, data)
-        is_ready = self._data.is_ready() and not self._calls.is_closing
+        is_ready = self._data.is_ready() and not self._calls.is_leaving
         return pb.ServerReadyResponse(ready=is_ready).SerializeToString()
 
     async def _model_ready(self, data: bytes, _: Context) -> bytes:
         asked = parse(pb.ModelReadyRequest, data)
-        is_ready = self._data.is_model_ready(asked.name, asked.version) and not self._calls.is_closing
+        is_ready = self._data.is_model_ready(asked.name, asked.version) and not self._calls.is_leaving
         return pb.ModelReadyResponse(ready=is_ready).SerializeToString()
 
     async def _server_metadata(self, data: bytes, _: Context) -> bytes:
