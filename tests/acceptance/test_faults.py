@@ -102,9 +102,7 @@ def answers(server: Server, body: bytes, **headers: str) -> httpx.Response:
 
 def call_grpc(address: str, stop: threading.Event, found: list[tuple[str, float]], problems: list[str]) -> None:
     """Ask over gRPC, unary and as a stream in turn, until told to stop; keep version and answer."""
-    request = pb.ModelInferRequest(model_name="trouble")
-    request.inputs.add(name="x", datatype="FP64", shape=[1]).contents.fp64_contents.append(7)
-    request.inputs.add(name="work_ms", datatype="FP64", shape=[1]).contents.fp64_contents.append(0)
+    request = wire_request()
     with grpc.insecure_channel(address) as channel:
         stub = GRPCInferenceServiceStub(channel)
         while not stop.is_set():
@@ -256,6 +254,73 @@ def test_f06_a_leaking_replica_is_replaced_and_no_request_fails(tmp_path: Path) 
             assert sent < 2000
             time.sleep(0.02)
         still_right(server)
+
+
+@pytest.mark.parametrize("engine", ["grpcio", "native"])
+@pytest.mark.parametrize(
+    ("rolls", "calls"), [(1, 0), pytest.param(12, 30_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_f13_gateways_are_replaced_under_load_and_no_call_fails(tmp_path: Path, engine: str, rolls: int, calls: int):
+    """Over connections that stay, connections for one request, and gRPC; nobody ever tries again. The long form replaces 24 gateways."""
+    package = write_trouble(tmp_path / "trouble")
+    options = ("--trust-code", "--workers", 2, "--grpc-engine", engine)
+    with serving(package, *options, announcement=tmp_path / "a.json") as server:
+        callers = Callers(server)
+        for _ in range(rolls):
+            before = set(server.children("gateway"))
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: not before & set(server.children("gateway")))  # noqa: B023  awaited in this very turn
+            asked = dict(callers.answered)
+            until(lambda: all(callers.answered[how] >= asked[how] + 50 for how in asked))  # noqa: B023  as above
+        while sum(callers.answered.values()) < calls:
+            time.sleep(0.1)
+        assert callers.stop() == []
+        still_right(server)
+
+
+class Callers:
+    """Ask over all protocols at once, as fast as they are answered, each without ever trying again."""
+
+    def __init__(self, server: Server) -> None:
+        self.answered = {"kept": 0, "fresh": 0, "grpc": 0}
+        self.problems: list[str] = []
+        self._server = server
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(how,)) for how in self.answered for _ in range(2)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> list[str]:
+        """Return what went wrong."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(WAIT_S)
+        return self.problems
+
+    def _ask(self, how: str) -> None:
+        options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+        with httpx.Client(timeout=WAIT_S) as client, grpc.insecure_channel(self._server.grpc, options) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            url = f"http://{self._server.announced['http']}{TROUBLE}"
+            headers = {"content-type": "application/json"} | ({"connection": "close"} if how == "fresh" else {})
+            while not self._stop.wait(0.002):
+                try:
+                    if how == "grpc":
+                        answer = stub.ModelInfer(wire_request(), timeout=WAIT_S)
+                        assert answer.outputs[0].contents.fp64_contents[0] == 7
+                    else:
+                        found = client.post(url, content=ask(7), headers=headers)
+                        assert (found.status_code, found.json()["predictions"]) == (200, [{"y": 7}]), found.text
+                    self.answered[how] += 1
+                except Exception as error:  # noqa: BLE001 - whatever it was, a caller has noticed
+                    self.problems.append(f"{how}: {error!r}")
+
+
+def wire_request() -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name="trouble")
+    request.inputs.add(name="x", datatype="FP64", shape=[1]).contents.fp64_contents.append(7)
+    request.inputs.add(name="work_ms", datatype="FP64", shape=[1]).contents.fp64_contents.append(0)
+    return request
 
 
 def test_f14_a_stream_in_flight_ends_well_or_says_that_it_does_not(tmp_path: Path) -> None:

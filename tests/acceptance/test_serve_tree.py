@@ -166,28 +166,6 @@ def test_f02_a_killed_replica_comes_back_and_other_models_do_not_notice(tmp_path
         assert server.stop()[0] == 0
 
 
-def test_f13_gateways_are_replaced_under_load_and_whoever_retries_on_silence_loses_nothing(server):
-    before = set(server.children("gateway"))
-    server.process.send_signal(signal.SIGHUP)
-    asked = retried = 0
-    end = time.monotonic() + WAIT_S
-    while before & set(server.children("gateway")):
-        assert time.monotonic() < end
-        for _ in range(20):
-            asked += 1
-            try:
-                assert server.predict("score", **SCORE) == {"score": 6.0}
-            except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
-                # Not a byte of an answer: the connection was in the queue of a listener that has closed.
-                retried += 1
-                assert server.predict("score", **SCORE) == {"score": 6.0}
-    assert asked >= 20
-    assert retried <= 2
-    assert len(server.children("gateway")) == 2
-    until(lambda: {p["phase"] for p in processes_of(server, "gateway")} == {"running"})
-    assert server.stop() == (0, "")
-
-
 def test_f26_an_idle_model_is_let_go_and_a_herd_starts_it_once(tmp_path):
     package = write_score(tmp_path / "score")
     manifest = package / "model.yaml"

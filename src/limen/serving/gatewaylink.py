@@ -39,8 +39,10 @@ WAKE_POLL_S = 0.02
 RETRY_S = 2.0
 """How long after a failed load of a version that should work it is tried again, at first; then twice as long each time."""
 MAX_RETRY_S = 30.0
-OPEN_S = 10.0
-"""How long a gateway of a server that has been ready waits for its last models before it opens its ports without them."""
+OPEN_S = 60.0
+"""How long a gateway of a server that has been ready waits for its last versions before it opens its ports without them."""
+FAILED_OPEN_S = 10.0
+"""The same when all it waits for has failed here at least once; it is tried again."""
 _LOADING = (State.NEW, State.LOADING, State.WARMING)
 
 
@@ -146,7 +148,8 @@ class GatewayLink:
     async def until_usable(self) -> list[str]:
         """Return when the first snapshot has been followed; the answer names what prevents the server's very start.
 
-        A gateway that joins a server that was ready before does not stay away because of one model: others can be called.
+        A gateway that joins a server that was ready before waits for every version that answers elsewhere, so that no caller meets it
+        without one. It does not stay away for ever because of one: others can be called.
         """
         begun = time.monotonic()
         while True:
@@ -157,22 +160,29 @@ class GatewayLink:
             if self.snapshot is None:
                 begun = time.monotonic()
                 continue
-            failed: list[str] = []
-            is_waiting = has_ready = False
-            for endpoint in self.snapshot.endpoints:
-                statuses = self._versions.statuses(endpoint.name)
-                if not endpoint.versions or endpoint.is_paused:
-                    continue
-                if any(s.state is State.READY for s in statuses):
-                    has_ready = True
-                elif any(s.state is State.FAILED for s in statuses):
-                    failed += [f"{endpoint.name}: {s.reason}" for s in statuses if s.state is State.FAILED]
-                else:
-                    is_waiting = True
-            if not is_waiting:
-                return failed if self._is_first else []
-            if not self._is_first and has_ready and time.monotonic() - begun > OPEN_S:
+            coming, failed = self._missing(self.snapshot)
+            if self._is_first and not coming:
+                return failed
+            waited_s = time.monotonic() - begun
+            if not (coming or failed) or waited_s > OPEN_S or (not coming and waited_s > FAILED_OPEN_S):
                 return []
+
+    def _missing(self, snapshot: Snapshot) -> tuple[list[str], list[str]]:
+        """Return the versions that are still to become ready here, and why others have not; those that control knows to be broken are neither."""
+        coming: list[str] = []
+        failed: list[str] = []
+        for endpoint in snapshot.endpoints:
+            states = {s.version: s for s in self._versions.statuses(endpoint.name)}
+            is_known = {v.number for v in endpoint.versions if not self._is_first and (v.failure or v.down)}
+            for version in () if endpoint.is_paused else endpoint.versions:
+                if version.number in is_known:
+                    continue
+                status = states.get(version.number)
+                if status is not None and status.state is State.FAILED:
+                    failed.append(f"{endpoint.name}: {status.reason}")
+                elif status is None or status.state is not State.READY:
+                    coming.append(endpoint.name)
+        return coming, failed
 
     # -- snapshots ---------------------------------------------------------------------------------------------------------
 

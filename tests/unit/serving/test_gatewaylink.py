@@ -284,7 +284,34 @@ async def test_a_model_that_is_not_served_any_more_goes(tmp_path):
         await until(lambda: world.versions.models() == ())
 
 
-async def test_the_very_start_fails_with_the_reasons_and_a_later_one_opens_without_the_broken_model(tmp_path):
+async def test_f13_a_gateway_that_joins_opens_when_every_version_that_answers_elsewhere_is_ready_here(tmp_path):
+    async with running(tmp_path) as world:
+        world.placement.gate.clear()
+        broken = version("3", failure="broken")
+        down = msgspec.structs.replace(version("4"), down="no memory")
+        world.control.say(snapshot(1, version("1"), version("2"), broken, down))
+        opening = asyncio.create_task(world.link.until_usable())
+        await until(world.placement.entered.is_set)
+        await asyncio.sleep(0.1)
+        assert not opening.done()
+        world.placement.gate.set()
+        assert await asyncio.wait_for(opening, WAIT_S) == []
+        assert {"1", "2"} <= set(world.versions.versions(MODEL))
+
+
+async def test_a_gateway_that_joins_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(gatewaylink, "OPEN_S", 0.2)
+    async with running(tmp_path) as world:
+        world.placement.gate.clear()
+        world.control.say(snapshot(1, version("1")))
+        assert await asyncio.wait_for(world.link.until_usable(), WAIT_S) == []
+        world.placement.gate.set()
+
+
+async def test_the_very_start_fails_with_the_reasons_and_a_later_one_opens_without_the_broken_model(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(gatewaylink, "FAILED_OPEN_S", 0.05)
     async with running(tmp_path) as world:
         world.placement.failure = InvalidPackage("broken")
         world.control.say(snapshot(1, version("1")), is_first=True)

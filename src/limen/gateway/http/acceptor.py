@@ -12,6 +12,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from limen.gateway.listeners import keep_newcomers_out
+
 LOG = logging.getLogger("limen.gateway")
 BACKLOG: Final = 2048
 """Callers that may wait to be let in; the system may allow fewer."""
@@ -61,6 +63,13 @@ class Acceptor:
         if self.is_paused and not self.is_closed:
             self.is_paused = False
             self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    async def leave(self, settle_s: float) -> None:
+        """Close without losing those whom the system has let in already, when others listen on the port, too."""
+        if not self.is_closed:
+            keep_newcomers_out(self._listener)
+            await asyncio.sleep(settle_s)
+            self.close()
 
     def close(self) -> None:
         """Let nobody in any more. Idempotent."""

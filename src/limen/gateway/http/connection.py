@@ -65,9 +65,6 @@ class Connection(Receiver, asyncio.Protocol):
         self._transport = transport
         self.since = self._server.clock
         self._server.connections.add(self)
-        if self._server.is_draining:
-            # Accepted by the system before the listener closed, handed to us after everybody else was told.
-            self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work of a caller who has left."""

@@ -15,12 +15,15 @@ from limen.gateway.http.connection import Connection
 from limen.gateway.http.errors import Refused
 from limen.gateway.http.heads import KnownHeads
 from limen.gateway.http.phase import Phase
+from limen.gateway.listeners import SETTLE_S
 
 if TYPE_CHECKING:
     from limen.gateway.http.application import Application
 
 SWEEP_S = 1.0
 """How often connections are looked at. One timer for all is free; one timer each costs every request."""
+LAST_ASK_S = 0.5
+"""How long a connection that is idle when the server stops is kept, so that a request that is on its way is answered."""
 LAST_WORD_S = 0.5
 """How long a stream that is ended by a stopping server may take to say so."""
 PATIENCE_S = 1.0
@@ -70,11 +73,14 @@ class HttpServer:
     async def stop(self) -> None:
         """Stop accepting, let requests in hand finish within the drain time, and close every connection.
 
-        A stream that has not ended by then ends with an error inside it.
+        Whoever is connected may ask once more: the answer says that the connection closes. A stream that has not ended by then ends with an error inside it.
         """
         self.is_draining = True
         if self._acceptor is not None:
-            self._acceptor.close()
+            await self._acceptor.leave(min(SETTLE_S, self.limits.drain_s))
+        end = self.loop.time() + min(LAST_ASK_S, self.limits.drain_s)
+        while self.connections and self.loop.time() < end:  # noqa: ASYNC110  once in a server's life
+            await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.finish()
         end = self.loop.time() + self.limits.drain_s
