@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from limen.serving.messages import (
 from limen.serving.repository import ModelRepository
 
 LOG = logging.getLogger("limen.control")
+LOOK_S = 1.0
+"""How often the socket is looked at."""
 
 
 class ControlSocket:
@@ -40,16 +43,33 @@ class ControlSocket:
 
     @contextlib.asynccontextmanager
     async def open(self, path: str) -> AsyncIterator[None]:
-        """Listen while the block runs. A socket that an earlier control process has left is replaced."""
-        Path(path).unlink(missing_ok=True)  # noqa: ASYNC240  once in a process's life
-        server = await asyncio.start_unix_server(self._serve, path, limit=MAX_LINE_BYTES)
-        Path(path).chmod(0o600)  # noqa: ASYNC240  as above
+        """Listen while the block runs. A socket that an earlier control process has left is replaced; one that is lost is made again."""
+        self._server = await self._listen(path)
+        keeping = asyncio.create_task(self._keep(path))
         try:
             yield
         finally:
-            server.close()
+            keeping.cancel()
+            self._server.close()
             for writer in self._gateways.values():
                 writer.close()
+
+    async def _listen(self, path: str) -> asyncio.Server:
+        Path(path).unlink(missing_ok=True)  # noqa: ASYNC240  seldom in a process's life
+        server = await asyncio.start_unix_server(self._serve, path, limit=MAX_LINE_BYTES)
+        Path(path).chmod(0o600)  # noqa: ASYNC240  as above
+        return server
+
+    async def _keep(self, path: str) -> None:
+        """Listen anew when somebody has removed the socket, such as a program that clears temporary files."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not os.path.lexists(path):
+                with contextlib.suppress(OSError):
+                    server = await self._listen(path)
+                    self._server.close()
+                    self._server = server
+                    LOG.error("the control socket was lost and has been made again")
 
     def _push(self, data: bytes) -> None:
         for writer in self._gateways.values():

@@ -49,6 +49,7 @@ from limen.serving.messages import (
 from limen.serving.process_facts import oom_kills
 from limen.serving.retired import Retired
 from limen.serving.room import Room
+from limen.serving.scrubbing import Scrubbing
 from limen.serving.source import Source
 from limen.serving.status_view import status_of
 from limen.telemetry.totals import Totals, read_folder
@@ -110,6 +111,7 @@ class ControlPlane:
         """Where its endpoints come from."""
         self.conditions = Conditions(fleet, source, run_folder.conditions(config.run))
         self.mending = Mending(source.mend, fleet.launcher.restart)
+        self._scrubbing = Scrubbing(source.mend) if source.mends_in_place else None
         """Looks after versions that are down."""
         self._room = Room(Path(config.run), self.conditions.faults)
         self._is_saved = True
@@ -193,6 +195,8 @@ class ControlPlane:
             self._look(now)
         self.fleet.tick(now)
         self.mending.look(self.fleet.versions(), now)
+        if self._scrubbing is not None:
+            self._scrubbing.look(self.fleet.versions(), now)
         self._history.look(now)
         self._want(self.fleet.specs())
         if self.fleet.snapshot.revision != self._published:
@@ -227,12 +231,15 @@ class ControlPlane:
         self._roots = needed
 
     def _restore(self) -> None:
-        """Make the server's folder again if somebody has removed it: commands and new gateways look there."""
+        """Make again what somebody has removed of the server's folders: commands and new gateways look there, and replicas listen there."""
         run, server = self.config.run, self.config.server
         with contextlib.suppress(OSError):
             if server is not None and run_folder.restore(Path(run), server):
-                LOG.error("the server's folder %s was lost and has been made again", run)
+                LOG.error("the server's folder %s was lost, or a part of it, and has been made again", run)
                 self._published = 0
+        if self._published and not run_folder.snapshot(run).exists():
+            self._published = 0
+        self.fleet.replace_unreachable(os.path.lexists)
             if server is not None and self.now() - self._kept_at >= run_folder.TOUCH_S:
                 self._kept_at = self.now()
                 run_folder.keep(Path(run))

@@ -8,6 +8,7 @@ them. What fails on the way is FAILED, and the snapshot says again what was good
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -24,6 +25,7 @@ from limen.serving.launching import Launch, Launcher
 from limen.serving.messages import ProcessPhase, ProcessSpec, ProcessState, Report
 from limen.serving.open_files import AMPLE, Room
 
+LOG = logging.getLogger("limen.control")
 START_S = 330.0
 """How long a replica may take to load before its version has failed; above the replica's own limit."""
 OFFER_S = 300.0

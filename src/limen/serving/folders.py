@@ -32,6 +32,7 @@ class Folders:
     is_required = True
     """Whether a server without any one of its packages is not started."""
     is_numbered_here = True
+    mends_in_place = False
     """Whether versions have the next number each time they are loaded."""
     problem = ""
     """Why the packages cannot be followed. What is wrong with one of them is its endpoint's."""

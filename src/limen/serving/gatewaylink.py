@@ -221,9 +221,9 @@ class GatewayLink:
         for name, followed in tuple(plan.items()):
             try:
                 self._ask(endpoints.get(name, ServedEndpoint(name)), followed)
-            except (LimenError, OSError):
+            except (LimenError, OSError) as exc:
                 # The others go on, and this one is looked at again.
-                LOG.exception("the endpoint %s cannot be followed", name)
+                LOG.warning("the endpoint %s cannot be followed: %s", name, exc)
                 del self._followed[name]
         kept = {(e.name, v.number) for e in endpoints.values() for v in e.versions}
         self._packages = {key: found for key, found in self._packages.items() if key in kept}

@@ -46,6 +46,7 @@ class Reconciler:
     """Whether a server without any one of its endpoints is not started."""
     is_numbered_here = False
     """Whether versions have the next number each time they are loaded; those of a registry come with theirs."""
+    mends_in_place = True
 
     def __init__(
         self,

@@ -147,16 +147,18 @@ def _let_go(folder: Path) -> None:
 
 
 def restore(folder: Path, server: ServerFile) -> bool:
-    """Make a running server's folder again if somebody has removed it, and return whether that was so.
+    """Make the folders of a running server again if somebody has removed them or a part of them, and return whether that was so.
 
-    Copies of packages and what was counted are not brought back.
+    Copies of packages, what was counted and sockets are not brought back.
 
     Raises:
         OSError: it cannot be made.
     """
-    if (folder / "server.json").exists():
+    parts = [part for part in (metrics(folder), Path(server.sockets)) if not part.is_dir()]
+    if not parts and (folder / "server.json").exists():
         return False
-    (folder / "metrics").mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        part.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep(folder)
     own = msgspec.structs.replace(server, folder=_identity(folder))
     write(folder / "server.json", msgspec.json.encode(own))

@@ -20,6 +20,8 @@ class Source(Protocol):
     """Whether a server that cannot serve all of it is not started."""
     is_numbered_here: bool
     """Whether a higher number means that a version was wanted later."""
+    mends_in_place: bool
+    """Whether a package that is brought back lies where it did, so that nothing has to be started anew for it."""
     problem: str
     """Why it cannot be followed; empty when it can."""
 

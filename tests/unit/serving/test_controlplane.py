@@ -26,6 +26,7 @@ class Source:
     """Endpoints that a test makes by hand."""
 
     is_required = False
+    mends_in_place = False
     problem = ""
 
     def problem_of(self, name: str) -> str:

@@ -73,7 +73,7 @@ def _prepare(start: ReplicaStart) -> Server:
     isolation.tune_allocator(start.memory_mb)
     isolation.limit_resources(start.memory_mb, start.cpus if start.pin else None)
     root = Path(start.root)
-    manifest = read_manifest(root)
+    manifest = _read(start, root)
     ensure_trusted(manifest, trust_code=start.trust_code)
     began = time.perf_counter()
     listener = _bind(start.socket)
@@ -93,6 +93,15 @@ def _prepare(start: ReplicaStart) -> Server:
     known_as = identity(start.version, digest)
     label = f"{contract.name} version {start.version}"
     return Server(Loaded(model, binding, contract.batching.max_rows, known_as, label), listener, ready)
+
+
+def _read(start: ReplicaStart, root: Path) -> Manifest:
+    try:
+        return read_manifest(root)
+    except LimenError:
+        if start.digest:
+            ensure_intact(root, start.digest)
+        raise
 
 
 def _load_intact(start: ReplicaStart, root: Path, manifest: Manifest) -> tuple[LoadedModel, Binding, str]:
