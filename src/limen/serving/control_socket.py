@@ -64,7 +64,7 @@ class ControlSocket:
         """Listen anew when somebody has removed the socket, such as a program that clears temporary files."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if not os.path.lexists(path):
+            if not os.path.lexists(path):  # noqa: ASYNC240  one system call
                 with contextlib.suppress(OSError):
                     server = await self._listen(path)
                     self._server.close()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -237,12 +238,12 @@ class ControlPlane:
             if server is not None and run_folder.restore(Path(run), server):
                 LOG.error("the server's folder %s was lost, or a part of it, and has been made again", run)
                 self._published = 0
-        if self._published and not run_folder.snapshot(run).exists():
-            self._published = 0
-        self.fleet.replace_unreachable(os.path.lexists)
             if server is not None and self.now() - self._kept_at >= run_folder.TOUCH_S:
                 self._kept_at = self.now()
                 run_folder.keep(Path(run))
+        if self._published and not run_folder.snapshot(run).exists():
+            self._published = 0
+        self.fleet.replace_unreachable(os.path.lexists)
 
     async def _collect_always(self) -> None:
         """Remove what killed processes have left and what nobody uses any more, once the start is over and then now and then."""

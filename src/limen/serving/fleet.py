@@ -177,6 +177,15 @@ class Fleet:
         has_limits = [replication.measure(version, share, passed_s) for version in self.versions()]
         return any(has_limits)
 
+    def replace_unreachable(self, is_there: Callable[[str], bool]) -> None:
+        """Have another replica take the place of each whose socket is gone: gateways that use it go on, and none that starts could."""
+        for version in self.versions():
+            replicas = version.staying() if version.phase is Phase.LIVE else []
+            lost = [r for r in replicas if r.phase is ProcessPhase.RUNNING and not is_there(r.path)]
+            if lost and not any(r.replaces for r in replicas):
+                LOG.error("the socket of %s was lost; another replica takes its place", lost[0].name)
+                self.launcher.start(version, replaces=lost[0].name)
+
     # -- decisions ---------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:

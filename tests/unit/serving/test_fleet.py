@@ -1019,3 +1019,24 @@ def test_a_version_in_use_gets_no_further_replica_when_there_is_no_room_and_says
     assert len(world.replicas()) <= 4
     assert "ulimit -n" in world.version("1", "m0").block
     assert world.served("m0")
+
+
+def test_a_replica_whose_socket_is_lost_stays_until_another_one_has_taken_its_place():
+    world = live(package(min=2))
+    first, second = (r.path for r in world.version("1").staying())
+    for _ in range(3):
+        world.fleet.replace_unreachable(lambda path: path != first)
+        world.tick(1)
+    # One at a time, and the one that is lost serves on.
+    assert set(world.served()["1"]) == {first, second}
+    [new] = [r for r in world.version("1").staying() if r.replaces]
+    world.ready(new.name)
+    world.tick()
+    assert set(world.served()["1"]) == {second, new.path}
+
+
+def test_sockets_that_are_there_are_left_alone():
+    world = live()
+    before = world.replicas()
+    world.fleet.replace_unreachable(lambda _: True)
+    assert world.replicas() == before

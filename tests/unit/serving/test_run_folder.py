@@ -197,6 +197,18 @@ def test_a_folder_that_was_made_again_is_in_use_again(tmp_path):
     run_folder.remove(folder, own.sockets)
 
 
+@pytest.mark.parametrize("part", ["metrics", "sockets"])
+def test_a_part_of_the_folder_that_is_lost_is_made_again(tmp_path, part):
+    folder, own = run_folder.create(tmp_path, "", "", "")
+    assert not run_folder.restore(folder, own)
+    lost = folder / "metrics" if part == "metrics" else Path(own.sockets)
+    shutil.rmtree(lost)
+    assert run_folder.restore(folder, own)
+    assert lost.stat().st_mode & 0o777 == 0o700
+    assert not run_folder.restore(folder, own)
+    run_folder.remove(folder, own.sockets)
+
+
 def test_a_snapshot_is_read_as_it_was_written_or_not_at_all(tmp_path):
     assert run_folder.read_snapshot(tmp_path) is None
     run_folder.write(run_folder.snapshot(tmp_path), msgspec.json.encode(Snapshot(3)))
