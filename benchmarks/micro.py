@@ -23,7 +23,6 @@ from benchmarks.bare import grpc as bare_grpc
 from benchmarks.bare import http as bare
 from benchmarks.loads import LENGTH_HEADER, Load, loads
 from benchmarks.whole import Ask, Served
-from limen.app import tune_process
 from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.inference import InferenceResponse
@@ -35,6 +34,7 @@ from limen.gateway.http.answers import encode_json, encode_mixed
 from limen.gateway.http.message import Response
 from limen.gateway.http.tensors import decode_infer
 from limen.packaging.archive import open_package
+from limen.runtime.allocator import keep_buffers
 from limen.telemetry.metrics import Metrics
 
 Work = Callable[[], Any]
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     home = servers.ROOT / ".limen" / "bench"
     home.mkdir(parents=True, exist_ok=True)
     facts = report.machine()
-    tune_process()
+    keep_buffers()
     found: list[Step] = []
     print(f"{'step':<34}{'Limen µs':>10}{'least µs':>10}{'extra µs':>10}{'ratio':>8}")
     for step in _steps(fraud.prepare(home), wanted):

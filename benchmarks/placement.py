@@ -23,9 +23,9 @@ import numpy as np
 import uvloop
 
 from benchmarks import fraud, servers
-from limen.app import tune_process
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse, Outcome
 from limen.packaging.archive import Package, open_package
+from limen.runtime.allocator import keep_buffers
 from limen.runtime.execution import load, run
 from limen.runtime.placement.process import OwnPool, OwnReplicas, handshake
 from limen.runtime.placement.process import layout as layouts
@@ -52,7 +52,7 @@ outputs: [{name: y, type: float32, shape: [-1]}]
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what was asked for, or everything."""
-    tune_process()
+    keep_buffers()
     for name in arguments or tuple(_PARTS):
         uvloop.run(_PARTS[name]())
     return 0

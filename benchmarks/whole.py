@@ -17,7 +17,7 @@ from benchmarks.bare.grpc import answer
 from benchmarks.bare.http import BareConnection
 from benchmarks.bare.model import Score, open_model
 from benchmarks.loads import PATH, Load
-from limen.app import freeze_garbage, tune_process
+from limen.app import freeze_garbage
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.service import InferenceService
@@ -26,6 +26,7 @@ from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.connection import Connection
 from limen.gateway.http.server import HttpServer
 from limen.packaging.archive import open_package
+from limen.runtime.allocator import keep_buffers
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.dataplane import DataPlane
@@ -49,7 +50,7 @@ class Served(msgspec.Struct):
     @classmethod
     async def start(cls, model: fraud.Fraud) -> Served:
         """Load the model twice, with the memory settings of a worker."""
-        tune_process()
+        keep_buffers()
         metrics = Metrics()
         versions = VersionManager(InlinePlacement(), counts=metrics.runtime)
         versions.set_aspired(fraud.NAME, {"1": open_package(model.package, model.package.parent)})

@@ -16,13 +16,14 @@ from benchmarks.bare.http import serve_http
 from benchmarks.bare.model import open_model
 
 # The same memory and garbage settings as Limen's workers, so that they do not count as its merit.
-from limen.app import freeze_garbage, tune_process
+from limen.app import freeze_garbage
+from limen.runtime.allocator import keep_buffers
 
 HOST = "127.0.0.1"
 
 
 async def _serve(model: Path, announce: Path) -> None:
-    tune_process()
+    keep_buffers()
     score = open_model(model)
     freeze_garbage()
     stop = asyncio.Event()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from limen.app.process import freeze_garbage, run_loop, stop_on_signals, tune_process
+from limen.app.process import freeze_garbage, run_loop, stop_on_signals
 from limen.app.starts import ControlStart, encode_start
 from limen.runtime.sandbox.child import python
 from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
@@ -30,7 +30,7 @@ from limen.serving.startup import (
 )
 from limen.settings import ServeSettings, Settings
 
-__all__ = ["Ready", "ServeError", "freeze_garbage", "serve", "tune_process"]
+__all__ = ["Ready", "ServeError", "freeze_garbage", "serve"]
 
 
 CONTROL_SILENCE_S = 10.0

@@ -19,13 +19,14 @@ from limen.app.process import (
     run_loop,
     say_first,
     stop_on_signals,
-    tune_process,
 )
 from limen.app.starts import GatewayStart, decode_start
 from limen.contracts.errors import Reason
 from limen.gateway.grpc.server import GrpcServer
+from limen.gateway.held_bytes import HeldBytes
 from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.server import HttpServer
+from limen.runtime.allocator import Bursts, keep_buffers, trim
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.chosen import ChosenPlacement
 from limen.runtime.placement.inline import InlinePlacement
@@ -38,6 +39,7 @@ from limen.serving.messages import Failure, FirstWord
 from limen.serving.operations import Operations
 from limen.serving.startup import shared_listener, shown_address
 from limen.serving.statistics import Statistics
+from limen.telemetry import instruments as table
 from limen.telemetry.logs import RequestLog, log_to_stderr
 from limen.telemetry.metrics import Metrics
 from limen.telemetry.metrics_file import SUFFIX
@@ -80,7 +82,7 @@ async def run_gateway(start: GatewayStart, stop: asyncio.Event, say: Callable[[F
         stop: set from outside.
         say: told once that the ports are open, or why they stay closed.
     """
-    tune_process()
+    keep_buffers()
     gateway = _Gateway(start)
     try:
         async with asyncio.TaskGroup() as group:
@@ -136,10 +138,13 @@ class _Gateway:
         )
         target = shown_address(settings.host, settings.grpc_port)
         application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
-        self._http = HttpServer(application, settings.http)
+        self._application = application
+        self._held = HeldBytes(max(settings.http.max_bytes_in_flight, settings.http.max_body_bytes))
+        self._http = HttpServer(application, settings.http, self._held)
         sockets = Path(start.control).parent
         collect_native(sockets, age_s=LEFT_S)
-        self.grpc = GrpcServer(self._plane, settings.grpc, self._log, str(sockets))
+        self.grpc = GrpcServer(self._plane, settings.grpc, self._log, str(sockets), self._held)
+        self._bursts = Bursts()
         self._is_open = False
 
     async def open(self) -> None:
@@ -175,10 +180,29 @@ class _Gateway:
             self._share_metrics()
             if self.link.snapshot is not None:
                 self._metrics.keep(self.link.served(), time.monotonic())
-            in_flight = sum(s.leases for m in self._versions.models() for s in self._versions.statuses(m))
-            self._metrics.process.observe(
-                connections=len(self._http.connections), in_flight=in_flight, dropped_lines=self._log.dropped
-            )
+            self._note()
+            if self._bursts.are_over(LOG_FLUSH_S, is_busy=self._held.take_peak() > 0):
+                await asyncio.to_thread(trim)
+                self._bursts.settle()
+
+    def _note(self) -> None:
+        """Note how things stand where others can read it."""
+        process, http, held = self._metrics.process, self._http, self._held
+        in_flight = sum(s.leases for m in self._versions.models() for s in self._versions.statuses(m))
+        process.observe(connections=len(http.connections), in_flight=in_flight, dropped_lines=self._log.dropped)
+        process.note(table.HELD_BYTES, held.now)
+        process.note(table.MAX_HELD_BYTES, held.most)
+        process.grow(table.REFUSED_BODIES, held.refused)
+        process.grow(table.PAUSES, http.pauses)
+        for status, count in self._application.errors.items():
+            process.grow(table.HTTP_ERRORS, count, str(status))
+        for why, count in http.ended.items():
+            process.grow(table.HTTP_ENDED, count, why)
+        census = self.grpc.census
+        if census is not None:
+            process.note(table.CONNECTIONS, census.open, "grpc")
+            for why, count in census.ended.items():
+                process.grow(table.GRPC_ENDED, count, why)
 
     def _share_metrics(self) -> bool:
         """Count where others can read it, also when there was no room for that before, or the file was lost."""

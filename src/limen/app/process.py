@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -69,17 +68,6 @@ async def beat() -> None:
         with contextlib.suppress(OSError):
             os.write(sys.stdout.fileno(), _BEAT)
         await asyncio.sleep(BEAT_S)
-
-
-def tune_process() -> None:
-    """Keep large buffers on the heap: giving each back to the system costs a page fault per 4 KiB when it is next needed.
-
-    glibc only; elsewhere nothing happens.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        for option, value in ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20)):  # trim and mmap thresholds, top pad
-            libc.mallopt(option, value)
 
 
 def freeze_garbage() -> None:

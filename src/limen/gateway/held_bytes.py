@@ -5,7 +5,11 @@ What is small always fits, so that callers with large bodies cannot keep everybo
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
+
+from limen.contracts.errors import Reason, ResourceExhausted
 
 SMALL: Final = 64 << 10
 """Bytes up to which a body is not counted: so much may come in one piece on any connection."""
@@ -40,6 +44,25 @@ class HeldBytes:
     def give(self, size: int) -> None:
         """Hold so many less."""
         self.now -= size
+
+    @contextlib.contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold the bytes of a whole message while it is answered.
+
+        Raises:
+            ResourceExhausted: there is no room for them.
+        """
+        if size <= SMALL:
+            yield
+            return
+        if not self.fits(size):
+            text = "the server holds too many large requests; send it again a little later"
+            raise ResourceExhausted(text, reason=Reason.OVERLOADED, retry_after_s=1.0)
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.give(size)
 
     def take_peak(self) -> int:
         """Return the most there have been since the last time this was asked."""

@@ -10,6 +10,7 @@ from limen.contracts.conditions import Condition, ConditionStatus
 from limen.serving import run_folder
 from limen.serving.controlplane import ControlPlane
 from limen.serving.messages import Status
+from limen.serving.open_files import limit_of, open_files
 from limen.serving.room import free_bytes
 from limen.telemetry import instruments as table
 from limen.telemetry.exposition import Reading, exposition
@@ -38,6 +39,9 @@ def readings(status: Status) -> Iterator[Reading]:
         yield Reading(table.RESIDENT_BYTES, (process.name,), float(process.rss_bytes))
         yield Reading(table.RESTARTS, (process.name,), float(process.restarts))
         yield Reading(table.HANGS, (process.name,), float(process.hangs))
+        if not process.model:
+            yield Reading(table.OPEN_FILES, (process.name,), float(open_files(process.pid)))
+            yield Reading(table.MAX_OPEN_FILES, (process.name,), float(limit_of(process.pid)))
         if process.model:
             key = (process.model, process.version, process.phase)
             replicas[key] += 1

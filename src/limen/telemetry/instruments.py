@@ -87,6 +87,12 @@ OUTCOMES: Final = (OK, *(code.value for code in ErrorCode))
 RELEASES: Final = ("full", "idle", "window", "deadline", OTHER)
 SHEDS: Final = ("count", "time", "limit", "retry", "share", OTHER)
 
+ENDS: Final = ("idle", "slow", "crowded", "gone")
+HTTP_STATUSES: Final = (
+    *("400", "401", "403", "404", "405", "408", "409", "411", "412", "413", "414", "415", "421", "429", "431", "499"),
+    *("500", "501", "503", "504", "505", OTHER),
+)
+
 REQUEST_SECONDS: Final = Instrument(
     name="limen_gateway_request_seconds",
     kind=Kind.HISTOGRAM,
@@ -200,7 +206,57 @@ CONNECTIONS: Final = Instrument(
     name="limen_gateway_connections",
     kind=Kind.GAUGE,
     scope=Scope.PROCESS,
+    own_labels=("protocol",),
+    values=("http", "grpc"),
     help="Open connections.",
+)
+HELD_BYTES: Final = Instrument(
+    name="limen_gateway_held_bytes",
+    kind=Kind.GAUGE,
+    scope=Scope.PROCESS,
+    help="Bytes of large bodies, and of answers that callers have not read, that are held now.",
+)
+MAX_HELD_BYTES: Final = Instrument(
+    name="limen_gateway_max_held_bytes",
+    kind=Kind.GAUGE,
+    scope=Scope.PROCESS,
+    help="How many of these may be held; more large bodies are refused.",
+)
+REFUSED_BODIES: Final = Instrument(
+    name="limen_gateway_refused_bodies_total",
+    kind=Kind.COUNTER,
+    scope=Scope.PROCESS,
+    help="Large bodies that were refused because too many bytes were held.",
+)
+HTTP_ERRORS: Final = Instrument(
+    name="limen_gateway_http_errors_total",
+    kind=Kind.COUNTER,
+    scope=Scope.PROCESS,
+    own_labels=("status",),
+    values=HTTP_STATUSES,
+    help="Requests over HTTP that were answered with an error, also those that reached no model, by status.",
+)
+HTTP_ENDED: Final = Instrument(
+    name="limen_gateway_http_ended_connections_total",
+    kind=Kind.COUNTER,
+    scope=Scope.PROCESS,
+    own_labels=("reason",),
+    values=ENDS,
+    help="Connections that the gateway ended: idle, slow, to make room for others (crowded), or gone.",
+)
+GRPC_ENDED: Final = Instrument(
+    name="limen_gateway_grpc_ended_connections_total",
+    kind=Kind.COUNTER,
+    scope=Scope.PROCESS,
+    own_labels=("reason",),
+    values=ENDS,
+    help="Connections over gRPC that the gateway ended: idle, slow (no HTTP/2 in time), or gone (the peer has vanished).",
+)
+PAUSES: Final = Instrument(
+    name="limen_gateway_accept_pauses_total",
+    kind=Kind.COUNTER,
+    scope=Scope.PROCESS,
+    help="How often callers over HTTP had to wait to be let in because there was no room.",
 )
 IN_FLIGHT: Final = Instrument(
     name="limen_gateway_in_flight_requests",
@@ -261,6 +317,20 @@ DISK_FREE: Final = Instrument(
     scope=Scope.OBSERVED,
     help="What may still be written to the disk that the home is on.",
 )
+OPEN_FILES: Final = Instrument(
+    name="limen_process_open_fds",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("process",),
+    help="Files that the supervisor, control or a gateway has open.",
+)
+MAX_OPEN_FILES: Final = Instrument(
+    name="limen_process_max_fds",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("process",),
+    help="Files that such a process may have open.",
+)
 HANGS: Final = Instrument(
     name="limen_process_hangs_total",
     kind=Kind.COUNTER,
@@ -303,7 +373,8 @@ TABLE: Final = (
     *(RUN_REQUESTS, REQUEST_RUN_SECONDS, SIZE_SECONDS, LAST_RUN),
     *(MODEL_FAILURES, FALLBACKS, SHED, CANCELLED),
     *(CONNECTIONS, IN_FLIGHT, DROPPED_LINES, LOST_SERIES),
-    *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, RESTARTS, HANGS, DISK_FREE),
+    *(HELD_BYTES, MAX_HELD_BYTES, REFUSED_BODIES, HTTP_ERRORS, HTTP_ENDED, GRPC_ENDED, PAUSES),
+    *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, OPEN_FILES, MAX_OPEN_FILES, RESTARTS, HANGS, DISK_FREE),
     *(ENDPOINT_CONDITION, ENDPOINT_CONDITION_REASON, SERVER_CONDITION, SERVER_CONDITION_REASON),
 )
 """All of them, in the order of the text and of the cells of a series."""

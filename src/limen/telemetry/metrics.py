@@ -28,6 +28,12 @@ def _cell_of(instrument: Instrument) -> Mapping[str, int]:
     return {value: offset(instrument) + i for i, value in enumerate(instrument.values)}
 
 
+def _cell(instrument: Instrument, value: str) -> int:
+    """Return the cell of a value of an instrument's own label, or its only cell."""
+    values = instrument.values
+    return offset(instrument) + (values.index(value) if value in values else max(0, len(values) - 1))
+
+
 def _sum_of(instrument: Instrument) -> int:
     """Return the cell of a histogram's sum."""
     return offset(instrument) + instrument.cells - 1
@@ -62,7 +68,12 @@ _CONNECTIONS: Final = offset(table.CONNECTIONS)
 _IN_FLIGHT: Final = offset(table.IN_FLIGHT)
 _DROPPED_LINES: Final = offset(table.DROPPED_LINES)
 _LOST_SERIES: Final = offset(table.LOST_SERIES)
-_GAUGES: Final = tuple(offset(i) for i in table.TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE)
+_GAUGES: Final = tuple(
+    offset(i) + cell
+    for i in table.TABLE
+    if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE
+    for cell in range(i.cells)
+)
 
 
 class _Counted:
@@ -170,12 +181,12 @@ class RuntimeSeries(_Counted):
 class ProcessSeries(_Counted):
     """The process itself."""
 
-    __slots__ = ("_dropped",)
+    __slots__ = ("_told",)
 
     def __init__(self, cells: memoryview[float]) -> None:
         """Count in these cells."""
         super().__init__(cells)
-        self._dropped = 0
+        self._told: dict[int, float] = {}
 
     def bring(self, cells: memoryview[float], scope: str) -> None:
         """Count elsewhere from now on. What an earlier process had open there is closed."""
@@ -186,15 +197,26 @@ class ProcessSeries(_Counted):
         """Note how things stand; call it every second or so.
 
         Args:
-            connections: open now.
+            connections: open now, over HTTP.
             in_flight: requests in hand now.
             dropped_lines: log lines lost since this process began.
         """
         cells = self._cells
         cells[_CONNECTIONS] = connections
         cells[_IN_FLIGHT] = in_flight
-        cells[_DROPPED_LINES] += dropped_lines - self._dropped
-        self._dropped = dropped_lines
+        self._raise(_DROPPED_LINES, dropped_lines)
+
+    def note(self, instrument: Instrument, number: float, value: str = "") -> None:
+        """Note how much there is of something now; `value` is that of its own label."""
+        self._cells[_cell(instrument, value)] = number
+
+    def grow(self, instrument: Instrument, total: float, value: str = "") -> None:
+        """Note how much there has been of something since this process began; a value that the table does not know is another."""
+        self._raise(_cell(instrument, value), total)
+
+    def _raise(self, cell: int, total: float) -> None:
+        self._cells[cell] += total - self._told.get(cell, 0)
+        self._told[cell] = total
 
     def lost_series(self, count: int) -> None:
         """Note how many series cannot be seen for now."""

@@ -16,6 +16,8 @@ READINGS = [
     Reading(table.REPLICA_STATE, ("credit", "1", "r-1", "ready"), 1),
     Reading(table.PROCESS_STATE, ("gateway-1", "running"), 1),
     Reading(table.RESIDENT_BYTES, ("gateway-1",), 123_456_789),
+    Reading(table.OPEN_FILES, ("gateway-1",), 40),
+    Reading(table.MAX_OPEN_FILES, ("gateway-1",), 1024),
     Reading(table.RESTARTS, ("gateway-1",), 3),
     Reading(table.HANGS, ("gateway-1",), 1),
     Reading(table.DISK_FREE, (), 1 << 40),
@@ -70,7 +72,7 @@ def test_the_numbers_are_the_counted_ones(totals: Totals):
     assert samples["limen_runtime_batches_total", (runtime[0], ("reason", "full"), runtime[1])] == 2
     assert samples["limen_runtime_batch_rows_bucket", (runtime[0], ("le", "4"), runtime[1])] == 0
     assert samples["limen_runtime_batch_rows_bucket", (runtime[0], ("le", "8"), runtime[1])] == 2
-    assert samples["limen_gateway_connections", ()] == 8
+    assert samples["limen_gateway_connections", (("protocol", "http"),)] == 8
     assert samples["limen_process_resident_bytes", (("process", "gateway-1"),)] == 123_456_789
 
 

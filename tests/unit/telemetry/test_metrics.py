@@ -443,3 +443,24 @@ def test_a_summary_says_how_a_version_did(path: Path, tmp_path: Path):
     assert summary.p50_s == pytest.approx(0.001, rel=0.13)
     assert summary.p99_s == pytest.approx(0.001, rel=0.13)
     assert (summary.batch_rows, summary.batch_rows_mean) == ({"1": 1, "8": 1}, 4.0)
+
+
+def test_gauges_and_totals_of_a_process_are_noted_by_value(tmp_path: Path):
+    metrics = Metrics(tmp_path / "a.metrics")
+    process = metrics.process
+    process.note(table.HELD_BYTES, 5)
+    process.note(table.CONNECTIONS, 3, "grpc")
+    process.grow(table.HTTP_ERRORS, 2, "408")
+    process.grow(table.HTTP_ERRORS, 7, "408")
+    process.grow(table.HTTP_ERRORS, 1, "418")
+    totals = read_folder(tmp_path)
+    assert totals.number(table.HELD_BYTES) == 5
+    assert totals.numbers(table.CONNECTIONS) == {"http": 0, "grpc": 3}
+    assert {k: n for k, n in totals.numbers(table.HTTP_ERRORS).items() if n} == {"408": 7, "other": 1}
+    metrics.close()
+    # The next process of that name goes on counting, with nothing open.
+    after = Metrics(tmp_path / "a.metrics")
+    after.process.grow(table.HTTP_ERRORS, 1, "408")
+    totals = read_folder(tmp_path)
+    assert totals.numbers(table.CONNECTIONS) == {"http": 0, "grpc": 0}
+    assert totals.numbers(table.HTTP_ERRORS)["408"] == 8

@@ -19,6 +19,7 @@ from grpc import aio
 from limen.gateway.connections import grpc_connections
 from limen.gateway.grpc.access import Access
 from limen.gateway.grpc.calls import Calls
+from limen.gateway.grpc.census import Census
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.goaway import Farewell
 from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
@@ -28,6 +29,7 @@ from limen.gateway.grpc.reflection import SERVICE_V1 as REFLECTION_SERVICE_V1
 from limen.gateway.grpc.reflection import ReflectionService
 from limen.gateway.grpc.service import InferenceService
 from limen.gateway.grpc.typed import TypedServices
+from limen.gateway.held_bytes import HeldBytes
 from limen.gateway.listeners import SETTLE_S, keep_newcomers_out, sockets_at
 from limen.serving.dataplane import DataPlane
 from limen.telemetry.logs import RequestLog
@@ -54,6 +56,7 @@ class GrpcServer:
         config: GrpcConfig = DEFAULT_CONFIG,
         log: RequestLog | None = None,
         sockets: str = "",
+        held: HeldBytes | None = None,
     ) -> None:
         """Prepare the services; nothing listens yet.
 
@@ -62,15 +65,19 @@ class GrpcServer:
             config: the limits.
             log: where calls are logged.
             sockets: where the native engine may make a Unix socket of its own; among temporary files when empty.
+            held: counts the bytes of all servers of this process.
         """
         access = Access(log, data.is_known)
         self._config = config
         self._sockets = sockets
         self._calls = Calls()
-        self._inference = InferenceService(data, self._calls, config.max_stream_requests, access)
+        self._inference = InferenceService(data, self._calls, config.max_stream_requests, access, held)
         self._typed = TypedServices(data, self._calls, access)
         self._health = HealthService(data, self._calls, config.health_poll_s, self._typed.endpoint_of)
         self._server: aio.Server | None = None
+        self.census: Census | None = None
+        """The connections, once there may be some."""
+        self._looking: asyncio.Task[None] | None = None
         self._port = 0
         self.engine = config.engine
         """The engine in use."""
@@ -100,6 +107,8 @@ class GrpcServer:
         with _temporary_files_in(self._sockets):
             await server.start()
         self._server, self._port = server, bound
+        self.census = Census(self._config, bound, closes=self.engine == "native")
+        self._looking = asyncio.create_task(self.census.look_always())
         return bound
 
     async def stop(self, grace_s: float) -> None:
@@ -107,6 +116,8 @@ class GrpcServer:
         if self._server is None:
             return
         server, self._server = self._server, None
+        if self._looking is not None:
+            self._looking.cancel()
         now = asyncio.get_running_loop().time
         until = now() + grace_s
         self._calls.leave()

@@ -6,13 +6,14 @@ cannot be parsed is our error too. Called by the engine that `server` builds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from time import perf_counter
 from typing import Any, Final
 
 import grpc
 
-from limen.contracts.errors import LimenError
+from limen.contracts.errors import LimenError, ResourceExhausted
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.access import UNLOGGED, Access
 from limen.gateway.grpc.calls import Calls
@@ -24,6 +25,7 @@ from limen.gateway.grpc.outlines import Outlines
 from limen.gateway.grpc.statistics import statistics_call
 from limen.gateway.grpc.status import Context, Unary, guarded, refuse
 from limen.gateway.grpc.streaming import StreamSession
+from limen.gateway.held_bytes import SMALL, HeldBytes
 from limen.serving.call import Call
 from limen.serving.dataplane import DataPlane
 from limen.serving.metadata import TensorMetadata
@@ -35,12 +37,20 @@ PROTOCOL: Final = "grpc"
 class InferenceService:
     """Answers the protocol's calls from a data plane."""
 
-    def __init__(self, data: DataPlane, calls: Calls, max_stream_requests: int, access: Access = UNLOGGED) -> None:
-        """Serve from `data`, counting in `calls`, with at most that many requests in flight on one stream; logged in `access`."""
+    def __init__(
+        self,
+        data: DataPlane,
+        calls: Calls,
+        max_stream_requests: int,
+        access: Access = UNLOGGED,
+        held: HeldBytes | None = None,
+    ) -> None:
+        """Serve from `data`, counting in `calls` and `held`, with at most that many requests in flight on one stream; logged in `access`."""
         self._data = data
         self._access = access
         self._calls = calls
         self._max_stream_requests = max_stream_requests
+        self._held = held or HeldBytes(sys.maxsize)
         self._sessions: set[StreamSession] = set()
         self._outlines = Outlines()
 
@@ -71,6 +81,16 @@ class InferenceService:
 
     async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answer one request. The caller's cancellation and deadline cancel it wherever it waits."""
+        if len(data) <= SMALL:
+            return await self._infer(data, context)
+        try:
+            with self._held.holding(len(data)):
+                return await self._infer(data, context)
+        except ResourceExhausted as error:
+            self._data.refused("", "", PROTOCOL, error)
+            await refuse(context, error)
+
+    async def _infer(self, data: bytes, context: Context) -> bytes:
         request_id = model = ""
         began = perf_counter()
         self._calls.begin()
@@ -103,7 +123,7 @@ class InferenceService:
 
     async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Answer the requests of one stream until the caller stops asking."""
-        session = StreamSession(self._data, context, self._access, self._max_stream_requests)
+        session = StreamSession(self._data, context, self._access, self._max_stream_requests, self._held)
         self._sessions.add(session)
         self._calls.begin()
         try:

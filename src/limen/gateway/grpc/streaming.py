@@ -24,6 +24,7 @@ from limen.gateway.grpc.large_messages import LARGE_MESSAGE, count_fields
 from limen.gateway.grpc.messages import deadline_of, parse
 from limen.gateway.grpc.parameters import Options
 from limen.gateway.grpc.status import Context, failure, request_id_of
+from limen.gateway.held_bytes import HeldBytes
 from limen.serving.dataplane import DataPlane
 
 ERROR_KEY: Final = "triton_grpc_error"
@@ -62,10 +63,13 @@ class StreamSession:
     A slow reader of the answers holds its requests' places, so nothing piles up here. Cancelling `run` cancels every request.
     """
 
-    def __init__(self, data: DataPlane, context: Context, access: Access, max_requests: int) -> None:
-        """Answer from `data` with at most `max_requests` in flight."""
+    def __init__(
+        self, data: DataPlane, context: Context, access: Access, max_requests: int, held: HeldBytes
+    ) -> None:
+        """Answer from `data` with at most `max_requests` in flight, whose bytes are counted in `held`."""
         self._data = data
         self._access = access
+        self._held = held
         self._context = context
         self._places = asyncio.Semaphore(max_requests)
         self._writing = asyncio.Lock()
@@ -119,31 +123,32 @@ class StreamSession:
         model = version = ""
         began = perf_counter()
         try:
-            if len(data) > LARGE_MESSAGE:
-                await count_fields(data)
-            message = parse(pb.ModelInferRequest, data)
-            request_id = message.id
-            if is_late:
-                raise Unavailable("the server is stopping")
-            request, options = decode_request(message)
-            request.protocol, request.priority = "grpc", options.priority
-            deadline = deadline_of(self._context, options.timeout_s)
-            deadline.check()
-            parts = cast("AsyncGenerator[StreamPart, None]", self._data.stream(request, deadline))
-            single: StreamPart | None = None
-            async with aclosing(parts):
-                async for part in parts:
-                    model, version = request.model_name, part.response.model_version
-                    if is_in_order and part.is_final:
-                        single = part
-                        break
-                    is_in_order = False
-                    turn.end()
-                    await self._send_part(part, options)
-            if single is not None:
-                # Nothing of the model is held while the answers before are not there.
-                await turn.come()
-                await self._send_part(single, options)
+            with self._held.holding(len(data)):
+                if len(data) > LARGE_MESSAGE:
+                    await count_fields(data)
+                message = parse(pb.ModelInferRequest, data)
+                request_id = message.id
+                if is_late:
+                    raise Unavailable("the server is stopping")
+                request, options = decode_request(message)
+                request.protocol, request.priority = "grpc", options.priority
+                deadline = deadline_of(self._context, options.timeout_s)
+                deadline.check()
+                parts = cast("AsyncGenerator[StreamPart, None]", self._data.stream(request, deadline))
+                single: StreamPart | None = None
+                async with aclosing(parts):
+                    async for part in parts:
+                        model, version = request.model_name, part.response.model_version
+                        if is_in_order and part.is_final:
+                            single = part
+                            break
+                        is_in_order = False
+                        turn.end()
+                        await self._send_part(part, options)
+                if single is not None:
+                    # Nothing of the model is held while the answers before are not there.
+                    await turn.come()
+                    await self._send_part(single, options)
             self._access.answered(self._context, "ModelStreamInfer", model, version, request_id, began)
         except Exception as error:
             self._access.failed(self._context, "ModelStreamInfer", model, request_id, error, began)

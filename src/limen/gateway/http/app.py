@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Final
@@ -80,6 +81,8 @@ class HttpApplication:
         # Unique over workers and restarts, so that an id in a log means one request.
         self._id_prefix = os.urandom(6).hex()
         self._id_count = 0
+        self.errors: Counter[int] = Counter()
+        """Requests that were answered with an error, by status."""
 
     def next_id(self) -> str:
         """Return a new request id."""
@@ -207,7 +210,9 @@ class HttpApplication:
         route = request.head.route
         if isinstance(error, LimenError) and isinstance(route, Route) and route.model:
             self._plane.refused(route.model, route.version, PROTOCOLS[route.label[1:3]], error)
-        line = _line(request, status_of(error), error.version if isinstance(error, LimenError) else "")
+        status = status_of(error)
+        self.errors[status] += 1
+        line = _line(request, status, error.version if isinstance(error, LimenError) else "")
         if line.model and not self._plane.is_known(line.model):
             line.model = line.version = ""
         line.code = error.code if isinstance(error, Refused) else error.reason.value

@@ -15,6 +15,7 @@ from limen.gateway.http.connection import Connection
 from limen.gateway.http.errors import Refused
 from limen.gateway.http.heads import KnownHeads
 from limen.gateway.http.phase import Phase
+from limen.telemetry.instruments import ENDS
 from limen.gateway.listeners import SETTLE_S
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ LAST_WORD_S = 0.5
 """How long a stream that is ended by a stopping server may take to say so."""
 PATIENCE_S = 1.0
 """How long the head of a request, or a pause in its body, may take while others wait to be let in."""
-ENDS = ("idle", "slow", "crowded")
-"""Why a server ends connections: nothing was asked on it, something took too long, or others waited to be let in."""
 MAKES_WAY = 32
 """Connections that are closed at a time to let others in."""
 

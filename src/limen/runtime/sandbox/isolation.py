@@ -23,8 +23,6 @@ from limen.storage.private import UNPRIVILEGED, unprivileged_group
 _NO_NEW_PRIVILEGES: Final = 38
 _CAPABILITY_VERSION: Final = 0x20080522
 _READ_ANY_FILE: Final = 1 << 2
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_PAD_BYTES: Final = 64 << 20
 _BLAS_SETTERS: Final = [
     f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_")
 ]
@@ -33,15 +31,6 @@ _BLAS_SETTERS: Final = [
 def libc() -> Any:
     """Return the C library of this process."""
     return ctypes.CDLL(None, use_errno=True)
-
-
-def tune_allocator(memory_mb: int | None) -> None:
-    """Keep large buffers on the heap: giving each back costs a page fault per 4 KiB when it is next needed. glibc only."""
-    # What the heap grows by counts against the limit before it is used.
-    pad = _PAD_BYTES if memory_mb is None else min(_PAD_BYTES, (memory_mb << 20) // 32)
-    with contextlib.suppress(OSError, AttributeError):
-        for option, value in ((_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, pad), (_MMAP_THRESHOLD, 32 << 20)):
-            libc().mallopt(option, value)
 
 
 def limit_resources(memory_mb: int | None, cores: int | None) -> None:

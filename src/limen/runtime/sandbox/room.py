@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from limen.runtime.allocator import keep_buffers
 from limen.runtime.sandbox import isolation, namespaces, scratch
 from limen.runtime.sandbox.confinement import confine_from_others, confine_to_scratch
 
@@ -41,7 +42,7 @@ def enter(room: Room) -> tuple[str, ...]:
     """
     held = namespaces.leave(processes=True)
     namespaces.split(own_processes="own-processes" in held)
-    isolation.tune_allocator(room.memory_mb)
+    keep_buffers(room.memory_mb)
     isolation.limit_resources(room.memory_mb, None)
     if room.time_s is not None:
         with contextlib.suppress(OSError, ValueError):

@@ -106,8 +106,9 @@ def test_memory_is_bounded_and_cores_are_as_many_as_asked_for():
     program = """
 import os, resource
 import numpy as np
-from limen.runtime.sandbox.isolation import limit_resources, tune_allocator
-tune_allocator(300)
+from limen.runtime.allocator import keep_buffers
+from limen.runtime.sandbox.isolation import limit_resources
+keep_buffers(300)
 limit_resources(300, 1)
 print(len(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_CORE))
 np.ones(100 << 17)

@@ -27,6 +27,7 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.decoder import read_manifest
 from limen.packaging.intact import ensure_intact, is_small
 from limen.packaging.manifest import Manifest
+from limen.runtime.allocator import keep_buffers
 from limen.runtime.binding import Binding
 from limen.runtime.execution import load
 from limen.runtime.golden import ensure_right
@@ -70,7 +71,7 @@ def _prepare(start: ReplicaStart) -> Server:
     Raises:
         LimenError: why that is not possible.
     """
-    isolation.tune_allocator(start.memory_mb)
+    keep_buffers(start.memory_mb)
     isolation.limit_resources(start.memory_mb, start.cpus if start.pin else None)
     root = Path(start.root)
     manifest = _read(start, root)

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from limen.contracts.errors import Cancelled, DeadlineExceeded, InvalidOutput, LimenError, ModelFailed
 from limen.contracts.tensors import Array
+from limen.runtime.allocator import QUIET_S, Bursts, trim
 from limen.runtime.binding import Binding
 from limen.runtime.execution import log_failure, run
 from limen.runtime.placement.process import frames
@@ -30,6 +31,7 @@ LOG = logging.getLogger("limen.model")
 LAST_FLUSH_S: Final = 1.0
 """How long an ending replica waits for gateways to read their answers."""
 _RESERVE_BYTES: Final = 1 << 20
+_QUIET_MS: Final = round(QUIET_S * 1000)
 
 
 class Loaded(NamedTuple):
@@ -69,9 +71,17 @@ class Server:
         for descriptor in (listening, parent, stop.fileno()):
             poll.register(descriptor, select.POLLIN)
         channels, turns = self._channels, self._turns
+        bursts, has_worked = Bursts(), False
         try:
             while True:
-                for descriptor, event in poll.poll(0 if turns else None):
+                ready = poll.poll(0 if turns else _QUIET_MS if has_worked else None)
+                if not ready and not turns:
+                    # Quiet for long enough to give back what the last burst took, and to sleep until there is work.
+                    has_worked = False
+                    if bursts.are_over(QUIET_S, is_busy=False):
+                        trim()
+                        bursts.settle()
+                for descriptor, event in ready:
                     channel = channels.get(descriptor)
                     if channel is not None:
                         self._attend(channel, event)
@@ -80,6 +90,7 @@ class Server:
                     else:
                         return
                 if turns:
+                    has_worked = True
                     self._turn(turns.popleft())
         finally:
             self._end()
