@@ -47,7 +47,6 @@ from limen.serving.messages import (
     line,
     refusal_of,
 )
-from limen.serving.process_facts import oom_kills
 from limen.serving.retired import Retired
 from limen.serving.room import Room
 from limen.serving.scrubbing import Scrubbing
@@ -131,7 +130,6 @@ class ControlPlane:
         self._refusal: Failure | None = None
         self._looked_at = self._measured_at = self._beaten_at = self._kept_at = float("-inf")
         self._pause_s = TICK_S
-        self._oom_kills = oom_kills()
         self._changed = asyncio.Event()
         self._waiting: dict[asyncio.Future[None], tuple[str, str]] = {}
         """Whoever waits, and for which version of which endpoint."""
@@ -167,11 +165,7 @@ class ControlPlane:
             self._states.pop(state.pid, None)
         elif state.pid:
             self._states[state.pid] = state
-        is_killed = False
-        if state.status == -9 and state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED):
-            kills = oom_kills()
-            is_killed, self._oom_kills = kills > self._oom_kills, kills
-        self.fleet.take_process(state, self.now(), is_killed_by_system=is_killed)
+        self.fleet.take_process(state, self.now(), is_killed_by_system=state.is_oom)
         if state.kind == "gateway" and not self.fleet.is_started and self._refusal is None:
             self._refusal = refusal_of(state)
         if state.kind == "gateway":
@@ -225,7 +219,6 @@ class ControlPlane:
             self._save(self.fleet.snapshot)
         self._room.look()
         self.conditions.look(now)
-        self._oom_kills = oom_kills()
         needed = {v.opened.root for v in self.fleet.versions()}
         for root in self._roots - needed:
             opening.forget_copy(root, self._copies)

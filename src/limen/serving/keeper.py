@@ -28,6 +28,7 @@ from limen.serving.messages import (
     ProcessState,
     line,
 )
+from limen.serving.process_facts import OomKills
 from limen.serving.relay import relay
 from limen.telemetry.form import NAME_VARIABLE, is_json
 
@@ -61,6 +62,7 @@ class Keeper:
         *,
         greet: Callable[[], bytes] = bytes,
         on_line: Callable[[bytes], None] | None = None,
+        oom: OomKills | None = None,
     ) -> None:
         """Prepare to keep a process; `run` starts it.
 
@@ -69,11 +71,14 @@ class Keeper:
             on_change: called after every change of `state`.
             greet: gives what is written after the hello of each start.
             on_line: takes every other line of standard output. Without it, lines after the first word are dropped.
+            oom: knows of processes that the system kills.
         """
         self.spec = spec
         self._on_change = on_change
         self._greet = greet
         self._on_line = on_line
+        self._oom = oom or OomKills()
+        self._is_killed_here = False
         self._process: Process | None = None
         self._dismissed = asyncio.Event()
         self._heard = asyncio.Event()
@@ -139,6 +144,7 @@ class Keeper:
             self.state = msgspec.structs.replace(self.state, word=FirstWord(failed=Failure(text)), status=None)
             return None
         self._process = process
+        self._is_killed_here = False
         self.beats = 0
         if self.state.phase is not ProcessPhase.STOPPING:
             self._change(ProcessPhase.STARTING, pid=process.pid, word=None, started_at=time.time())
@@ -160,7 +166,9 @@ class Keeper:
             listening.cancel()
             relaying.cancel()
         self._process = None
-        self.state = msgspec.structs.replace(self.state, status=process.returncode)
+        is_killed = process.returncode == -signal.SIGKILL and not self._is_killed_here
+        is_oom = is_killed and self._oom.has_struck(time.monotonic())
+        self.state = msgspec.structs.replace(self.state, status=process.returncode, is_oom=is_oom)
         return process.returncode
 
     async def _see_off(self, process: Process, ended: Awaitable[int]) -> None:
@@ -174,6 +182,7 @@ class Keeper:
     def _signal(self, number: int) -> None:
         process = self._process
         if process is not None and process.returncode is None:
+            self._is_killed_here = number == signal.SIGKILL
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
@@ -214,6 +223,8 @@ class Keeper:
         """Return how the process ended, with its last words if it had any."""
         failed = self.state.word.failed if self.state.word is not None else None
         end = "did not start" if status is None else f"ended with status {status}"
+        if self.state.is_oom:
+            end = "was killed by the system for want of memory"
         return f"{end} ({failed.message})" if failed is not None else end
 
     def _longest_pause(self) -> float:

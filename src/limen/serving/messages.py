@@ -100,6 +100,8 @@ class ProcessState(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many of these were because it did not go on."""
     started_at: float = 0.0
     """Seconds since the epoch."""
+    is_oom: bool = False
+    """Whether the system killed it the last time for want of memory."""
 
 
 class Resume(msgspec.Struct, frozen=True, tag="resume"):

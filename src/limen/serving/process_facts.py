@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 _VMSTAT = Path("/proc/vmstat")
 _CGROUP = Path("/sys/fs/cgroup/memory.events")
+OOM_WINDOW_S = 3.0
+"""How long after such a kill the end of a process is put down to it."""
 
 
 def rss_bytes(pid: int) -> int:
@@ -51,6 +54,24 @@ def is_alive(pid: int, start: str = "") -> bool:
 def oom_kills() -> int:
     """Return how many processes the system has killed for want of memory, as far as this one can see."""
     return _count(_VMSTAT) + _count(_CGROUP)
+
+
+class OomKills:
+    """Knows whether the system has just killed a process for want of memory."""
+
+    def __init__(self, count: Callable[[], int] = oom_kills) -> None:
+        """Take those before now as old."""
+        self._count = count
+        self._known = count()
+        self._at = float("-inf")
+
+    def has_struck(self, now: float) -> bool:
+        """Return whether it was within the last seconds; asked every second or so, and when a process has ended."""
+        kills = self._count()
+        if kills > self._known:
+            self._at = now
+        self._known = kills
+        return now - self._at <= OOM_WINDOW_S
 
 
 def _count(path: Path) -> int:

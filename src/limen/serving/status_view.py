@@ -97,6 +97,8 @@ def _phase(version: Version) -> EndpointPhase:
 def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float) -> ProcessView:
     is_there = state.phase not in (ProcessPhase.PAUSED, ProcessPhase.ENDED)
     note = end or (f"ended with status {state.status}" if state.status is not None else "")
+    if state.is_oom:
+        note = "killed by the system for want of memory"
     if state.hangs:
         note = f"killed {state.hangs}× because it did not go on"
     if state.phase is ProcessPhase.REFUSING and state.word is not None and state.word.failed is not None:

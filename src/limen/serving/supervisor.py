@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from limen.serving.keeper import Keeper
 from limen.serving.messages import Changed, ProcessPhase, ProcessSpec, Resume, Tell, ToSupervisor, Want, line
+from limen.serving.process_facts import OomKills
 from limen.serving.pulse import LOOK_S, Pulse
 
 LOG = logging.getLogger("limen.supervisor")
@@ -50,7 +52,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._roll_asked = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
-        self._control = Keeper(control, self._changed, greet=self._resume, on_line=self._take)
+        self._oom = OomKills()
+        self._control = Keeper(control, self._changed, greet=self._resume, on_line=self._take, oom=self._oom)
 
     async def run(self) -> None:
         """Keep everything running until `stop`; return when all of it is gone.
@@ -99,7 +102,7 @@ class Supervisor:
             if kept is not None:
                 kept.spec = spec
             else:
-                self._keepers[name] = Keeper(spec, self._changed)
+                self._keepers[name] = Keeper(spec, self._changed, oom=self._oom)
                 self._begin(self._keepers[name])
 
     def keepers(self) -> tuple[Keeper, ...]:
@@ -156,6 +159,7 @@ class Supervisor:
         pulse = Pulse()
         while True:
             await asyncio.sleep(LOOK_S)
+            self._oom.has_struck(time.monotonic())
             for keeper in pulse.look(self._all()):
                 LOG.error("%s does not go on and is killed", keeper.spec.name)
                 keeper.restart_hung()
@@ -174,7 +178,7 @@ class Supervisor:
         if spec is None:
             return True
         # Until it is ready it has one attempt; then it is kept like its predecessor.
-        replacement = Keeper(msgspec.structs.replace(spec, is_restarted=False), self._changed)
+        replacement = Keeper(msgspec.structs.replace(spec, is_restarted=False), self._changed, oom=self._oom)
         # Beside the wanted set until it is ready, so that stopping finds it.
         self._leaving.add(replacement)
         self._begin(replacement)

@@ -14,7 +14,7 @@ import pytest
 
 from limen.contracts.snapshot import Snapshot
 from limen.serving import run_folder
-from limen.serving.process_facts import is_alive, oom_kills, rss_bytes, start_of
+from limen.serving.process_facts import OOM_WINDOW_S, OomKills, is_alive, oom_kills, rss_bytes, start_of
 from limen.serving.run_folder import ServerFile
 from limen.storage.locks import hold, is_held
 from limen.storage.sockets import MAX_FOLDER, PREFIX
@@ -221,3 +221,13 @@ def test_the_system_says_how_much_memory_a_process_has():
     assert rss_bytes(os.getpid()) > 1 << 20
     assert rss_bytes(dead_pid()) == 0
     assert oom_kills() >= 0
+
+
+def test_a_kill_for_want_of_memory_is_known_for_a_few_seconds():
+    counted = [3]
+    kills = OomKills(lambda: counted[0])
+    assert not kills.has_struck(0.0)
+    counted[0] = 4
+    assert kills.has_struck(10.0)
+    assert kills.has_struck(10.0 + OOM_WINDOW_S)
+    assert not kills.has_struck(10.1 + OOM_WINDOW_S)

@@ -147,6 +147,18 @@ async def test_one_that_was_ready_or_is_essential_is_never_waited_for_long(progr
     await asyncio.wait_for(task, WAIT_S)
 
 
+@pytest.mark.parametrize(("kind", "kills"), [("gateway", 1), ("replica", 1), ("gateway", 0)])
+async def test_a_process_that_the_system_killed_for_want_of_memory_is_told_so(monkeypatch, caplog, kind, kills):
+    counted = [5]
+    monkeypatch.setattr(keeper.OomKills.__init__, "__defaults__", (lambda: counted[0],))
+    async with running(spec("a", kind=kind)) as it:
+        counted[0] += kills
+        os.kill(it.pid("a"), 9)
+        await until(lambda: bool(it.kept("a").state.restarts) and it.phase("a") is ProcessPhase.RUNNING)
+        assert it.kept("a").state.is_oom is bool(kills)
+    assert ("a was killed by the system for want of memory" in caplog.text) is bool(kills)
+
+
 async def test_a_process_that_refuses_is_known_with_its_reason(monkeypatch):
     monkeypatch.setattr(keeper, "MIN_PAUSE_S", 60.0)
     refusing = 'print(\'{"failed":{"message":"no memory","reason":"INTERNAL"}}\', flush=True); input(); input()'
