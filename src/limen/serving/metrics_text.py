@@ -14,7 +14,7 @@ from limen.serving.open_files import limit_of, open_files
 from limen.serving.room import free_bytes
 from limen.telemetry import instruments as table
 from limen.telemetry.exposition import Reading, exposition
-from limen.telemetry.instruments import Instrument
+from limen.telemetry.instrument import Instrument
 from limen.telemetry.totals import Totals, read_folder
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from limen.contracts.snapshot import Snapshot
-from limen.telemetry.instruments import RETIRED, Scope
+from limen.telemetry.instrument import RETIRED, Scope
 from limen.telemetry.metrics_file import Labels
 
 _SCOPES = (Scope.GATEWAY.value, Scope.RUNTIME.value)

@@ -23,7 +23,8 @@ from limen.serving.messages import (
 )
 from limen.serving.process_facts import rss_bytes
 from limen.telemetry.histogram import empty
-from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS, Scope
+from limen.telemetry.instrument import Scope
+from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS
 from limen.telemetry.totals import Totals, errors
 
 if TYPE_CHECKING:

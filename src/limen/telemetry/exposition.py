@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from limen.telemetry.histogram import SECONDS, SHOWN_SECONDS
-from limen.telemetry.instruments import LABELS, TABLE, Instrument, Kind, Scope, offset
+from limen.telemetry.instrument import LABELS, Instrument, Kind, Scope
+from limen.telemetry.instruments import TABLE, offset
 from limen.telemetry.metrics_file import Labels
 from limen.telemetry.totals import Totals
 

@@ -16,7 +16,8 @@ from typing import Final
 from limen.contracts.errors import ErrorCode
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import ROWS, SECONDS
-from limen.telemetry.instruments import CELLS, OTHER, RETIRED, Instrument, Kind, Scope, offset
+from limen.telemetry.instrument import OTHER, RETIRED, Instrument, Kind, Scope
+from limen.telemetry.instruments import CELLS, offset
 from limen.telemetry.metrics_file import Labels, MetricsFile, add
 
 LINGER_S: Final = 300.0

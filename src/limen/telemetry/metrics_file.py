@@ -28,7 +28,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from limen.telemetry.instruments import CELLS, FINGERPRINT, LABELS, LATEST
+from limen.telemetry.instrument import LABELS
+from limen.telemetry.instruments import CELLS, FINGERPRINT, LATEST
 
 SUFFIX: Final = ".metrics"
 MAGIC: Final = b"LIMENMT2"

@@ -7,7 +7,8 @@ from typing import Final
 from limen.contracts.statistics import BatchStatistics, Duration, InferStatistics, Latency, ModelStatistics
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import Histogram
-from limen.telemetry.instruments import OK, Scope
+from limen.telemetry.instrument import Scope
+from limen.telemetry.instruments import OK
 from limen.telemetry.totals import Totals, latency
 
 _NS: Final = 1_000_000_000

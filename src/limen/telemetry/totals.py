@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import Histogram, cumulative, empty
-from limen.telemetry.instruments import CELLS, LATEST, OK, Instrument, Kind, Scope, offset
+from limen.telemetry.instrument import Instrument, Kind, Scope
+from limen.telemetry.instruments import CELLS, LATEST, OK, offset
 from limen.telemetry.metrics_file import SUFFIX, Labels, SavedFile, read_file
 
 _GAUGES: Final = [offset(i) for i in table.TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE]

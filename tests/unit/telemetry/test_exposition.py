@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from limen.telemetry import instruments as table
 from limen.telemetry.exposition import Reading, exposition
-from limen.telemetry.instruments import TABLE, Kind, Scope
+from limen.telemetry.instrument import Kind, Scope
+from limen.telemetry.instruments import TABLE
 from limen.telemetry.metrics import Metrics
 from limen.telemetry.totals import Totals, read_folder
 

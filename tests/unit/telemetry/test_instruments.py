@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from limen.telemetry.instruments import CELLS, LABELS, TABLE, Instrument, Kind, Scope, offset
+from limen.telemetry.instrument import LABELS, Instrument, Kind, Scope
+from limen.telemetry.instruments import CELLS, TABLE, offset
 from limen.telemetry.metrics_file import LABEL_BYTES
 
 PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"

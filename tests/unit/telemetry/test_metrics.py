@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from limen.contracts.errors import ErrorCode
 from limen.telemetry import instruments as table
 from limen.telemetry import metrics_file
-from limen.telemetry.instruments import Scope
+from limen.telemetry.instrument import RETIRED, Scope
 from limen.telemetry.metrics import LINGER_S, Metrics
 from limen.telemetry.metrics_file import FIRST_SLOTS, HEADER_BYTES, LABEL_BYTES, SLOT_BYTES, size_of
 from limen.telemetry.totals import Totals, read_folder, summaries
@@ -277,8 +277,8 @@ def test_what_versions_that_are_gone_counted_stays_in_the_sums_and_their_room_is
         metrics.runtime("credit", str(number)).ran(1, 0.1)
         totals = read_folder(tmp_path)
         assert sum(answered(totals, labels) for labels in totals.series(Scope.GATEWAY)) == 2 * number
-    assert answered(totals, ("credit", table.RETIRED, "rest")) == 999
-    assert totals.histogram(table.BATCH_ROWS, ("credit", table.RETIRED)).count == 999
+    assert answered(totals, ("credit", RETIRED, "rest")) == 999
+    assert totals.histogram(table.BATCH_ROWS, ("credit", RETIRED)).count == 999
     assert path.stat().st_size == size_of(FIRST_SLOTS)
 
 
@@ -301,7 +301,7 @@ def test_a_late_request_of_a_version_that_is_gone_is_counted(path: Path, tmp_pat
     metrics.series("credit", "2", "rest").answered(0.1, 0)
     late.answered(0.1, 0)
     totals = read_folder(tmp_path)
-    assert (answered(totals, ("credit", "2", "rest")), answered(totals, ("credit", table.RETIRED, "rest"))) == (1, 1)
+    assert (answered(totals, ("credit", "2", "rest")), answered(totals, ("credit", RETIRED, "rest"))) == (1, 1)
     metrics.series(*KEY).answered(0.1, 0)
     assert answered(read_folder(tmp_path)) == 1
 
@@ -314,8 +314,8 @@ def test_an_endpoint_that_is_gone_leaves_what_it_counted(path: Path, tmp_path: P
     for now in (0.0, LINGER_S):
         metrics.keep({("other", "1")}, now)
     totals = read_folder(tmp_path)
-    assert totals.series(Scope.GATEWAY) == [("", "", "rest"), ("", table.RETIRED, "rest")]
-    assert totals.numbers(table.REQUESTS, ("", table.RETIRED, "rest"))["NOT_FOUND"] == 1
+    assert totals.series(Scope.GATEWAY) == [("", "", "rest"), ("", RETIRED, "rest")]
+    assert totals.numbers(table.REQUESTS, ("", RETIRED, "rest"))["NOT_FOUND"] == 1
 
 
 def test_series_of_an_earlier_process_are_given_back_too(path: Path, tmp_path: Path):
@@ -325,7 +325,7 @@ def test_series_of_an_earlier_process_are_given_back_too(path: Path, tmp_path: P
     metrics = Metrics(path)
     for now in (0.0, LINGER_S):
         metrics.keep({("credit", "2")}, now)
-    assert read_folder(tmp_path).series(Scope.GATEWAY) == [("credit", table.RETIRED, "rest")]
+    assert read_folder(tmp_path).series(Scope.GATEWAY) == [("credit", RETIRED, "rest")]
 
 
 def test_a_reader_in_the_middle_of_a_change_reads_again(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
