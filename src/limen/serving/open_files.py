@@ -1,7 +1,7 @@
 """How many open files the processes of a server need, and how many replicas a limit leaves room for.
 
 All processes of a server have the same limit (`ulimit -n`, raised as far as the system allows when it starts). What one more replica
-takes: two files of the supervisor and one of each gateway. What one more caller takes: one file of a gateway.
+takes: three files of the supervisor and one of each gateway. What one more caller takes: one file of a gateway.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_FILES: Final = 1 << 17
 """As many as a process asks for; some platforms slow down with more."""
 OWN_FILES: Final = 30
 """What a process of a server has open itself: listeners, log, database, metrics, event loop, what it talks to."""
-FILES_PER_CHILD: Final = 2
+FILES_PER_CHILD: Final = 3
 """What the supervisor has open for each of its processes."""
 SUCCESSORS: Final = 2
 """Replicas for which there is room only when they follow others, so that a full server can still be brought another version."""

@@ -79,7 +79,7 @@ async def test_a_connection_in_use_is_not_closed(plane, config):
 
 async def test_f21_messages_that_do_not_fit_are_refused_and_small_ones_are_not(plane, config):
     held = HeldBytes(1 << 20)
-    server = GrpcServer(plane, GrpcConfig(engine=config.engine), held)
+    server = GrpcServer(plane, GrpcConfig(engine=config.engine), held=held)
     client = Client(await server.start("127.0.0.1", 0))
     rows = 4000
     large = raw_request(x=("FP32", [rows, 30], bytes(120 * rows)))

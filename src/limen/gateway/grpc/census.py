@@ -39,7 +39,8 @@ class _Connection:
     since: float
     silent_s: float = 0.0
     received: int = 0
-    is_unconfirmed: bool = False
+    unheard_s: float = 0.0
+    """How long something that was sent is not confirmed."""
     why: str = ""
     """Why it was closed here."""
 
@@ -94,10 +95,9 @@ class Census:
         return bool(connection.getsockname()[1] == self._port and connection.getpeername())
 
     def _seen(self, connection: socket.socket, known: _Connection, now: float) -> _Connection:
-        known.is_unconfirmed, known.silent_s, since_word, known.received = _facts(connection)
+        known.unheard_s, known.silent_s, known.received = _facts(connection)
         if self._closes and not known.why:
-            is_gone = known.is_unconfirmed and since_word > GONE_S
-            known.why = "gone" if is_gone else self._verdict(known, now, 0.0)
+            known.why = "gone" if known.unheard_s > GONE_S else self._verdict(known, now, 0.0)
             if known.why:
                 connection.shutdown(socket.SHUT_RDWR)
         return known
@@ -114,7 +114,8 @@ class Census:
         if not why and not self._closes:
             # What the engine does is seen afterwards only.
             known.silent_s += LOOK_S
-            why = "gone" if known.is_unconfirmed else self._verdict(known, now, LOOK_S)
+            is_gone = known.unheard_s > self._config.keepalive_timeout_s / 2
+            why = "gone" if is_gone else self._verdict(known, now, LOOK_S)
         if why:
             self.ended[why] += 1
 
@@ -148,8 +149,8 @@ def _held(descriptor: int, inode: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def _facts(connection: socket.socket) -> tuple[bool, float, float, int]:
-    """Return whether something that was sent is not confirmed, the seconds since data came and since anything was confirmed, and the bytes that came."""
+def _facts(connection: socket.socket) -> tuple[float, float, int]:
+    """Return for how many seconds something is not confirmed and no data has come, and the bytes that came."""
     data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
     unconfirmed, came, confirmed, received = _TCP_INFO.unpack(data)
-    return bool(unconfirmed), came / 1000, confirmed / 1000, received
+    return confirmed / 1000 if unconfirmed else 0.0, came / 1000, received

@@ -63,9 +63,7 @@ class StreamSession:
     A slow reader of the answers holds its requests' places, so nothing piles up here. Cancelling `run` cancels every request.
     """
 
-    def __init__(
-        self, data: DataPlane, context: Context, access: Access, max_requests: int, held: HeldBytes
-    ) -> None:
+    def __init__(self, data: DataPlane, context: Context, access: Access, max_requests: int, held: HeldBytes) -> None:
         """Answer from `data` with at most `max_requests` in flight, whose bytes are counted in `held`."""
         self._data = data
         self._access = access
