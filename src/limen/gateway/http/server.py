@@ -15,8 +15,8 @@ from limen.gateway.http.connection import Connection
 from limen.gateway.http.errors import Refused
 from limen.gateway.http.heads import KnownHeads
 from limen.gateway.http.phase import Phase
-from limen.telemetry.instruments import ENDS
 from limen.gateway.listeners import SETTLE_S
+from limen.telemetry.instruments import ENDS
 
 if TYPE_CHECKING:
     from limen.gateway.http.application import Application
