@@ -46,10 +46,13 @@ class Chaos:
         ]
         if is_small:
             self.faults.append(self.fill_the_disk)
+        self._left: list[Callable[[], None]] = []
 
     def one(self) -> str:
-        """Do one of them and return when, and its name."""
-        fault = self._random.choice(self.faults)
+        """Do one of them, each once before any comes again; return when, and its name."""
+        if not self._left:
+            self._left = self._random.sample(self.faults, len(self.faults))
+        fault = self._left.pop()
         at = time.strftime("%X")
         fault()
         return f"{at} {fault.__name__}"
@@ -104,7 +107,8 @@ class Chaos:
     def move_alias(self) -> None:
         # Control may be away just now; then nothing moves.
         with suppress(LimenError):
-            self._world.management.set_alias("steady", "champion", self._random.choice((1, 2)))
+            (champion,) = self._world.management.aliases("steady").items
+            self._world.management.set_alias("steady", "champion", 3 - champion.version)
 
     def roll(self) -> None:
         self._world.server.process.send_signal(signal.SIGHUP)

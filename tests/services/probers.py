@@ -80,7 +80,7 @@ class Watcher:
             status = _ask(f"{admin}/api/v1/endpoints/steady")
             says = {"readiness": ready is not None and ready.status_code == httpx.codes.OK}
             if status is not None and status.status_code == httpx.codes.OK:
-                says["status"] = status.json()["status"]["is_ready"]
+                says["status"] = status.json()["status"].get("is_ready", False)
             is_answered = asked is not None and asked.status_code == httpx.codes.OK
             self.seen.append(Seen(time.monotonic(), is_answered, says))
 
