@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
@@ -83,13 +83,16 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: object, announcement: Path, command_name: str = "serve") -> Iterator[Server]:
-    """Run `limen serve`, or another command that serves, on free ports until the block ends."""
+def serving(
+    *arguments: object, announcement: Path, command_name: str = "serve", log: Path | None = None
+) -> Iterator[Server]:
+    """Run `limen serve`, or another command that serves, on free ports until the block ends; what it logs may go to a file."""
     command = [*LIMEN, command_name, *map(str, arguments), "--http-port", "0", "--grpc-port", "0"]
     command += ["--metrics-port", "0", "--announce", str(announcement)]
     # What happens as it should is left out, so that a test can say that nothing else was written.
     environment = {"LIMEN_LOG_LEVEL": "warning", **os.environ}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    with log.open("wb") if log is not None else nullcontext(subprocess.PIPE) as told:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True, env=environment)
     server: Server | None = None
     try:
         server = Server(process, _summary(process), announcement)
