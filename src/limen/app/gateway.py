@@ -47,6 +47,8 @@ from limen.telemetry.totals import read_folder
 
 LOG = logging.getLogger("limen")
 LOG_FLUSH_S = 0.25
+KEEP_S = 1.0
+"""How often series of versions that are gone are looked for."""
 LEFT_S = 60.0
 """How old a folder of the native engine must be to have been left by a gateway that was killed."""
 LAST_S = 30.0
@@ -173,13 +175,15 @@ class _Gateway:
 
     async def watch_itself(self) -> None:
         """Write the log and note how things stand, until cancelled."""
+        kept_at = 0.0
         while True:
             await asyncio.sleep(LOG_FLUSH_S)
             self._log.flush()
             self._versions.count_runs()
             self._share_metrics()
-            if self.link.snapshot is not None:
-                self._metrics.keep(self.link.served(), time.monotonic())
+            if self.link.snapshot is not None and (now := time.monotonic()) - kept_at >= KEEP_S:
+                kept_at = now
+                self._metrics.keep(self.link.served(), now)
             self._note()
             if self._bursts.are_over(LOG_FLUSH_S, is_busy=self._held.take_peak() > 0):
                 await asyncio.to_thread(trim)

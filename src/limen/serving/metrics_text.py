@@ -21,10 +21,15 @@ from limen.telemetry.totals import Totals, read_folder
 async def metrics_text(control: ControlPlane) -> bytes:
     """Return every metric of now as Prometheus text; control goes on meanwhile."""
     totals = await asyncio.to_thread(read_folder, run_folder.metrics(control.config.run))
-    seen, naming = [*readings(control.status(Totals()))], control.retired.naming()
-    if (free := free_bytes(control.config.run)) is not None:
-        seen.append(Reading(table.DISK_FREE, (), float(free)))
-    return await asyncio.to_thread(lambda: exposition(totals.renamed(naming), seen))
+    status, naming = control.status(Totals()), control.retired.naming()
+
+    def made() -> bytes:
+        seen = list(readings(status))
+        if (free := free_bytes(control.config.run)) is not None:
+            seen.append(Reading(table.DISK_FREE, (), float(free)))
+        return exposition(totals.renamed(naming), seen)
+
+    return await asyncio.to_thread(made)
 
 
 def readings(status: Status) -> Iterator[Reading]:

@@ -7,8 +7,9 @@ A slot is written before the number of published slots says that it is there. A 
 new series takes it; the file grows when there is none. The turn is odd while slots change their meaning, so a reader sees that it has
 to read again. A cell is eight aligned bytes and never seen half written. Numbers of one series may be one event apart.
 
-The file is sparse, and what a slot takes on disk is taken when the series is made: a full disk is an error then and never a fault of
-the memory later. Called by `telemetry.metrics` (writing) and `telemetry.totals` (reading).
+What a slot takes on disk is taken ahead, with as many others as the file had room for, so that a disk that is filling up costs the next
+series nothing; where that cannot be, it is taken when the series is made. A full disk is an error then and never a fault of the memory
+later. Called by `telemetry.metrics` (writing) and `telemetry.totals` (reading).
 """
 
 from __future__ import annotations
@@ -139,8 +140,7 @@ class MetricsFile:
 
     def _map_up_to(self, capacity: int) -> None:
         """Have room for that many series."""
-        if os.fstat(self._file).st_size < size_of(capacity):
-            os.truncate(self._file, size_of(capacity))
+        _extend(self._file, size_of(capacity))
         start = size_of(self._capacity)
         aligned = start - start % mmap.ALLOCATIONGRANULARITY
         area = mmap.mmap(self._file, size_of(capacity) - aligned, offset=aligned)
@@ -255,12 +255,23 @@ def _reopened(path: Path) -> BinaryIO | None:
     return None
 
 
+def _extend(file: int, size: int) -> None:
+    """Make a file at least that long: with room on disk for all of it if there is any, and sparse otherwise."""
+    before = os.fstat(file).st_size
+    if before >= size:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # not on every platform, and not on a full disk
+        os.posix_fallocate(file, before, size - before)
+        return
+    os.truncate(file, size)
+
+
 def _created(path: Path) -> BinaryIO:
     """Make an empty file aside and put it in its place, so that nobody sees half a header."""
     staging = path.with_name(f".{path.name}.{os.getpid()}")
     file = staging.open("w+b", buffering=0)
     try:
-        os.truncate(file.fileno(), size_of(FIRST_SLOTS))
+        _extend(file.fileno(), size_of(FIRST_SLOTS))
         if os.pwrite(file.fileno(), _HEADER.pack(MAGIC, FINGERPRINT, SLOT_BYTES, 0, os.getpid(), 0), 0) != _HEADER.size:
             raise OSError("the disk is full")
         staging.replace(path)

@@ -232,6 +232,16 @@ async def test_a_package_that_cannot_be_loaded_is_a_reason_and_not_a_process(tmp
         await launch(msgspec.structs.replace(start, socket=str(tmp_path / "nowhere" / "s")))
 
 
+async def test_a_replica_answers_where_no_folder_for_temporary_files_can_be_made(tmp_path):
+    package = faults(tmp_path)
+    (tmp_path / "full").write_text("")
+    start = start_of(open_package(package.root, tmp_path), tmp_path / "s")
+    launched = await launch(msgspec.structs.replace(start, scratch=str(tmp_path / "full" / "m-v1-1")))
+    assert launched.ready.load_s >= 0
+    launched.process.kill()
+    await launched.process.wait()
+
+
 def test_native_threads_are_as_many_as_the_cores_of_the_replica():
     assert model_environment(3)["OMP_NUM_THREADS"] == "3"
     assert model_environment(1)["OMP_WAIT_POLICY"] == "PASSIVE"

@@ -252,6 +252,26 @@ def test_f10_what_is_counted_on_a_full_disk_is_seen_when_there_is_room(path: Pat
     assert (answered(totals), totals.number(table.LOST_SERIES)) == (3, 0)
 
 
+def test_f10_the_first_series_find_their_room_taken_ahead(path: Path):
+    Metrics(path)
+    if hasattr(os, "posix_fallocate"):
+        assert path.stat().st_blocks * 512 >= size_of(FIRST_SLOTS)
+
+
+def test_f10_without_room_for_more_a_file_grows_when_there_is_some(path: Path, tmp_path: Path):
+    metrics = Metrics(path)
+    with pytest.MonkeyPatch.context() as full:
+
+        def none(*_):
+            raise OSError(28, "No space left on device")
+
+        full.setattr(metrics_file.os, "posix_fallocate", none, raising=False)
+        for i in range(2 * FIRST_SLOTS):
+            metrics.series("m", str(i), "rest").answered(0.1, 0)
+    assert read_folder(tmp_path).number(table.LOST_SERIES) == 0
+    assert len(read_folder(tmp_path).series(Scope.GATEWAY)) == 2 * FIRST_SLOTS
+
+
 def test_a_file_grows_with_its_series_and_loses_none(path: Path, tmp_path: Path):
     metrics = Metrics(path)
     kept = [metrics.series("m", str(i), "rest") for i in range(20 * FIRST_SLOTS)]
