@@ -337,6 +337,10 @@ def offset(instrument: Instrument) -> int:
     return _OFFSETS[instrument.name]
 
 
+GAUGES: Final = tuple(
+    offset(i) + cell for i in TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE for cell in range(i.cells)
+)
+"""The cells of a process that are only true while it lives."""
 LATEST: Final = {
     scope.value: tuple(offset(i) for i in TABLE if i.scope is scope and i.is_latest)
     for scope in Scope

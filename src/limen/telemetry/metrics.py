@@ -16,8 +16,8 @@ from typing import Final
 from limen.contracts.errors import ErrorCode
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import ROWS, SECONDS
-from limen.telemetry.instrument import OTHER, RETIRED, Instrument, Kind, Scope
-from limen.telemetry.instruments import CELLS, offset
+from limen.telemetry.instrument import OTHER, RETIRED, Instrument, Scope
+from limen.telemetry.instruments import CELLS, GAUGES, offset
 from limen.telemetry.metrics_file import Labels, MetricsFile, add
 
 LINGER_S: Final = 300.0
@@ -69,12 +69,6 @@ _CONNECTIONS: Final = offset(table.CONNECTIONS)
 _IN_FLIGHT: Final = offset(table.IN_FLIGHT)
 _DROPPED_LINES: Final = offset(table.DROPPED_LINES)
 _LOST_SERIES: Final = offset(table.LOST_SERIES)
-_GAUGES: Final = tuple(
-    offset(i) + cell
-    for i in table.TABLE
-    if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE
-    for cell in range(i.cells)
-)
 
 
 class _Counted:
@@ -225,7 +219,7 @@ class ProcessSeries(_Counted):
 
     def clear(self) -> None:
         """Set to 0 what is only true while the process lives."""
-        for cell in _GAUGES:
+        for cell in GAUGES:
             self._cells[cell] = 0.0
 
 

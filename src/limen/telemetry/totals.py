@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -17,11 +16,9 @@ import numpy.typing as npt
 
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import Histogram, cumulative, empty
-from limen.telemetry.instrument import Instrument, Kind, Scope
-from limen.telemetry.instruments import CELLS, LATEST, OK, offset
+from limen.telemetry.instrument import Instrument, Scope
+from limen.telemetry.instruments import CELLS, GAUGES, LATEST, OK, offset
 from limen.telemetry.metrics_file import SUFFIX, Labels, SavedFile, read_file
-
-_GAUGES: Final = [offset(i) for i in table.TABLE if i.scope is Scope.PROCESS and i.kind is Kind.GAUGE]
 
 
 class Totals:
@@ -41,7 +38,7 @@ class Totals:
             scope = series.labels[0]
             cells = series.cells.copy()
             if is_gone and scope == Scope.PROCESS:
-                cells[_GAUGES] = 0.0
+                cells[list(GAUGES)] = 0.0
             self._add(series.labels, cells)
 
     def renamed(self, rename: Callable[[Labels], Labels]) -> Totals:

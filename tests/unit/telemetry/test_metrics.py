@@ -395,7 +395,17 @@ def test_what_was_counted_in_a_file_that_was_lost_is_in_the_new_one(path: Path, 
     metrics.share(path)
     metrics.series("credit", "2", "rest").answered(0.1, 0)
     totals = read_folder(tmp_path)
-    assert (answered(totals, ("credit", "2", "rest")), answered(totals, ("credit", table.RETIRED, "rest"))) == (2, 1)
+    assert (answered(totals, ("credit", "2", "rest")), answered(totals, ("credit", RETIRED, "rest"))) == (2, 1)
+
+
+def test_what_a_process_had_open_that_was_killed_is_open_no_more_whatever_it_was_called(path: Path, tmp_path: Path):
+    metrics = Metrics(path)
+    metrics.process.note(table.CONNECTIONS, 3, "grpc")
+    saved = metrics_file.read_file(path)
+    totals = Totals()
+    totals.add(metrics_file.SavedFile(1 << 60, saved.series))
+    assert read_folder(tmp_path).number(table.CONNECTIONS, (), "grpc") == 3
+    assert totals.number(table.CONNECTIONS, (), "grpc") == 0
 
 
 def test_requests_are_known_also_where_nobody_else_sees_them(path: Path):
