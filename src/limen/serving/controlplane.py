@@ -211,7 +211,7 @@ class ControlPlane:
             totals = read_folder(run_folder.metrics(self.config.run))
         self.conditions.look(self.now())
         states = tuple(self._states.values())
-        return status_of(self.config, self.fleet, self.conditions, states, totals, time.time())
+        return status_of(self.config, self.fleet, self.conditions, states, totals, time.time(), self.now())
 
     def _look(self, now: float) -> None:
         self._restore()
@@ -236,7 +236,7 @@ class ControlPlane:
                 run_folder.keep(Path(run))
         if self._published and not run_folder.snapshot(run).exists():
             self._published = 0
-        self.fleet.replace_unreachable(os.path.lexists)
+        self.fleet.launcher.replace_unreachable(self.fleet.versions(), os.path.lexists)
 
     async def _collect_always(self) -> None:
         """Remove what killed processes have left and what nobody uses any more, once the start is over and then now and then."""
@@ -279,7 +279,7 @@ class ControlPlane:
         """Return what gateways are told; nothing while there is nothing to serve."""
         snapshot = self.fleet.snapshot
         is_first = self.source.is_required and not self.fleet.is_started
-        return line(Apply(snapshot, is_first=is_first)) if snapshot.revision else b""
+        return line(Apply(snapshot, is_first=is_first, is_started=self.fleet.is_started)) if snapshot.revision else b""
 
     def _tell_outcome(self) -> None:
         """Tell whoever started the server that it has started, or why it cannot."""

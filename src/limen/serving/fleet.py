@@ -8,7 +8,7 @@ them. What fails on the way is FAILED, and the snapshot says again what was good
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -25,9 +25,10 @@ from limen.serving.launching import Launch, Launcher
 from limen.serving.messages import ProcessPhase, ProcessSpec, ProcessState, Report
 from limen.serving.open_files import AMPLE, Room
 
-LOG = logging.getLogger("limen.control")
 START_S = 330.0
 """How long a replica may take to load before its version has failed; above the replica's own limit."""
+SILENT_S = 10.0
+"""After how long without a report a gateway is not waited for."""
 OFFER_S = 300.0
 """How long gateways may take to get a version ready."""
 RETIRE_S = 60.0
@@ -70,6 +71,7 @@ class Fleet:
         self.room = room
         self._is_all_or_nothing = is_all_or_nothing
         self.launcher = Launcher(launch, sockets)
+        self._turns = 0
         self._quarantined: tuple[str, ...] = ()
 
     # -- facts -------------------------------------------------------------------------------------------------------------
@@ -177,19 +179,11 @@ class Fleet:
         has_limits = [replication.measure(version, share, passed_s) for version in self.versions()]
         return any(has_limits)
 
-    def replace_unreachable(self, is_there: Callable[[str], bool]) -> None:
-        """Have another replica take the place of each whose socket is gone: gateways that use it go on, and none that starts could."""
-        for version in self.versions():
-            replicas = version.staying() if version.phase is Phase.LIVE else []
-            lost = [r for r in replicas if r.phase is ProcessPhase.RUNNING and not is_there(r.path)]
-            if lost and not any(r.replaces for r in replicas):
-                LOG.error("the socket of %s was lost; another replica takes its place", lost[0].name)
-                self.launcher.start(version, replaces=lost[0].name)
-
     # -- decisions ---------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Decide everything that can be decided now."""
+        self._turns = self.launcher.turns(self.versions(), now)
         for endpoint in self.endpoints.values():
             for version in tuple(endpoint.versions.values()):
                 if version.phase in (Phase.STARTING, Phase.LOADED) and version.number not in endpoint.aim.versions:
@@ -233,6 +227,11 @@ class Fleet:
             version.phase = Phase.LOADED
             return
         if not version.staying():
+            version.since = now
+            # What is served changes at once; what is new comes a few at a time.
+            if endpoint.good is None and not self._turns:
+                return
+            self._turns -= 1
             wanted = max(1, version.opened.serving.replicas.min)
             if text := self.room.lacks(wanted, self.versions(), is_successor=endpoint.good is not None):
                 self._fail(endpoint, version, text, now)
@@ -271,7 +270,7 @@ class Fleet:
     def _step_offer(self, endpoint: Endpoint, offer: Aim, now: float) -> None:
         """Look whether gateways have come to what was offered."""
         reports = [g for g in self.gateways.values() if g.report is not None and g.report.revision >= endpoint.revision]
-        have_all = self.have_all_applied(endpoint.revision)
+        have_all = self.have_all_applied(endpoint.revision, now - SILENT_S)
         are_ready = have_all and (bool(reports) or not offer.versions)
         for version in [endpoint.versions[n] for n in offer.versions]:
             statuses = [g.status(endpoint.name, version.number) for g in reports]
@@ -281,8 +280,10 @@ class Fleet:
                 return
             is_ready = have_all and bool(statuses) and all(s is not None and s.state is State.READY for s in statuses)
             if version.phase is Phase.OFFERED and not is_ready and now - endpoint.offered_at > OFFER_S:
-                text = f"not every gateway had the model ready within {OFFER_S:g} s"
-                self._fail(endpoint, version, text, now)
+                late = sorted(g.name for g in self.gateways.values() if not g.has_ready(endpoint.name, version.number))
+                self._fail(
+                    endpoint, version, f"{', '.join(late)} did not have the model ready within {OFFER_S:g} s", now
+                )
                 return
             are_ready = are_ready and (is_ready or version.phase is Phase.LIVE)
         if are_ready:
@@ -359,12 +360,12 @@ class Fleet:
                 if is_free or now > replica.leaves_by:
                     del version.replicas[replica.name]
 
-    def have_all_applied(self, revision: int) -> bool:
-        """Whether every gateway that serves works towards a revision; one that just starts will take the newest anyway."""
+    def have_all_applied(self, revision: int, silent_since: float = -math.inf) -> bool:
+        """Whether every gateway that serves, and has reported since then, works towards a revision; one that starts takes the newest."""
         return all(
             gateway.report is not None and gateway.report.revision >= revision
             for gateway in self.gateways.values()
-            if gateway.phase is ProcessPhase.RUNNING or gateway.is_linked
+            if gateway.is_serving and (gateway.report is None or gateway.reported_at > silent_since)
         )
 
     def _in_flight(self, version: Version) -> int:

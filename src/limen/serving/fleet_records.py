@@ -303,6 +303,16 @@ class Gateway:
         versions = self.report.versions if self.report is not None else ()
         return next((s for s in versions if s.model == model and s.version == number), None)
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether it answers callers, as far as is known."""
+        return self.phase is ProcessPhase.RUNNING or self.is_linked
+
+    def has_ready(self, model: str, number: str) -> bool:
+        """Whether it answers with a version."""
+        status = self.status(model, number)
+        return status is not None and status.state is State.READY
+
     def holds(self, model: str, number: str) -> bool:
         """Whether it may still send requests to a version."""
         status = self.status(model, number)

@@ -108,6 +108,7 @@ class GatewayLink:
         self._requests = requests
         self.snapshot: Snapshot | None = None
         self._is_first = False
+        self._is_started = True
         self._packages: dict[tuple[str, str], tuple[Package, tuple[Serving | None, Slo | None]]] = {}
         self._followed: dict[str, _Followed] = {}
         self._retries: dict[tuple[str, str], tuple[float, float]] = {}
@@ -163,6 +164,13 @@ class GatewayLink:
             coming, failed = self._missing(self.snapshot)
             if self._is_first and not coming:
                 return failed
+            if (
+                not self._is_started
+                and not self._is_first
+                and any(map(self._versions.has_answer, self._versions.models()))
+            ):
+                # What comes into use for the first time is not waited for by callers of the rest.
+                return []
             waited_s = time.monotonic() - begun
             if not (coming or failed) or waited_s > OPEN_S or (not coming and waited_s > FAILED_OPEN_S):
                 return []
@@ -186,9 +194,9 @@ class GatewayLink:
 
     # -- snapshots ---------------------------------------------------------------------------------------------------------
 
-    def apply(self, snapshot: Snapshot, *, is_first: bool = False) -> None:
+    def apply(self, snapshot: Snapshot, *, is_first: bool = False, is_started: bool = True) -> None:
         """Work towards a snapshot from now on."""
-        self._is_first = is_first
+        self._is_first, self._is_started = is_first, is_started
         # Also after a reconnection: what was said to the control process before may be lost.
         self._woken.clear()
         if self.snapshot is not None and snapshot.revision <= self.snapshot.revision:
@@ -313,7 +321,7 @@ class GatewayLink:
                 self._writer = writer
                 while said := await reader.readline():
                     message = msgspec.json.decode(said, type=Apply)
-                    self.apply(message.snapshot, is_first=message.is_first)
+                    self.apply(message.snapshot, is_first=message.is_first, is_started=message.is_started)
             except (OSError, ValueError) as exc:  # msgspec's errors are ValueErrors
                 LOG.info("the connection to control ended: %s", exc)
             finally:

@@ -1,14 +1,21 @@
-"""What a new replica is called, where it listens and how it is run. Used by `serving.fleet`; no input or output."""
+"""What a new replica is called, where it listens and how it is run. Used by `serving.fleet`; nothing is started here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from limen.serving.fleet_records import Opened, Replica, Version
+from limen.serving.fleet_records import Opened, Phase, Replica, Version
 from limen.serving.messages import ProcessPhase, ProcessSpec
 
+LOG = logging.getLogger("limen.control")
+AT_ONCE = max(2, os.cpu_count() or 2)
+"""New versions that are loaded at the same time."""
+TURN_S = 10.0
+"""How long a version that loads may keep others from being started."""
 Launch = Callable[[Opened, str, str, str], ProcessSpec]
 """Takes a package, a version number, a process name and a socket path; gives the replica to run."""
 
@@ -48,6 +55,23 @@ class Launcher:
             del version.replicas[replica.name]
             # Nothing is better yet.
             self.start(version, replaces=replica.replaces).failed = replica.failed
+
+    def replace_unreachable(self, versions: Iterable[Version], is_there: Callable[[str], bool]) -> None:
+        """Have another replica take the place of each whose socket is gone: gateways that use it go on, and none that starts could."""
+        for version in versions:
+            replicas = version.staying() if version.phase is Phase.LIVE else []
+            lost = [r for r in replicas if r.phase is ProcessPhase.RUNNING and not is_there(r.path)]
+            if lost and not any(r.replaces for r in replicas):
+                LOG.error("the socket of %s was lost; another replica takes its place", lost[0].name)
+                self.start(version, replaces=lost[0].name)
+
+    def turns(self, versions: Iterable[Version], now: float) -> int:
+        """Return how many new versions may be started now: a few at a time load sooner than all at once.
+
+        One that takes long holds up the others for a moment only.
+        """
+        loading = (v for v in versions if v.phase is Phase.STARTING and v.replicas and now - v.since < TURN_S)
+        return max(0, AT_ONCE - sum(not any(r.was_ready for r in v.replicas.values()) for v in loading))
 
     def note(self, name: str, path: str = "") -> None:
         """Learn of a replica that an earlier control process has made, or that is still there."""

@@ -212,6 +212,8 @@ class Apply(msgspec.Struct, frozen=True, tag="apply"):
     snapshot: Snapshot
     is_first: bool = False
     """Whether the server has not been ready yet: then a model that fails keeps the ports closed."""
+    is_started: bool = True
+    """Whether everything has answered once: then a gateway that joins waits for all of it."""
 
 
 # -- commands and control --------------------------------------------------------------------------------------------------

@@ -18,8 +18,13 @@ from limen.serving.process_facts import effort_of
 LOOK_S: Final = 1.0
 """How often to look."""
 FIRST_SILENCE_S: Final = 60.0
-"""How long a process may say nothing before it has spoken for the first time, because it may have much to import; and how long
-one that the machine gives no time to may say nothing."""
+"""How long a process may say nothing before it has spoken for the first time, because it may have much to import."""
+STARVED_S: Final = 600.0
+"""How long one may say nothing that the machine gives no time to."""
+STOPPED_S: Final = 6.0
+"""How long one may be stopped, whatever it is allowed otherwise."""
+FIRST_CPU_S: Final = 20.0
+"""Seconds of CPU without a word that no process needs to import what it uses."""
 STUCK_CPU_S: Final = 3.0
 """Seconds of CPU without a word that no process needs that goes on."""
 
@@ -65,10 +70,14 @@ class Pulse:
             return False
         silence.lasted_s += passed_s
         has_begun = keeper.beats and keeper.state.phase is ProcessPhase.RUNNING
-        if silence.lasted_s < (keeper.spec.silence_s if has_begun else FIRST_SILENCE_S):
+        allowed_s = keeper.spec.silence_s if has_begun else FIRST_SILENCE_S
+        if state == "T":
+            # One that is stopped loads nothing.
+            allowed_s = min(allowed_s, STOPPED_S)
+        if silence.lasted_s < allowed_s:
             return False
-        is_starved = state == "R" and cpu_s - silence.cpu_s < STUCK_CPU_S
-        if is_starved and silence.lasted_s < FIRST_SILENCE_S:
+        is_starved = state == "R" and cpu_s - silence.cpu_s < (STUCK_CPU_S if has_begun else FIRST_CPU_S)
+        if is_starved and silence.lasted_s < STARVED_S:
             return False
         del self._silences[keeper]
         return True

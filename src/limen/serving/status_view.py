@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from limen.contracts.conditions import Condition, ConditionType, holds
 from limen.contracts.endpoint import EndpointPhase, EndpointStatus
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
@@ -30,6 +32,9 @@ from limen.telemetry.totals import Totals, errors
 if TYPE_CHECKING:
     from limen.serving.controlplane import ControlConfig
 
+HUNG_AFTER_S = 3.0
+"""After how long without a report a gateway is shown as hung; it reports every second, and the supervisor replaces it soon."""
+
 
 def status_of(
     config: ControlConfig,
@@ -38,8 +43,9 @@ def status_of(
     states: Sequence[ProcessState],
     totals: Totals,
     wall: float,
+    now: float,
 ) -> Status:
-    """Return everything at one moment; `wall` is the time of day."""
+    """Return everything at one moment: `wall` is the time of day, and `now` as in `Fleet.tick`."""
     ends = {r.name: r.end for v in fleet.versions() for r in v.replicas.values()}
     models = {r.name: (v.opened.endpoint, v.number) for v in fleet.versions() for r in v.replicas.values()}
     supervisor = ProcessView(
@@ -52,6 +58,8 @@ def status_of(
         max(0.0, wall - config.started_at),
     )
     processes = [_process(state, models.get(state.name, ("", "")), ends.get(state.name, ""), wall) for state in states]
+    silent = {g.pid for g in fleet.gateways.values() if g.report is not None and now - g.reported_at > HUNG_AFTER_S}
+    processes = [msgspec.structs.replace(p, phase="hung") if p.pid in silent else p for p in processes]
     if not any(p.kind == "control" for p in processes):
         processes.append(ProcessView("control", "control", os.getpid(), "running", rss_bytes(os.getpid()), 0, 0.0))
     order = ("control", "gateway", "replica")

@@ -100,12 +100,16 @@ class FakePlacement:
         self.gate.set()
         self.entered = asyncio.Event()
         self.failure: Exception | None = None
+        self.slow: dict[str, asyncio.Event] = {}
+        """Models that are loaded when the test says so."""
         self.make: Callable[[], FakeSink] = FakeSink
         self.started: dict[str, FakeSink] = {}
 
     async def start(self, package: Package, version: str) -> Sink:
         self.entered.set()
         await self.gate.wait()
+        if (slow := self.slow.get(package.manifest.contract.name)) is not None:
+            await slow.wait()
         if self.failure is not None:
             raise self.failure
         self.started[version] = self.make()

@@ -7,7 +7,7 @@ from limen.contracts.endpoint import Route
 from limen.contracts.serving import Replicas, Resources, Serving
 from limen.contracts.snapshot import LogLevels, Snapshot
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
-from limen.serving.fleet import LEAVE_S, OFFER_S, RETIRE_S, START_S, Fleet
+from limen.serving.fleet import LEAVE_S, OFFER_S, RETIRE_S, SILENT_S, START_S, Fleet
 from limen.serving.fleet_records import DEATH_WINDOW_S, Aim, Opened, Phase, Version
 from limen.serving.messages import Failure, FirstWord, ModelSummary, ProcessPhase, ProcessSpec, ProcessState, Report
 from limen.serving.open_files import Room
@@ -275,22 +275,43 @@ def test_a_version_that_gateways_never_get_ready_has_failed_after_its_time():
     world.ready("m-v2-1")
     world.tick()
     world.tick(OFFER_S + 1)
-    assert world.version("2").reason == f"not every gateway had the model ready within {OFFER_S:g} s"
+    assert world.version("2").reason == f"g1, g2 did not have the model ready within {OFFER_S:g} s"
     assert "1" in world.served()
 
 
-def test_a_version_that_a_silent_gateway_never_hears_of_has_failed_after_its_time():
+def test_a_gateway_that_hangs_undoes_no_release():
     world = live()
     world.fleet.add(package(), world.now)
     world.tick()
     world.ready("m-v2-1")
     world.tick()
     world.holds[1001] = {("m", "1"): State.READY, ("m", "2"): State.READY}
+    for _ in range(int(SILENT_S) - 1):
+        world.report(1001)
+        world.tick(1)
+        assert world.version("2").phase is Phase.OFFERED
     world.report(1001)
-    world.tick(OFFER_S)
+    world.tick(2)
+    assert world.version("2").phase is Phase.LIVE
+    # It may still answer with the version before, so that one stays until it is known to have let go.
+    world.tick(1)
+    assert world.replicas() == ["m-v1-1", "m-v2-1"]
+
+
+def test_a_gateway_that_reports_and_never_gets_a_version_ready_fails_it_and_is_named():
+    world = live()
+    world.fleet.add(package(), world.now)
+    world.tick()
+    world.ready("m-v2-1")
+    world.tick()
+    world.holds[1001] = {("m", "1"): State.READY, ("m", "2"): State.READY}
+    world.report()
+    for _ in range(int(OFFER_S)):
+        world.tick(1)
+        world.report()
     assert world.version("2").phase is Phase.OFFERED
     world.tick(1)
-    assert world.version("2").phase is Phase.FAILED
+    assert world.version("2").reason == f"g2 did not have the model ready within {OFFER_S:g} s"
     assert "1" in world.served()
 
 
@@ -1025,7 +1046,7 @@ def test_a_replica_whose_socket_is_lost_stays_until_another_one_has_taken_its_pl
     world = live(package(min=2))
     first, second = (r.path for r in world.version("1").staying())
     for _ in range(3):
-        world.fleet.replace_unreachable(lambda path: path != first)
+        world.fleet.launcher.replace_unreachable(world.fleet.versions(), lambda path: path != first)
         world.tick(1)
     # One at a time, and the one that is lost serves on.
     assert set(world.served()["1"]) == {first, second}
@@ -1038,5 +1059,5 @@ def test_a_replica_whose_socket_is_lost_stays_until_another_one_has_taken_its_pl
 def test_sockets_that_are_there_are_left_alone():
     world = live()
     before = world.replicas()
-    world.fleet.replace_unreachable(lambda _: True)
+    world.fleet.launcher.replace_unreachable(world.fleet.versions(), lambda _: True)
     assert world.replicas() == before

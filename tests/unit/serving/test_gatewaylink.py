@@ -299,6 +299,20 @@ async def test_f13_a_gateway_that_joins_opens_when_every_version_that_answers_el
         assert {"1", "2"} <= set(world.versions.versions(MODEL))
 
 
+async def test_while_a_server_starts_its_gateways_open_with_the_first_model_that_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        gatewaylink, "package_of", lambda endpoint, served: package(endpoint.name, digest=served.digest)
+    )
+    async with running(tmp_path) as world:
+        both = (ServedEndpoint(MODEL, (version("1"),)), ServedEndpoint("slow", (version("1", replicas=("/s",)),)))
+        world.placement.slow["slow"] = asyncio.Event()
+        for writer in world.control.writers:
+            writer.write(line(Apply(Snapshot(1, both), is_started=False)))
+        assert await asyncio.wait_for(world.link.until_usable(), WAIT_S) == []
+        assert (world.versions.versions(MODEL), world.versions.versions("slow")) == (("1",), ())
+        world.placement.slow["slow"].set()
+
+
 async def test_a_gateway_that_joins_does_not_wait_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(gatewaylink, "OPEN_S", 0.2)
     async with running(tmp_path) as world:

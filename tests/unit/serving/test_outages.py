@@ -7,7 +7,7 @@ import pytest
 
 from limen.contracts.errors import Unavailable
 from limen.serving.fleet_records import Phase, Version
-from limen.serving.launching import Launcher
+from limen.serving.launching import AT_ONCE, TURN_S, Launcher
 from limen.serving.mending import MAX_PAUSE_S, PAUSE_S, Mending
 from limen.serving.messages import Failure, FirstWord, ProcessPhase
 from limen.serving.takeover import endpoints_of
@@ -173,3 +173,26 @@ async def test_while_it_cannot_be_had_it_is_asked_for_again_after_growing_pauses
     down.replicas["m-v1-1"].failed = ""
     await look(mending, down, 1001.0)
     assert down.lost == ""
+
+
+# -- many at once ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_new_is_started_a_few_at_a_time_and_what_is_served_changes_at_once():
+    world = live()
+    names = [f"n{number}" for number in range(3 * AT_ONCE)]
+    for name in names:
+        world.fleet.add(package(name), world.now)
+    world.tick()
+    assert [n for n in world.replicas() if n != "m-v1-1"] == [f"{name}-v1-1" for name in names[:AT_ONCE]]
+    world.fleet.add(package(), world.now)
+    world.tick(1)
+    assert "m-v2-1" in world.replicas()
+    world.ready(f"{names[0]}-v1-1", "m-v2-1")
+    world.tick()
+    world.tick()
+    assert f"{names[AT_ONCE]}-v1-1" in world.replicas()
+    # Those that take long do not keep the others away.
+    for _ in range(3):
+        world.tick(TURN_S)
+    assert len(world.replicas()) == 2 + len(names)

@@ -7,7 +7,7 @@ import pytest
 from limen.serving import pulse
 from limen.serving.keeper import Keeper
 from limen.serving.messages import ProcessPhase, ProcessSpec, ProcessState
-from limen.serving.pulse import FIRST_SILENCE_S, STUCK_CPU_S, Pulse
+from limen.serving.pulse import FIRST_CPU_S, FIRST_SILENCE_S, STARVED_S, STOPPED_S, STUCK_CPU_S, Pulse
 
 
 class Watched:
@@ -50,7 +50,26 @@ def test_one_that_speaks_in_time_goes_on(watched):
 
 def test_one_that_the_machine_gives_no_time_to_is_slow_and_does_not_hang(watched):
     watched.effort = ("R", 1.5)
-    assert not watched.looks(FIRST_SILENCE_S - 1)
+    assert not watched.looks(STARVED_S - 1)
+    assert watched.looks(1)
+
+
+def test_one_that_is_stopped_before_it_has_spoken_hangs_at_once(watched):
+    watched.keeper.beats = 0
+    watched.become(ProcessPhase.STARTING, pid=8)
+    watched.looks(1)
+    watched.effort = ("T", 1.0)
+    assert not watched.looks(STOPPED_S - 1)
+    assert watched.looks(1)
+
+
+def test_one_that_starts_on_a_slow_machine_may_take_the_processor_time_that_it_needs(watched):
+    watched.keeper.beats = 0
+    watched.become(ProcessPhase.STARTING, pid=8)
+    watched.looks(1)
+    watched.effort = ("R", FIRST_CPU_S)
+    assert not watched.looks(2 * FIRST_SILENCE_S)
+    watched.effort = ("R", 1.0 + FIRST_CPU_S)
     assert watched.looks(1)
 
 
