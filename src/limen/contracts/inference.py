@@ -91,6 +91,8 @@ class InferenceRequest(msgspec.Struct, gc=False):
     """What the log calls it when the caller gave no id."""
     is_wire: bool = False
     """Whether the caller knows the tensors by other names or shapes than Limen keeps them in, so that the answer needs them too."""
+    is_trial: bool = False
+    """Whether nobody asks it: rows that were made up to find out about the model. Neither logged nor counted nor learnt from."""
     is_finite: bool = False
     """Whether the decoder has already made sure that no number is NaN or infinite."""
 

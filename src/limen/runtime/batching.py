@@ -110,6 +110,10 @@ class Batcher:
         self._window_s = 0.0
         self._sink.window = APART_WINDOW
 
+    def observe(self, observer: Observer | None) -> None:
+        """Tell `observer` about every batch from now on."""
+        self._in_flight.observe(observer)
+
     @property
     def mixes_rows(self) -> str:
         """Why the artifact itself says that rows of one run change each other's answers; empty when it does not."""

@@ -114,6 +114,11 @@ class Batch:
         self.left_at = now
         self.is_over = False
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether nobody asks it: nothing is learnt from it."""
+        return bool(self.requests) and self.requests[0].is_trial
+
     def leave(self, sink: Sink) -> None:
         """Go to the sink, and count as under way until it answers or everybody has left."""
         self._live = len(self.waiters)
@@ -194,6 +199,10 @@ class InFlight:
         self.rows_per_run = 0.0
         """0 until a batch was answered."""
 
+    def observe(self, observer: Observer | None) -> None:
+        """Tell `observer` about every batch from now on."""
+        self._observe = observer
+
     def begin(self, batch: Batch) -> None:
         """Count a batch in."""
         self.batches[batch] = None
@@ -208,6 +217,8 @@ class InFlight:
 
     def measure(self, batch: Batch, *, is_answered: bool) -> None:
         """Learn from a batch that has come back, unless it failed: a broken sink is not a fast one."""
+        if batch.is_trial:
+            return
         seconds = self._clock() - batch.left_at
         if is_answered:
             weight = LEARNING if self.rows_per_run else 1.0
@@ -221,7 +232,7 @@ class InFlight:
 
     def departed(self, batch: Batch, reason: str) -> None:
         """Tell the observer about a batch that has left."""
-        if self._observe is not None:
+        if self._observe is not None and not batch.is_trial:
             try:
                 self._observe.batch(reason, batch.rows, len(batch.waiters), batch.left_at - batch.oldest)
             except Exception:

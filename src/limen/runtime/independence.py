@@ -213,6 +213,7 @@ class _Comparison:
         except InvalidArgument:
             return None
         request = InferenceRequest(self._contract.name, given, self._version, rows=rows, checked=self._check)
+        request.is_trial = True
         outcome = await outcome_of(self._predictor, request)
         if isinstance(outcome, PlatformError):
             raise outcome

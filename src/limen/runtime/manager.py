@@ -24,7 +24,7 @@ from limen.runtime.independence import LOAD_S, measure
 from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
 from limen.runtime.placement import Placement
 from limen.runtime.policy import Verb, next_action
-from limen.runtime.predictor import Predictor, Sink
+from limen.runtime.predictor import Sink
 from limen.runtime.warmup import WARM_UP_TIMEOUT_S, warm_up
 from limen.telemetry.logs import ABOUT_A_PACKAGE
 from limen.telemetry.metrics import RuntimeSeries
@@ -226,18 +226,20 @@ class VersionManager:
 
     async def _load(self, model: str, version: str, package: Package) -> None:
         entry = self._entries[model].setdefault(version, Entry(version, package))
-        predictor: Predictor | None = None
+        predictor: Batcher | None = None
         try:
             entry.state = State.LOADING
             sink = await self._placement.start(package, version)
             counts = self._counts(model, version) if self._counts is not None else None
-            predictor = _composed(sink, package, counts)
+            predictor = _composed(sink, package)
             handle = VersionHandle(model, version, package, predictor, counts)
             entry.state = State.WARMING
             # How long the first run of a model takes shows now; until then the warm-up's own limit is enough.
             sink.allow(WARM_UP_TIMEOUT_S)
             slowest_s = await warm_up(handle.contract, handle.check, handle.records, predictor, version)
             await _keep_apart_if_needed(handle)
+            # What nobody asked for is not counted.
+            predictor.observe(counts)
             sink.allow(slowest_s)
         except Exception as exc:  # a failed load is a state, whatever the reason
             entry.state = State.FAILED
@@ -366,11 +368,11 @@ class VersionManager:
         return NotFound("the model is being unloaded")
 
 
-def _composed(sink: Sink, package: Package, counts: RuntimeSeries | None) -> Predictor:
+def _composed(sink: Sink, package: Package) -> Batcher:
     """Put the queue in front of a placement."""
     contract = package.manifest.contract
     is_uniform = not any(d < 0 for field in contract.inputs for d in field.shape)
-    return Batcher(sink, contract.batching, is_uniform=is_uniform, observe=counts)
+    return Batcher(sink, contract.batching, is_uniform=is_uniform)
 
 
 async def _keep_apart_if_needed(handle: VersionHandle) -> None:

@@ -1,6 +1,7 @@
 """Rows alone and together: what is told apart, what follows, and what could not be tested."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -47,6 +48,20 @@ async def verdict_on(model: Model, contract: Contract | None = None, **traits) -
 
 def tanh(x: np.ndarray) -> np.ndarray:
     return np.tanh(x / 50)
+
+
+async def test_rows_that_were_made_up_are_not_counted_and_nothing_is_learnt_from_them():
+    class Counts:
+        def __getattr__(self, name: str):
+            raise AssertionError(f"{name} was counted")
+
+    contract = contract_of()
+    check, records = ContractCheck(contract), RecordCodec(contract)
+    sink = FakeSink(lambda r: InferenceResponse("m", "1", {"y": tanh(r.inputs["x"])}, r.id))
+    predictor = Batcher(sink, contract.batching, observe=cast("Any", Counts()))
+    found = await measure(check, records, predictor, "1", budget_s=5.0)
+    assert found.verdict is Verdict.PASS
+    assert predictor.seconds_per_row == 0.0
 
 
 async def test_rows_that_leave_each_other_alone_may_share_a_run():

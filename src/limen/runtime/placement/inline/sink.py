@@ -195,7 +195,7 @@ class InlineSink:
             raise ModelFailed from exc
         seconds = perf_counter() - started
         self._until_measured -= 1
-        if self._until_measured < 0 or seconds > ON_LOOP_S:
+        if not request.is_trial and (self._until_measured < 0 or seconds > ON_LOOP_S):
             self._until_measured = UNMEASURED
             self._cost.add(seconds / rows, on_loop=True)
         return outputs
@@ -207,14 +207,15 @@ class InlineSink:
         """Run a batch on the model's thread."""
         if deadline.remaining_s() <= 0:
             return [DeadlineExceeded()] * len(batch)
-        started = perf_counter()
+        started, is_trial = perf_counter(), batch[0].is_trial
         parts = [Part(request.inputs, request.rows) for request in batch]
         try:
             results = run_batch(self._model, self._binding, parts, self._parameters(batch[0]), self._max_rows)
         except MemoryError as exc:
             LOG.warning("%s version %s has not enough memory for a request", self._name, self._version, exc_info=exc)
             return [ModelFailed()] * len(batch)
-        self._cost.add((perf_counter() - started) / sum(part.rows for part in parts), on_loop=False)
+        if not is_trial:
+            self._cost.add((perf_counter() - started) / sum(part.rows for part in parts), on_loop=False)
         for request, result in zip(batch, results, strict=True):
             if isinstance(result, LimenError):
                 self._tell(request, result)
@@ -226,7 +227,8 @@ class InlineSink:
         ]
 
     def _tell(self, request: InferenceRequest, exc: Exception) -> None:
-        log_failure(f"{self._name} version {self._version}", f"request {request.label}", exc)
+        if not request.is_trial:
+            log_failure(f"{self._name} version {self._version}", f"request {request.label}", exc)
 
     async def _run_in_thread(self, work: Callable[[], T], deadline: Deadline) -> T:
         future = asyncio.wrap_future(self._thread.submit(work))

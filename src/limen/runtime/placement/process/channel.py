@@ -35,6 +35,7 @@ class Call:
         "inputs",
         "is_cancelled",
         "is_stream",
+        "is_trial",
         "layout",
         "parts",
         "rows",
@@ -60,6 +61,8 @@ class Call:
         self.rows = starts[-1]
         self.deadline = deadline
         self.is_stream = is_stream
+        self.is_trial = False
+        """Whether its rows were made up."""
         self.is_cancelled = False
         self.credit = 0
         """Parts that the gateway will take."""
@@ -141,6 +144,7 @@ class Channel:
                 starts, start = _starts(data, start, end, count, rows)
             inputs = layout.unpack(data, start, end, rows, flags, self._inputs)
             call = Call(call_id, layout, inputs, starts, deadline, is_stream=kind == frames.STREAM)
+            call.is_trial = bool(flags & frames.TRIAL)
             self.calls[call_id] = call
             self.waiting.append(call)
         elif kind == frames.LAYOUT:

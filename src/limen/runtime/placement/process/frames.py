@@ -60,6 +60,8 @@ RELEASE: Final = 10
 
 SHARED: Final = 1
 """Flag: the body begins with the place of each tensor, in the arena or in the body."""
+TRIAL: Final = 4
+"""Flag of a call: its rows were made up to find out about the model, and what it makes of them is no news."""
 LAST_WORDS: Final = 2
 """Flag of a failure: the model ran out of memory on this request and the replica ends."""
 

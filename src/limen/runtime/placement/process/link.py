@@ -251,6 +251,7 @@ class Link:
             rows=total,
             time=deadline_at,
             row_counts=rows if len(batch) > 1 else (),
+            is_trial=batch[0].is_trial,
         )
         self._calls = call
         if regions:
@@ -358,7 +359,7 @@ class Link:
             request = stream.request
         else:
             raise BrokenFrame("a failure of nothing")
-        if error.incident:
+        if error.incident and not request.is_trial:
             told = self._name, self._version, request.label, error.incident
             LOG.warning("%s version %s failed on request %s (incident %s)", *told)
         if flags & frames.LAST_WORDS:

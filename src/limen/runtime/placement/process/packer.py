@@ -13,7 +13,7 @@ from limen.contracts.errors import ModelFailed
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array
 from limen.runtime.placement.process.arena import Arena, Region
-from limen.runtime.placement.process.frames import HEADER, LAYOUT, MAX_FRAME, SIZE, text_frame
+from limen.runtime.placement.process.frames import HEADER, LAYOUT, MAX_FRAME, SIZE, TRIAL, text_frame
 from limen.runtime.placement.process.layout import Key, Layout, join, key_of, layout_of
 
 MAX_LAYOUTS: Final = 1024
@@ -44,6 +44,7 @@ class Packer:
         time: float,
         row_counts: Sequence[int] = (),
         is_batched: bool = True,
+        is_trial: bool = False,
     ) -> tuple[bytes, Sequence[Region]]:
         """Return a frame, behind the frame of its layout if that is new, and the places in the arena that it uses.
 
@@ -64,7 +65,9 @@ class Packer:
             length = SIZE + len(counts) + body.size
             if length > MAX_FRAME:
                 raise ModelFailed("the tensors are too large for one message")
-            head = HEADER.pack(length, kind, body.flags, number, call, first, count, rows, time)
+            head = HEADER.pack(
+                length, kind, body.flags | (TRIAL if is_trial else 0), number, call, first, count, rows, time
+            )
             data = join(head, counts, body)
         except BaseException:
             self.free(body.regions)

@@ -230,7 +230,8 @@ class Server:
             self._incidents += 1
             # The gateway knows which request it is, and says so under the same name.
             failed.incident = f"{os.getpid()}-{self._incidents}"
-            log_failure(self._label, f"a request (incident {failed.incident})", exc)
+            if not call.is_trial:
+                log_failure(self._label, f"a request (incident {failed.incident})", exc)
             channel.fail(call, index, failed)
 
     def _fail_all(self, channel: Channel, call: Call, exc: LimenError) -> None:
