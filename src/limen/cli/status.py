@@ -199,6 +199,10 @@ def _model(model: ModelView) -> list[str]:
         traffic = model.traffic
         times = f"p50 {traffic.p50_ms:.1f} ms, p95 {traffic.p95_ms:.1f} ms, p99 {traffic.p99_ms:.1f} ms"
         lines[0] += f"  {counted(traffic.requests, 'request')}, {counted(traffic.errors, 'error')}, {times}"
+        if (recent := traffic.recent) is not None and recent.over_s:
+            times = f"p50 {recent.p50_ms:.1f} ms, p95 {recent.p95_ms:.1f} ms, p99 {recent.p99_ms:.1f} ms"
+            seen = f"{counted(recent.requests, 'request')}, {counted(recent.errors, 'error')}"
+            lines.append(f"    in the last {_time(recent.over_s)}: {seen}" + (f", {times}" if recent.requests else ""))
     for version in model.versions:
         lines += _version(version)
     lines += [f"    {line}" for line in short_lines(model.conditions)]

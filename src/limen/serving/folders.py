@@ -34,6 +34,8 @@ class Folders:
     is_numbered_here = True
     mends_in_place = False
     """Whether versions have the next number each time they are loaded."""
+    revision: int | None = None
+    """There is no registry."""
     problem = ""
     """Why the packages cannot be followed. What is wrong with one of them is its endpoint's."""
 

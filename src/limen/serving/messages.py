@@ -310,6 +310,18 @@ class VersionView(msgspec.Struct, frozen=True):
     wait_s: float
 
 
+class WindowView(msgspec.Struct, frozen=True):
+    """What callers have seen of a model in the last minutes."""
+
+    over_s: float
+    """How long that is."""
+    requests: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
 class TrafficView(msgspec.Struct, frozen=True):
     """What callers have seen of a model since the server started."""
 
@@ -318,6 +330,7 @@ class TrafficView(msgspec.Struct, frozen=True):
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    recent: WindowView | None = None
 
 
 class ModelView(msgspec.Struct, frozen=True):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from limen import __version__
 from limen.contracts.conditions import Condition, ConditionStatus
 from limen.serving import run_folder
 from limen.serving.controlplane import ControlPlane
@@ -21,10 +23,10 @@ from limen.telemetry.totals import Totals, read_folder
 async def metrics_text(control: ControlPlane) -> bytes:
     """Return every metric of now as Prometheus text; control goes on meanwhile."""
     totals = await asyncio.to_thread(read_folder, run_folder.metrics(control.config.run))
-    status, naming = control.status(Totals()), control.retired.naming()
+    status, naming, own = control.status(Totals()), control.retired.naming(), tuple(_of_control(control))
 
     def made() -> bytes:
-        seen = list(readings(status))
+        seen = [*readings(status), *own]
         if (free := free_bytes(control.config.run)) is not None:
             seen.append(Reading(table.DISK_FREE, (), float(free)))
         return exposition(totals.renamed(naming), seen)
@@ -58,6 +60,19 @@ def readings(status: Status) -> Iterator[Reading]:
             model.conditions, table.ENDPOINT_CONDITION, table.ENDPOINT_CONDITION_REASON, (model.name,)
         )
     yield from _conditions(status.conditions, table.SERVER_CONDITION, table.SERVER_CONDITION_REASON, ())
+
+
+def _of_control(control: ControlPlane) -> Iterator[Reading]:
+    """Yield what control knows beside its status."""
+    if (revision := control.source.revision) is not None:
+        yield Reading(table.REVISION, (), float(revision))
+    newest: dict[str, float] = {}
+    for gateway in control.fleet.gateways.values():
+        if gateway.report is not None:
+            newest[gateway.name] = max(newest.get(gateway.name, 0.0), gateway.reported_at)
+    for name, at in newest.items():
+        yield Reading(table.REPORT_AGE, (name,), max(0.0, control.now() - at))
+    yield Reading(table.BUILD_INFO, (__version__, platform.python_version(), platform.machine()), 1.0)
 
 
 def _conditions(

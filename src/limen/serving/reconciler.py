@@ -79,6 +79,7 @@ class Reconciler:
         self._trust_code = trust_code
         self._is_trusted = is_trusted
         self._plan: Plan | None = None
+        self.revision: int | None = None
         known = self._memory.kept()
         self._identity = known.identity if known is not None else ""
         self._good = dict(known.good) if known is not None else {}
@@ -295,7 +296,7 @@ class Reconciler:
             control.fleet.remove(name, control.now())
             self._problems.pop(name, None)
             self._again.discard(name)
-        self._plan = plan
+        self._plan, self.revision = plan, plan.revision
         control.wake_up()
 
     async def _go_back(self, control: ControlPlane, planned: PlannedEndpoint) -> None:

@@ -22,6 +22,8 @@ class Source(Protocol):
     """Whether a higher number means that a version was wanted later."""
     mends_in_place: bool
     """Whether a package that is brought back lies where it did, so that nothing has to be started anew for it."""
+    revision: int | None
+    """Of the registry that is followed; None where there is none."""
     problem: str
     """Why it cannot be followed; empty when it can."""
 

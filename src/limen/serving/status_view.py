@@ -24,10 +24,6 @@ from limen.serving.messages import (
     VersionView,
 )
 from limen.serving.process_facts import rss_bytes
-from limen.telemetry.histogram import empty
-from limen.telemetry.instrument import Scope
-from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS
-from limen.telemetry.totals import Totals, errors
 
 if TYPE_CHECKING:
     from limen.serving.controlplane import ControlConfig
@@ -41,11 +37,11 @@ def status_of(
     fleet: Fleet,
     conditions: Conditions,
     states: Sequence[ProcessState],
-    totals: Totals,
+    traffic: Mapping[str, TrafficView],
     wall: float,
     now: float,
 ) -> Status:
-    """Return everything at one moment: `wall` is the time of day, and `now` as in `Fleet.tick`."""
+    """Return everything at one moment: `traffic` is what callers have seen, `wall` the time of day, `now` as in `Fleet.tick`."""
     ends = {r.name: r.end for v in fleet.versions() for r in v.replicas.values()}
     models = {r.name: (v.opened.endpoint, v.number) for v in fleet.versions() for r in v.replicas.values()}
     supervisor = ProcessView(
@@ -74,7 +70,7 @@ def status_of(
         fleet.snapshot.revision,
         holds(conditions.server, ConditionType.READY),
         (supervisor, *processes),
-        tuple(_model(endpoint, reported, conditions, totals) for endpoint in fleet.endpoints.values()),
+        tuple(_model(endpoint, reported, conditions, traffic) for endpoint in fleet.endpoints.values()),
         conditions.server,
     )
 
@@ -144,10 +140,12 @@ class Reported(NamedTuple):
         return found
 
 
-def _model(endpoint: Endpoint, reported: Reported, conditions: Conditions, totals: Totals) -> ModelView:
+def _model(
+    endpoint: Endpoint, reported: Reported, conditions: Conditions, traffic: Mapping[str, TrafficView]
+) -> ModelView:
     versions = tuple(version_view(version, reported) for version in endpoint.versions.values())
-    traffic, name = traffic_of(totals, endpoint.name), endpoint.name
-    return ModelView(name, versions, endpoint.problem, traffic, conditions.endpoints.get(name, ()))
+    name = endpoint.name
+    return ModelView(name, versions, endpoint.problem, traffic.get(name), conditions.endpoints.get(name, ()))
 
 
 def version_view(version: Version, reported: Reported) -> VersionView:
@@ -184,17 +182,3 @@ def _state(version: Version, statuses: Sequence[VersionStatus]) -> State:
 
 def _longest(loads: Sequence[VersionLoad]) -> float:
     return max((load.wait_s for load in loads if load.waiting), default=0.0)
-
-
-def traffic_of(totals: Totals, model: str) -> TrafficView | None:
-    """Return what callers have seen of a model; None when nobody has called it."""
-    times = empty(REQUEST_SECONDS.bounds)
-    failed = 0
-    for labels in totals.series(Scope.GATEWAY):
-        if labels[0] == model:
-            times = times.plus(totals.histogram(REQUEST_SECONDS, labels))
-            failed += sum(errors(totals.numbers(REQUESTS, labels)).values())
-    if not times.count + failed:
-        return None
-    p50, p95, p99 = (round(1000 * (times.percentile(q) or 0.0), 3) for q in (0.5, 0.95, 0.99))
-    return TrafficView(times.count + failed, failed, p50, p95, p99)

@@ -291,6 +291,26 @@ SERVER_CONDITION: Final = Instrument(
     own_labels=("condition", "status"),
     help="1 for the status (true, false, unknown) that a condition of the server has: Ready, Stale, Progressing, Degraded.",
 )
+REVISION: Final = Instrument(
+    name="limen_registry_revision",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    help="Revision of the registry that the server follows; it grows with every change.",
+)
+REPORT_AGE: Final = Instrument(
+    name="limen_gateway_report_age_seconds",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("process",),
+    help="How long ago a gateway last said what it has. It says so every second.",
+)
+BUILD_INFO: Final = Instrument(
+    name="limen_build_info",
+    kind=Kind.GAUGE,
+    scope=Scope.OBSERVED,
+    own_labels=("version", "python", "platform"),
+    help="1, for the release of Limen and what it runs on.",
+)
 SERVER_CONDITION_REASON: Final = Instrument(
     name="limen_server_condition_reason",
     kind=Kind.GAUGE,
@@ -308,6 +328,7 @@ TABLE: Final = (
     *(HELD_BYTES, MAX_HELD_BYTES, REFUSED_BODIES, HTTP_ERRORS, HTTP_ENDED, GRPC_ENDED, PAUSES),
     *(REPLICAS, REPLICA_STATE, PROCESS_STATE, RESIDENT_BYTES, OPEN_FILES, MAX_OPEN_FILES, RESTARTS, HANGS, DISK_FREE),
     *(ENDPOINT_CONDITION, ENDPOINT_CONDITION_REASON, SERVER_CONDITION, SERVER_CONDITION_REASON),
+    *(REVISION, REPORT_AGE, BUILD_INFO),
 )
 """All of them, in the order of the text and of the cells of a series."""
 

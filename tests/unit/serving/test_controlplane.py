@@ -9,13 +9,14 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from limen import __version__
 from limen.contracts.conditions import Condition, ConditionReason, ConditionType, find
 from limen.contracts.endpoint import Route
 from limen.serving import room, run_folder
 from limen.serving.controlplane import ControlConfig, ControlPlane
 from limen.serving.fleet_records import Aim, Phase, Version
 from limen.serving.history import Cause
-from limen.serving.messages import ProcessPhase
+from limen.serving.messages import ProcessPhase, Report
 from limen.serving.metrics_text import metrics_text
 from tests.unit.serving.test_fleet import World, package
 
@@ -28,6 +29,7 @@ class Source:
     is_required = False
     mends_in_place = False
     problem = ""
+    revision = 7
 
     def problem_of(self, name: str) -> str:
         return ""
@@ -141,3 +143,12 @@ async def test_a_folder_that_somebody_has_removed_is_made_again_with_the_snapsho
     assert run_folder.find(tmp_path / "home") == [msgspec.structs.replace(own, folder=run_folder._identity(folder))]
     assert run_folder.read_snapshot(folder) == control.fleet.snapshot
     run_folder.remove(folder, own.sockets)
+
+
+async def test_the_metrics_say_which_release_and_revision_this_is_and_how_old_each_report_is(control: ControlPlane):
+    control.fleet.link("g1", 1001)
+    control.fleet.take_report(1001, Report(1), control.now() - 4.0)
+    text = (await metrics_text(control)).decode()
+    assert "limen_registry_revision 7.0" in text
+    assert 'limen_gateway_report_age_seconds{process="g1"} 4.0' in text
+    assert f'limen_build_info{{version="{__version__}"' in text or f'version="{__version__}"' in text

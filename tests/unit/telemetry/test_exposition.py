@@ -25,6 +25,9 @@ READINGS = [
     Reading(table.ENDPOINT_CONDITION, ("credit", "Ready", "true"), 1),
     Reading(table.ENDPOINT_CONDITION_REASON, ("credit", "Degraded", "VersionFailed"), 1),
     Reading(table.SERVER_CONDITION, ("Ready", "true"), 1),
+    Reading(table.REVISION, (), 7),
+    Reading(table.REPORT_AGE, ("gateway-1",), 0.5),
+    Reading(table.BUILD_INFO, ("0.1.0", "3.11.7", "x86_64"), 1),
     Reading(table.SERVER_CONDITION_REASON, ("Stale", "RegistryUnavailable"), 1),
 ]
 

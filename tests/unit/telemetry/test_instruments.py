@@ -18,7 +18,9 @@ def test_names_are_unique_and_say_package_noun_and_unit():
     names = [i.name for i in TABLE]
     assert len(set(names)) == len(names)
     for instrument in TABLE:
-        assert re.fullmatch(r"limen_(gateway|runtime|telemetry|process|endpoint|server)(_[a-z]+)+", instrument.name)
+        assert re.fullmatch(
+            r"limen_(gateway|runtime|telemetry|process|endpoint|server|registry|build)(_[a-z]+)+", instrument.name
+        )
         assert instrument.name.endswith("_total") == (instrument.kind is Kind.COUNTER), instrument.name
         if instrument.kind is Kind.HISTOGRAM:
             assert instrument.name.endswith(UNITS)
