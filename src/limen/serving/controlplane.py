@@ -52,7 +52,7 @@ from limen.serving.room import Room
 from limen.serving.scrubbing import Scrubbing
 from limen.serving.source import Source
 from limen.serving.status_view import status_of
-from limen.serving.traffic_view import STEP_S, Traffic
+from limen.serving.traffic_view import Traffic
 from limen.telemetry.totals import Totals, read_folder
 
 LOG = logging.getLogger("limen.control")
@@ -150,7 +150,12 @@ class ControlPlane:
         # Gateways have enough to do until there is something to serve.
         self._want(self.fleet.specs())
         async with asyncio.TaskGroup() as group:
-            works = (self._tick_always(), self._follow(), self._collect_always(), self._note_traffic())
+            works = (
+                self._tick_always(),
+                self._follow(),
+                self._collect_always(),
+                self.traffic.watch(run_folder.metrics(self.config.run), self.now),
+            )
             tasks = [group.create_task(work) for work in works]
             while said := await orders.readline():
                 self.take_state(msgspec.json.decode(said, type=Changed).state)
@@ -216,14 +221,6 @@ class ControlPlane:
         states = tuple(self._states.values())
         traffic = self.traffic.views(totals, self.now())
         return status_of(self.config, self.fleet, self.conditions, states, traffic, time.time(), self.now())
-
-    async def _note_traffic(self) -> None:
-        """Keep what was counted now and then: the last minutes are what came since."""
-        while True:
-            with contextlib.suppress(OSError):
-                totals = await asyncio.to_thread(read_folder, run_folder.metrics(self.config.run))
-                self.traffic.note(totals, self.now())
-            await asyncio.sleep(STEP_S)
 
     def _look(self, now: float) -> None:
         self._restore()

@@ -69,7 +69,6 @@ class Reconciler:
             is_trusted: whether a version signed with the key of this fingerprint may be served; empty for none.
         """
         self.problem = ""
-        """Why it cannot."""
         self._open_stores = open_stores
         self._stores: Stores | None = None
         self._opening = threading.Lock()

@@ -6,13 +6,17 @@ counted at looks half a minute apart; the difference is what happened since. Cal
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from limen.serving.messages import TrafficView, WindowView
 from limen.telemetry.histogram import Histogram, empty
 from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS, Scope
-from limen.telemetry.totals import Totals, errors
+from limen.telemetry.totals import Totals, errors, read_folder
 
 WINDOW_S: Final = 300.0
 """What the last minutes are."""
@@ -43,6 +47,13 @@ class Traffic:
     def __init__(self) -> None:
         """Begin with a server that nobody has called."""
         self._looks: deque[tuple[float, dict[str, _Counted]]] = deque()
+
+    async def watch(self, folder: Path, clock: Callable[[], float]) -> None:
+        """Look at what the processes of a server have counted, again and again, until cancelled."""
+        while True:
+            with contextlib.suppress(OSError):
+                self.note(await asyncio.to_thread(read_folder, folder), clock())
+            await asyncio.sleep(STEP_S)
 
     def note(self, totals: Totals, now: float) -> None:
         """Keep what was counted by now, in seconds that never go back."""
