@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 
 from limen.serving.messages import TrafficView, WindowView
 from limen.telemetry.histogram import Histogram, empty
-from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS, Scope
+from limen.telemetry.instrument import Scope
+from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS
 from limen.telemetry.totals import Totals, errors, read_folder
 
 WINDOW_S: Final = 300.0
