@@ -393,9 +393,7 @@ class Link:
         found = layout.unpack(data, start, end, rows, flags, arena)
         if flags & frames.SHARED and arena is not None:
             # Copied once, so that the replica may use the place again.
-            for name, array in found.items():
-                if arena.holds(array):
-                    found[name] = array.copy()
+            found = {name: array.copy() if arena.holds(array) else array for name, array in found.items()}
             self._taken += 1
             arena.taken = self._taken
         return found
