@@ -114,7 +114,7 @@ class Retrying:
         tries = number = 0
         while True:
             tries += 1
-            attempt = Attempt(number, ends_at)
+            attempt, begun = Attempt(number, ends_at), time.monotonic()
             try:
                 async with asyncio.timeout(None if timeout_s is None else attempt.remaining_s()):
                     return await once(attempt)
@@ -126,10 +126,17 @@ class Retrying:
                 wait_s = self._wait_s(error, number) if is_second else 0.0
                 if tries >= self._policy.attempts or wait_s is None or wait_s >= attempt.remaining_s():
                     raise
+                if self._has_waited(error, time.monotonic() - begun):
+                    raise
                 if is_second and not self._budget.spend():
                     raise
             number += is_second
             await self._sleep(wait_s)
+
+    def _has_waited(self, error: LimenError, took_s: float) -> bool:
+        """Tell whether the server has waited for its store already, such as for a lock: whoever asks again would only wait as long again."""
+        is_answer = bool(error.request_id) and error.reason in (Reason.STORAGE, Reason.STORAGE_FULL)
+        return is_answer and took_s > self._policy.longest_wait_s
 
     def _wait_s(self, error: LimenError, number: int) -> float | None:
         """Return the seconds to wait before asking again; None when asking again is no use."""

@@ -174,3 +174,34 @@ def test_a_client_that_has_asked_long_keeps_no_more_than_ten_retries():
 def test_the_callers_own_mistake_is_told_as_it_is():
     with pytest.raises(InvalidArgument, match="x: must be a number"):
         Trial().run(Server(InvalidArgument.at("x", "must be a number")).ask)
+
+
+@pytest.mark.parametrize(
+    ("reason", "request_id", "takes_s", "asked"),
+    [
+        (Reason.STORAGE, "r", 5.0, 1),
+        (Reason.STORAGE_FULL, "r", 5.0, 1),
+        (Reason.STORAGE, "r", 0.1, 2),
+        # Nobody has answered: whether anything was done is found out by asking again.
+        (Reason.STORAGE, "", 5.0, 2),
+        (Reason.OVERLOADED, "r", 5.0, 2),
+    ],
+)
+def test_f15_a_server_that_has_waited_for_its_store_is_not_made_to_wait_again(
+    monkeypatch: pytest.MonkeyPatch, reason: Reason, request_id: str, takes_s: float, asked: int
+):
+    failure = Unavailable("the registry's database is locked by someone else", reason=reason)
+    failure.request_id = request_id
+    server, now = Server(failure), [0.0]
+    monkeypatch.setattr("limen.client.retries.time.monotonic", lambda: now[0])
+
+    async def ask(attempt: Attempt) -> str:
+        now[0] += takes_s
+        return await server.ask(attempt)
+
+    if asked == 1:
+        with pytest.raises(Unavailable):
+            Trial().run(ask)
+    else:
+        assert Trial().run(ask) == "answer"
+    assert len(server.seen) == asked
