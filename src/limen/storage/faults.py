@@ -41,11 +41,19 @@ def database_faults(place: str = "") -> Iterator[None]:
         if isinstance(error, _OURS) and not causes.is_known_of_database(sqlstate):
             raise Internal from error
         state = causes.of_database(getattr(driver, "sqlite_errorcode", None), sqlstate)
-        if state == causes.UNUSABLE and str(driver) == causes.SILENT:
-            state = causes.SILENT
+        if state == causes.UNUSABLE and isinstance(error, exc.OperationalError):
+            state = _of_a_line(driver)
         raise unavailable(f"the registry's database {state}", place=place) from error
     except exc.SQLAlchemyError as error:
         raise Internal from error
+
+
+def _of_a_line(driver: object) -> str:
+    """Return what happened to the line to a database server that has not said anything itself."""
+    if type(driver).__module__.startswith("sqlite3"):
+        return causes.UNUSABLE
+    is_silent = str(driver) == causes.SILENT or type(driver).__name__ == "ConnectionTimeout"
+    return causes.SILENT if is_silent else causes.UNREACHABLE
 
 
 @contextmanager

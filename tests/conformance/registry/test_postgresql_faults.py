@@ -33,7 +33,7 @@ def test_f16_a_server_that_is_stopped_is_waited_for_once_and_said(database: Data
     registry, begun = Registry(database, Clock()), time.monotonic()
     with postgres_server.stopped():
         for work in (registry.revision, lambda: add(database, registry, "second")):
-            with pytest.raises(Unavailable, match="the registry's database") as refused:
+            with pytest.raises(Unavailable, match=causes.SILENT) as refused:
                 work()
             assert refused.value.reason is Reason.STORAGE
     assert time.monotonic() - begun < HANG_S
@@ -73,3 +73,9 @@ def test_a_user_without_rights_is_told_so(postgres_server: Postgres, open_databa
     with pytest.raises(Unavailable) as refused:
         Registry(open_database(guest), Clock()).models()
     assert refused.value.message == f"the registry's database {causes.NOT_PERMITTED}"
+
+
+def test_f16_a_server_that_is_not_there_cannot_be_reached(tmp_path: Path):
+    with pytest.raises(Unavailable) as refused:
+        Database.open(f"postgresql://ada:hunter2@/x?host={tmp_path}", busy_timeout_s=1.0)
+    assert refused.value.message == f"the registry's database {causes.UNREACHABLE}"
