@@ -84,11 +84,21 @@ class Server:
 
 @contextmanager
 def serving(
-    *arguments: object, announcement: Path, command_name: str = "serve", log: Path | None = None
+    *arguments: object, announcement: Path, command_name: str = "serve", log: Path | None = None, max_files: int = 0
 ) -> Iterator[Server]:
-    """Run `limen serve`, or another command that serves, on free ports until the block ends; what it logs may go to a file."""
+    """Run `limen serve`, or another command that serves, on free ports until the block ends.
+
+    Args:
+        *arguments: of the command.
+        announcement: the file for its addresses.
+        command_name: another command.
+        log: a file for what it logs.
+        max_files: the limit of open files; the one of the tests when 0.
+    """
     command = [*LIMEN, command_name, *map(str, arguments), "--http-port", "0", "--grpc-port", "0"]
     command += ["--metrics-port", "0", "--announce", str(announcement)]
+    if max_files:
+        command = ["sh", "-c", f'ulimit -n {max_files}; exec "$0" "$@"', *command]
     # What happens as it should is left out, so that a test can say that nothing else was written.
     environment = {"LIMEN_LOG_LEVEL": "warning", **os.environ}
     with log.open("wb") if log is not None else nullcontext(subprocess.PIPE) as told:

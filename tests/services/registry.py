@@ -73,9 +73,9 @@ class World:
 
 
 @contextmanager
-def world_at(folder: Path, *arguments: object, log: Path | None = None) -> Iterator[World]:
+def world_at(folder: Path, *arguments: object, log: Path | None = None, max_files: int = 0) -> Iterator[World]:
     options = ("--home", folder / "home", "--admin-port", "0", *arguments)
-    with serving(*options, announcement=folder / "ready.json", log=log) as server:
+    with serving(*options, announcement=folder / "ready.json", log=log, max_files=max_files) as server:
         with Management(f"http://{server.announced['admin']}") as management:
             yield World(server, management, folder)
         if server.process.poll() is None:

@@ -13,6 +13,8 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from limen.serving.open_files import caller_files, file_limit
+
 GRACE_S: Final = 5
 """How long requests may take that are running when the server stops."""
 MAX_HEAD_BYTES: Final = 32 << 10
@@ -20,7 +22,7 @@ MAX_HEAD_BYTES: Final = 32 << 10
 HEAD_S: Final = 10.0
 """How long a head may take, and a connection that has not asked for anything."""
 MAX_CONNECTIONS: Final = 200
-"""Callers at a time; the next one is turned away."""
+"""Callers at a time; the next one is turned away. Fewer where the process may not have that many files open."""
 
 
 class BoundedProtocol(H11Protocol):
@@ -32,7 +34,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
         """Take a caller on, unless there are too many, and wait for its first request."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > min(MAX_CONNECTIONS, caller_files(file_limit())):
             transport.abort()
         else:
             self._wait_for_head()

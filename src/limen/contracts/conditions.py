@@ -58,6 +58,8 @@ class ConditionReason(StrEnum):
     """The version that was wanted last did not come into use."""
     PACKAGE_UNAVAILABLE = "PackageUnavailable"
     """A package cannot be had, or may not be served."""
+    NO_ROOM = "NoRoom"
+    """The limit of open files leaves no room for its replicas."""
     REPLICAS_MISSING = "ReplicasMissing"
     """Replicas have died and are not back."""
     GATEWAYS_MISSING = "GatewaysMissing"

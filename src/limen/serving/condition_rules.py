@@ -119,6 +119,8 @@ def _nothing(endpoint: Endpoint, problem: str) -> Verdict:
     """Say why an endpoint has no version that takes requests."""
     if any(v.is_coming for v in endpoint.versions.values()):
         return FALSE, ConditionReason.LOADING, _coming(endpoint)
+    if endpoint.lacks_room:
+        return FALSE, ConditionReason.NO_ROOM, endpoint.problem
     if problem:
         return FALSE, ConditionReason.PACKAGE_UNAVAILABLE, problem
     if endpoint.problem:
@@ -181,6 +183,8 @@ def _numbered(numbers: list[str]) -> str:
 def _degraded(endpoint: Endpoint, doors: Doors, problem: str) -> Verdict:
     if endpoint.is_paused:
         return FALSE, ConditionReason.PAUSED, "it is paused"
+    if endpoint.lacks_room:
+        return TRUE, ConditionReason.NO_ROOM, endpoint.problem
     if problem:
         return TRUE, ConditionReason.PACKAGE_UNAVAILABLE, problem
     if endpoint.problem:

@@ -13,6 +13,7 @@ from limen.serving.condition_rules import SILENCE_S
 from limen.serving.conditions import Conditions
 from limen.serving.fleet_records import Aim
 from limen.serving.messages import Failure, FirstWord, ProcessPhase
+from limen.serving.open_files import Room
 from limen.serving.status_view import endpoint_status
 from tests.unit.serving.test_fleet import World, package
 
@@ -167,6 +168,18 @@ def test_a_package_that_cannot_be_had_is_the_reason(watched: Watched):
     watched.world.tick(1)
     found = said(watched.look())
     assert (found["Ready"], found["Degraded"]) == (("False", "PackageUnavailable"), ("True", "PackageUnavailable"))
+
+
+def test_no_room_for_a_replica_is_the_reason(watched: Watched):
+    watched.world.fleet.room = Room(40)
+    watched.world.start_gateways()
+    watched.aim("1")
+    for _ in range(3):
+        watched.world.tick(1)
+        watched.world.follow()
+    found = watched.look()
+    assert (said(found)["Ready"], said(found)["Degraded"]) == (("False", "NoRoom"), ("True", "NoRoom"))
+    assert "ulimit -n" in found[READY].message
 
 
 def test_one_gateway_that_cannot_answer_makes_the_endpoint_not_ready(live: Watched):

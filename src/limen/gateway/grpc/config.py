@@ -32,9 +32,9 @@ class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True):
     min_client_ping_interval_s: float = 10.0
     """Clients that ping more often are disconnected (grpcio only); its default of 5 minutes breaks common client settings."""
     max_connection_idle_s: float = 600.0
-    """A connection without a call for this long is closed in order; its client connects again when it needs to (grpcio only)."""
+    """A connection without a call for this long is closed; its client connects again when it needs to."""
     handshake_timeout_s: float = 10.0
-    """A connection on which nobody speaks HTTP/2 by then is closed (grpcio only)."""
+    """A connection on which nobody speaks HTTP/2 by then is closed."""
     reuse_port: bool = False
     """Share the port with other workers. Off by default: otherwise a second server on a taken port would start unnoticed."""
     io_threads: int = 1
