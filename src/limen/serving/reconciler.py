@@ -279,9 +279,7 @@ class Reconciler:
                 continue
             if endpoint.is_settled and endpoint.good == planned.aim and name not in self._problems:
                 self._good[name] = planned
-            elif endpoint.lacks_room:
-                continue  # what it answered with has no room, either, and it is tried again when there is some
-            elif endpoint.problem and endpoint.is_empty and name not in self._gone_back:
+            elif endpoint.problem and endpoint.is_empty and not endpoint.lacks_room and name not in self._gone_back:
                 self._problems[name] = endpoint.problem
                 await self._go_back(control, planned)
         self._good = {p.spec.name: self._good[p.spec.name] for p in plan if p.spec.name in self._good}
