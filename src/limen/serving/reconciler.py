@@ -12,6 +12,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from limen.runtime.placement.trust import ensure_trusted
 from limen.serving import opening, planning
 from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
+from limen.serving.errands import Errands
 from limen.serving.fleet_records import Aim, Endpoint, Opened, Version
 from limen.serving.messages import Failure, Refused, Reloaded
 from limen.serving.package_cache import PackageCache
@@ -92,6 +94,7 @@ class Reconciler:
         """Endpoints whose packages could not be had just now."""
         self._poked = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._errands = Errands()
 
     async def start(self, control: ControlPlane) -> None:
         """Want what the registry says, or what it said last when it cannot be reached.
@@ -165,12 +168,10 @@ class Reconciler:
         if package:
             return Refused(Failure("this server serves a registry", hint="`limen publish PACKAGE` gives it a version."))
         begun = control.now()
-        # In turn: what is wanted meanwhile comes after it.
-        async with self._turn:
-            planned = next((e for e in self._plan.endpoints if e.spec.name == name), None) if self._plan else None
-            if planned is None or not planned.aim.routes:
-                return Refused(Failure(f"{name} has nothing to load"))
-            await self._aim(control, planned)
+        planned = next((e for e in self._plan.endpoints if e.spec.name == name), None) if self._plan else None
+        if planned is None or not planned.aim.routes:
+            return Refused(Failure(f"{name} has nothing to load"))
+        await self._errands.run(partial(self._aim, control), [planned], to_the_end=True)
         endpoint = control.fleet.endpoints[name]
         number = str(planned.aim.routes[0].version)
         for broken in [v for v in endpoint.versions.values() if v.down]:
@@ -210,11 +211,7 @@ class Reconciler:
         await self._look(control)
 
     async def mend(self, version: Version) -> bool:
-        """Fetch the package of a version again if it is not whole here.
-
-        Raises:
-            LimenError: it cannot be had.
-        """
+        """Fetch the package of a version again if it is not whole here; raises as `Source.mend`."""
         name, opened = version.opened.endpoint, version.opened
         plan = self._plan.endpoints if self._plan is not None else ()
         planned = next((p for p in plan if p.spec.name == name), None)
@@ -238,9 +235,8 @@ class Reconciler:
             plan = await asyncio.to_thread(self._read)
             if plan is not None:
                 await self._follow_plan(control, plan)
-            for planned in self._plan.endpoints if self._again and self._plan is not None else ():
-                if planned.spec.name in self._again:
-                    await self._aim(control, planned)
+            again = [p for p in self._plan.endpoints if p.spec.name in self._again] if self._plan is not None else []
+            await self._errands.run(partial(self._aim, control), again)
             is_news = await self._note_what_works(control)
             if (plan is not None or is_news) and self._plan is not None:
                 await asyncio.to_thread(self._memory.keep, self._plan, self._identity, self._good)
@@ -288,15 +284,14 @@ class Reconciler:
     async def _follow_plan(self, control: ControlPlane, plan: Plan) -> None:
         """Give the fleet the aims of a plan; what has not changed is left alone."""
         known = {e.spec.name: e for e in self._plan.endpoints} if self._plan else {}
-        for planned in plan.endpoints:
-            if known.get(planned.spec.name) != planned:
-                await self._aim(control, planned)
         for name in set(control.fleet.endpoints) - {e.spec.name for e in plan.endpoints}:
             control.fleet.remove(name, control.now())
             self._problems.pop(name, None)
             self._again.discard(name)
         self._plan, self.revision = plan, plan.revision
         control.wake_up()
+        changed = [planned for planned in plan.endpoints if known.get(planned.spec.name) != planned]
+        await self._errands.run(partial(self._aim, control), changed)
 
     async def _go_back(self, control: ControlPlane, planned: PlannedEndpoint) -> None:
         """Want an endpoint that has nothing to be what it last answered with, or else nothing. Its problem stays: that is not what is wanted."""
@@ -325,6 +320,8 @@ class Reconciler:
                 for number, version in planned.versions.items()
             }
         except LimenError as exc:
+            if self._plan is None or planned not in self._plan.endpoints:
+                return
             if self._problems.get(name) != exc.message:
                 LOG.warning("the endpoint %s cannot be what it should be: %s", name, exc.message)
             self._problems[name] = exc.message
@@ -338,6 +335,8 @@ class Reconciler:
                 # Callers are told that it is not ready, and not that there is none.
                 await self._go_back(control, planned)
             return
+        if self._plan is None or planned not in self._plan.endpoints:
+            return  # something else is, since then
         if endpoint is not None and endpoint.holds_other(opened):
             # Gateways have one package of a number: the one that is there goes first.
             self._problems[name] = "another package of the same number is being let go"
