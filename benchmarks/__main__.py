@@ -3,6 +3,7 @@
 python -m benchmarks [load]    Limen against a bare handler on the same stack: real servers, wrk and h2load
 python -m benchmarks steady    latency at half of capacity, and streams
 python -m benchmarks swap      latency while another version is loaded and put in the place of the live one
+python -m benchmarks many      what grows with the number of endpoints: start, memory, changes, idle CPU, files
 python -m benchmarks placement what the process placement costs: CPU, round trips, large tensors
 python -m benchmarks micro     single steps of a request in this process
 python -m benchmarks typed     the typed service of a model next to ModelInfer
@@ -22,7 +23,21 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
-from benchmarks import client, fraud, generators, loads, micro, placement, profile, report, servers, steady, swap, typed
+from benchmarks import (
+    client,
+    fraud,
+    generators,
+    loads,
+    many,
+    micro,
+    placement,
+    profile,
+    report,
+    servers,
+    steady,
+    swap,
+    typed,
+)
 from benchmarks.compare import Plan, Row, measure
 from benchmarks.processes import Conditions, Cores
 
@@ -141,6 +156,7 @@ _COMMANDS = {
     "profile": profile.main,
     "steady": steady.main,
     "swap": swap.main,
+    "many": many.main,
 }
 
 

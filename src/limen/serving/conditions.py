@@ -109,21 +109,22 @@ class Conditions:
         if known is None or known.status is not status:
             self._is_kept = False
             if known is not None and kind is not ConditionType.PROGRESSING and reason not in _OF_ENDPOINTS:
-                _tell(name, condition)
+                _tell(name, condition, (moment - known.since).total_seconds())
         return condition
 
 
-def _tell(name: str, condition: Condition) -> None:
-    """Log that a status has changed."""
+def _tell(name: str, condition: Condition, after_s: float) -> None:
+    """Log that a status has changed, and how long the one before lasted."""
     subject = f"endpoint {name}" if name else "the server"
     LOG.log(
         logging.WARNING
         if condition.needs_attention and condition.reason is not ConditionReason.PAUSED
         else logging.INFO,
-        "%s: %s is %s (%s): %s",
+        "%s: %s is %s after %.0f s (%s): %s",
         subject,
         condition.type.value,
         condition.status.value,
+        after_s,
         condition.reason.value,
         condition.message,
     )

@@ -5,6 +5,7 @@ from functools import partial
 
 import msgspec
 import pytest
+from benchmarks import many
 from benchmarks.compare import Figures, Row, Sample, summarise
 from benchmarks.generators import GeneratorError, Shot, parse_h2load, parse_wrk
 from benchmarks.loads import Load, framed
@@ -28,6 +29,43 @@ status codes: 100 2xx, 0 3xx, 3 4xx, 0 5xx
 traffic: 394.88KB (404352) total, 11.01KB (11272) headers (space savings 94.71%), 4.10KB ({data}) data
 """
 H2LOAD_LOG = "".join(f"1795461097243943\t200\t{us}\n" for us in range(1000, 101_000, 1000)) + "1\t404\t5\n"
+
+
+def test_a_row_of_many_endpoints_compares_with_the_smallest_server():
+    one = many.Figures(1, 1.0, 1.0, 180.0, 1.0, 0.4, 0.3, 2.0, 4.0, 23, 30)
+    ten = one._replace(endpoints=10, memory_mb=540.0, p50_ms=3.0, p99_ms=8.0, gateway_files=40)
+    assert many.row(one, one).split() == [
+        "1",
+        "1.0",
+        "1.0",
+        "180",
+        "–",
+        "1.00",
+        "0.4",
+        "0.3",
+        "2.00",
+        "1.00",
+        "4.00",
+        "1.00",
+        "23",
+        "30",
+    ]
+    assert many.row(ten, one).split() == [
+        "10",
+        "1.0",
+        "1.0",
+        "540",
+        "40.0",
+        "1.00",
+        "0.4",
+        "0.3",
+        "3.00",
+        "1.50",
+        "8.00",
+        "2.00",
+        "23",
+        "40",
+    ]
 
 
 def test_what_wrk_reports_becomes_good_answers_and_errors():

@@ -295,7 +295,7 @@ def test_a_change_of_status_is_logged_once(live: Watched, caplog: pytest.LogCapt
     live.look()
     live.look()
     assert [r.getMessage() for r in caplog.records if "endpoint m" in r.getMessage()] == [
-        "endpoint m: Stale is True (RegistryUnavailable): served as the registry said last: away"
+        "endpoint m: Stale is True after 0 s (RegistryUnavailable): served as the registry said last: away"
     ]
 
 
