@@ -149,7 +149,7 @@ def _let_go(folder: Path) -> None:
 def restore(folder: Path, server: ServerFile) -> bool:
     """Make the folders of a running server again if somebody has removed them or a part of them, and return whether that was so.
 
-    Copies of packages, what was counted and sockets are not brought back.
+    Copies of packages and sockets are not brought back; gateways write what they have counted again.
 
     Raises:
         OSError: it cannot be made.
