@@ -594,15 +594,21 @@ async def test_a_package_that_takes_long_to_fetch_holds_up_no_other_endpoint(
     world.shelf.point("champion", world.publish())
     world.shelf.apply(spec(name="large", model="score"))
     world.shelf.apply(score())
-    await world.start()
-    assert world.control.aim().versions == ("1",)
-    assert "large" not in world.control.fleet.endpoints
-    # Nor a change of its own: what it was to be before is not wanted any more when it comes.
-    world.shelf.apply(score(is_paused=True))
-    world.shelf.apply(spec(name="large", model="score", is_paused=True))
-    await world.look()
-    assert world.control.fleet.endpoints["score"].is_paused
-    gate.set()
-    while world.reconciler._errands._running:  # noqa: ASYNC110  it ends by itself
-        await asyncio.sleep(0.01)
-    assert world.control.fleet.endpoints["large"].is_paused
+    endpoints = world.control.fleet.endpoints
+    try:
+        async with asyncio.timeout(60):
+            await world.start()
+            while "score" not in endpoints:  # noqa: ASYNC110  its errand goes on by itself
+                await asyncio.sleep(0.01)
+            assert "large" not in endpoints
+            # Nor a change of its own: what it was to be before is not wanted any more when it comes.
+            world.shelf.apply(score(is_paused=True))
+            world.shelf.apply(spec(name="large", model="score", is_paused=True))
+            await world.look()
+            assert endpoints["score"].is_paused
+    finally:
+        gate.set()
+    async with asyncio.timeout(60):
+        while world.reconciler._errands._running:  # noqa: ASYNC110  they end by themselves
+            await asyncio.sleep(0.01)
+    assert endpoints["large"].is_paused
