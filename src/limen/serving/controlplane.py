@@ -174,6 +174,8 @@ class ControlPlane:
         elif state.pid:
             self._states[state.pid] = state
         self.fleet.take_process(state, self.now(), is_killed_by_system=state.is_oom)
+        if self._scrubbing is not None and state.phase is ProcessPhase.PAUSED:
+            self._scrubbing.look_soon()
         if state.kind == "gateway" and not self.fleet.is_started and self._refusal is None:
             self._refusal = refusal_of(state)
         if state.kind == "gateway":

@@ -37,6 +37,10 @@ class Scrubbing:
         self._due = now + EVERY_S
         self._task = asyncio.create_task(self.scrub([v for v in versions if v.phase is Phase.LIVE and not v.down]))
 
+    def look_soon(self) -> None:
+        """Look the next time that is asked: a model is about to be loaded again."""
+        self._due = 0.0
+
     async def scrub(self, versions: Iterable[Version]) -> None:
         """Look at the files of these versions, and have those that are damaged made whole."""
         for version in versions:

@@ -76,6 +76,12 @@ async def test_it_looks_now_and_then_at_what_is_live(version: Version, monkeypat
         if scrubbing._task is not None:
             await scrubbing._task
     assert looks == [["1"], ["1"]]
+    # A process has ended, and another one is about to load the files.
+    scrubbing.look_soon()
+    scrubbing.look([version], 2.0 + EVERY_S)
+    assert scrubbing._task is not None
+    await scrubbing._task
+    assert len(looks) == 3
 
 
 @pytest.mark.parametrize(
