@@ -127,8 +127,11 @@ class Connection(Receiver, asyncio.Protocol):
         self._flush()
 
     def eof_received(self) -> bool:
-        """Answer what has come whole, to a caller who sends nothing more; return whether the connection stays open for that."""
-        if not self._busy and not self._queue:
+        """Answer what has come whole, to a caller who sends nothing more; return whether the connection stays open for that.
+
+        The caller of a stream has left: what is made for it piece by piece is not made for nobody.
+        """
+        if self._sender is not None or not (self._busy or self._queue):
             return False
         if not self._has_ended:
             self._has_ended = True
@@ -333,7 +336,8 @@ class Connection(Receiver, asyncio.Protocol):
     def look_for_end(self) -> None:
         """Notice that the peer has left while what it sends is not read; reading would have told, and what waits unread hides it."""
         transport = self._transport
-        if not transport.is_reading() and not self.paused_at and not transport.is_closing():
+        is_deaf = self._has_ended or not transport.is_reading()
+        if is_deaf and not self.paused_at and not transport.is_closing():
             look = select.poll()
             look.register(transport.get_extra_info("socket").fileno(), 0 if self._has_ended else _LEFT)
             for _, events in look.poll(0):
