@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
 
 from limen.gateway.http.app import HttpApplication
@@ -23,6 +24,7 @@ from limen.runtime.placement import Placement
 from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.dataplane import DataPlane
 from limen.serving.operations import Operations
+from limen.telemetry.form import FORMAT_VARIABLE
 from limen.telemetry.logs import RequestLog
 from tests.conformance.serving.lag import LagProbe
 from tests.conformance.serving.wire import JSON, Answer, Wire, request
@@ -114,7 +116,9 @@ class Gateway:
     async def _serve(self, settled: bool) -> None:
         self.loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self.log_to = RequestLog(self._stream)
+        with pytest.MonkeyPatch.context() as chosen:
+            chosen.setenv(FORMAT_VARIABLE, "json")
+            self.log_to = RequestLog(self._stream)
         self.versions = VersionManager(self._placement)
         self.plane = DataPlane(self.versions)
         self.plane.operations = self._operations
