@@ -43,13 +43,13 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
 
 @contextmanager
 def serving(*arguments: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """Run `limen serve` in a folder until the block ends; yield its announcement with all it printed until then as `output`."""
+    """Run `limen serve` in a folder until the block ends; yield its announcement, and the file that it prints to as `log`."""
     announcement, log = folder / "announcement.json", folder / "serve.log"
     announcement.unlink(missing_ok=True)
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--announce", str(announcement))
-    with log.open("wb") as output:
+    with log.open("wb") as output, (folder / "serve-stderr.log").open("wb") as errors:
         command = [str(SCRIPTS / "limen"), "serve", *arguments, *ports]
-        server = subprocess.Popen(command, cwd=folder, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, cwd=folder, env=environment(), stdout=output, stderr=errors)
     try:
         deadline = time.monotonic() + TIMEOUT_S
         while not announcement.exists():

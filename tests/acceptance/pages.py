@@ -119,20 +119,20 @@ def plain(output: str) -> list[str]:
 
 @contextmanager
 def serving(command: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Run a `limen serve` command on ports of the system's choice; yield what it printed and its addresses."""
+    """Run a `limen serve` command on ports of the system's choice; yield what it printed, its log aside, and its addresses."""
     program, *arguments = shlex.split(command)
     if "--announce" not in arguments:
         arguments += ["--announce", "page-server.json"]
     announcement = folder / arguments[arguments.index("--announce") + 1]
     announcement.unlink(missing_ok=True)
     log = folder / "page-server.log"
-    with log.open("wb") as output:
+    with log.open("wb") as output, (folder / "page-server-stderr.log").open("wb") as errors:
         server = subprocess.Popen(
             [str(SCRIPTS / program), *arguments, *NO_PORTS],
             cwd=folder,
             env=environment(),
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
         )
     try:
         deadline = time.monotonic() + TIMEOUT_S

@@ -76,7 +76,7 @@ def test_b46_a_loading_model_is_not_ready_yet(starting: Gateway, caplog: pytest.
 def test_b46_a_failed_model_is_not_available_and_says_nothing_of_why(starting: Gateway):
     for answer in [*ask(starting, "echo-uint8"), *(starting.call("GET", p) for p in paths("echo-uint8"))]:
         refused(answer, 503, "NOT_READY")
-        assert "retry-after" not in answer.headers
+        assert int(answer.headers["retry-after"]) >= 1  # its package is fetched and loaded again
     assert starting.call("GET", "/v2/models/echo-uint8/ready").status == 503
     answer = starting.call("GET", "/v1/models/echo-uint8")
     assert [s["status"]["error_code"] for s in answer.json()["model_version_status"]] == ["UNAVAILABLE"]

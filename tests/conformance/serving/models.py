@@ -155,7 +155,13 @@ def patient(folder: Path) -> Path:
                 OPEN.wait(30)
             return {"y": inputs["x"]}
     """
-    return write_code(folder, "inputs: [{name: x, type: float32}]\noutputs: [{name: y, type: float32}]\n", code)
+    # Rows that are made up to try a model would wait for a test that does not know of them.
+    manifest = """
+    inputs: [{name: x, type: float32}]
+    outputs: [{name: y, type: float32}]
+    batching: {merge: false}
+    """
+    return write_code(folder, manifest, code)
 
 
 def countdown(folder: Path) -> Path:

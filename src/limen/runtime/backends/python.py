@@ -230,7 +230,7 @@ class PackageCode:
 
     def forget(self) -> None:
         """Let go of the package's modules; idempotent."""
-        for name in [n for n in sys.modules if n.partition(".")[0] == self.name]:
+        for name in [n for n in list(sys.modules) if n.partition(".")[0] == self.name]:
             del sys.modules[name]
 
 
