@@ -128,7 +128,7 @@ def test_a_version_that_gives_wrong_answers_is_not_swapped_in_and_says_why(tmp_p
         assert limen("reload", "score", package).returncode == 0
         assert version_of(server) == "3"
         assert "FAILED" not in limen("status").stdout
-        assert server.stop() == (0, "")
+        assert server.stopped_well("VersionFailed", "version 2 failed", "version 3 failed", "Degraded is False")
 
 
 def test_a_version_that_cannot_be_loaded_or_opened_is_told_with_its_reason(tmp_path):
@@ -145,7 +145,7 @@ def test_a_version_that_cannot_be_loaded_or_opened_is_told_with_its_reason(tmp_p
         assert f"error: {iris}: the package is named iris and not score\n" in refused("reload", "score", iris)
         assert "error: no running server has a model named iris\n" in refused("reload", "iris")
         assert version_of(server) == "1"
-        assert server.stop() == (0, "")
+        assert server.stopped_well("VersionFailed", "version 2 failed", "version 3 failed", "Degraded is False")
 
 
 def test_a_watched_package_is_loaded_again_when_it_changes_and_kept_when_it_breaks(tmp_path):
@@ -161,4 +161,4 @@ def test_a_watched_package_is_loaded_again_when_it_changes_and_kept_when_it_brea
         (package / "model.yaml").write_text(whole.replace("title: Score", "title: Better"))
         assert server.process.stdout.readline() == f"  {package} has changed: version 2 of score answers\n"
         assert version_of(server) == "2"
-        assert server.stop() == (0, "")
+        assert server.stopped_well("VersionFailed", "version 2 failed", "version 3 failed", "Degraded is False")

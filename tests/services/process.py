@@ -1,6 +1,7 @@
 """The real program as its users run it: `limen` commands that end, and `limen serve` processes that answer."""
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import msgspec
 from tests.services import commands
 
 LIMEN = [sys.executable, "-m", "limen"]
+LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) ")
 LAST_LINE = "Ctrl-C stops it"
 WAIT_S = 60
 """Bounds every wait: far above what anything here takes, so that a busy machine does not fail a test."""
@@ -26,12 +28,12 @@ def limen(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedPr
 
 
 def refused(*arguments: object, cwd: Path | None = None, status: int = 1) -> str:
-    """Run a command that must fail; return what it told people, which is never a traceback."""
+    """Run a command that must fail; return what it told people, its log aside, which is never a traceback."""
     done = limen(*arguments, cwd=cwd)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     assert "should not have happened" not in done.stderr, done.stderr
-    return done.stderr
+    return "".join(line for line in done.stderr.splitlines(keepends=True) if not LOGGED.match(line))
 
 
 class Server:
@@ -74,6 +76,13 @@ class Server:
         """Send a signal and return the exit status and everything that was written after the summary."""
         self.process.send_signal(number)
         return self.ended()
+
+    def stopped_well(self, *told: str) -> bool:
+        """Stop it; whether it ended well and has logged nothing but lines with one of these texts."""
+        status, err = self.stop()
+        assert status == 0, err
+        assert [line for line in err.splitlines() if not any(text in line for text in told)] == []
+        return True
 
     def ended(self) -> tuple[int, str]:
         """Wait for the end and return the exit status and what standard error held."""

@@ -24,6 +24,10 @@ class Errands:
         """Start with nothing to do."""
         self._running: dict[str, tuple[PlannedEndpoint, asyncio.Task[None]]] = {}
 
+    def is_underway(self, name: str) -> bool:
+        """Whether work on an endpoint goes on, so that it is not yet on its way to what is planned."""
+        return name in self._running
+
     async def run(
         self,
         work: Callable[[PlannedEndpoint], Awaitable[None]],

@@ -393,7 +393,8 @@ class Reconciler:
     # -- status ------------------------------------------------------------------------------------------------------------
 
     def statuses(self, control: ControlPlane) -> dict[str, EndpointStatus]:
-        """Return what is so now of every endpoint that the registry had at the last look."""
+        """Return what is so now of every endpoint that the registry had at the last look; a spec is observed once it is worked towards."""
         control.conditions.look(control.now())
         plan = self._plan.endpoints if self._plan is not None else ()
-        return endpoint_statuses(control.fleet, control.conditions, {p.spec.name: p.revision for p in plan})
+        seen = {p.spec.name: p.revision - self._errands.is_underway(p.spec.name) for p in plan}
+        return endpoint_statuses(control.fleet, control.conditions, seen)
