@@ -59,7 +59,9 @@ def test_the_status_shows_the_tree_and_the_versions(server, tmp_path):
     assert names == ["supervisor", "control", "gateway-1", "gateway-2", "score-v1-1"]
     assert all("running" in words and "MiB" in words for words in tree)
     assert lines[11].startswith("  score  1 request, 0 errors, p50 ")
-    assert lines[12] == f"    version 1  READY     1 replica, from {tmp_path / 'score'}"
+    assert lines[12].startswith("    in the last ")
+    assert ": 1 request, 0 errors, p50 " in lines[12]
+    assert lines[13] == f"    version 1  READY     1 replica, from {tmp_path / 'score'}"
     assert "Traceback" not in done.stdout
 
     found = status_of(server)

@@ -33,6 +33,7 @@ def digest(text: str) -> str:
 
 def put_text(blobs: BlobStore, folder: Path, text: str) -> None:
     """Store a blob that stands for the archive of a version."""
+    folder.mkdir(exist_ok=True)
     (folder / "text").write_text(text)
     blobs.put(folder / "text", digest(text))
     (folder / "text").unlink()
