@@ -52,6 +52,9 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=64",
         "-volume.max=200",
+        # These would be the same for every store of the machine.
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
     ]
     for i, role in enumerate(ROLES):
         command += [f"-{role}.port={ports[2 * i]}", f"-{role}.port.grpc={ports[2 * i + 1]}"]

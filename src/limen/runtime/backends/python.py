@@ -22,6 +22,7 @@ import builtins
 import importlib
 import inspect
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -218,10 +219,14 @@ class PackageCode:
         self.name = f"{_PREFIX}{next(_NUMBERS)}"
         if _FINDER not in sys.meta_path:
             sys.meta_path.insert(0, _FINDER)
-        # A package may have been unpacked a moment ago, into a folder the import system has looked at before.
-        importlib.invalidate_caches()
+        paths = list(dict.fromkeys(map(str, folders)))
+        # A package may have been unpacked a moment ago, into a folder the import system has looked at before. Only what it knows of
+        # these is forgotten: `importlib.invalidate_caches` breaks off when another thread imports meanwhile.
+        for path in list(sys.path_importer_cache):
+            if path in paths or path.startswith(tuple(f"{root}{os.sep}" for root in paths)):
+                sys.path_importer_cache.pop(path, None)
         root = ModuleType(self.name)
-        root.__path__ = list(dict.fromkeys(map(str, folders)))
+        root.__path__ = paths
         sys.modules[self.name] = root
 
     def module(self, file: Path) -> ModuleType:
