@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 from limen.contracts.catalogue import Verdict
-from limen.contracts.errors import LimenError, NotFound, Reason, Unavailable
+from limen.contracts.errors import LimenError, NotFound, Unavailable
 from limen.contracts.names import parse_model_name, parse_version
 from limen.packaging.archive import Package
 from limen.runtime import outage
@@ -32,8 +32,6 @@ from limen.telemetry.metrics import RuntimeSeries
 LOG = logging.getLogger("limen.runtime")
 DRAIN_TIMEOUT_S = 30.0
 """How long an unloading version waits for the requests that hold it; longer than any sane deadline on this path."""
-RETRY_AFTER_S = 1.0
-"""What a caller of a loading model is told to wait."""
 
 
 class VersionManager:
@@ -70,8 +68,8 @@ class VersionManager:
         """By `NAME@ALIAS`."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._drains: set[asyncio.Task[None]] = set()
-        self.expected: frozenset[str] = frozenset()
-        """Names that are served here even when none of their versions is known yet."""
+        self._expected: dict[str, frozenset[str]] = {}
+        """What is served here even while nothing of it is loaded: names, and the versions of each."""
         self.paused: frozenset[str] = frozenset()
         """Those of which nothing is loaded because somebody wants it so."""
         self.overdue_drains = 0
@@ -150,6 +148,14 @@ class VersionManager:
         self._entries.setdefault(model, {})
         self._forget(model)
         self._set_default(model)
+
+    def expect(self, models: Mapping[str, Iterable[str]]) -> None:
+        """Say what is served here: names, and the versions of each. Callers of those that are not loaded are told to come back."""
+        before, self._expected = self._expected, {name: frozenset(numbers) for name, numbers in models.items()}
+        for name in self._expected:
+            self._entries.setdefault(name, {})
+        for name in before:
+            self._forget(name)
 
     def set_aliases(self, model: str, aliases: Mapping[str, str]) -> None:
         """Say what versions of a model are called: alias to number."""
@@ -306,7 +312,7 @@ class VersionManager:
 
     def _forget(self, model: str) -> None:
         """Know no more of a model that has no version, wants none and is not served here."""
-        if not self._entries.get(model) and not self._aspired.get(model) and model not in self.expected:
+        if not self._entries.get(model) and not self._aspired.get(model) and model not in self._expected:
             self._entries.pop(model, None)
 
     def _changed(self) -> None:
@@ -339,33 +345,27 @@ class VersionManager:
 
     def _absent(self, model: str, version: str) -> LimenError:
         name, _, alias = model.partition("@")
-        entries = self._entries.get(name)
-        if not entries:
+        if name not in self._entries:
             parse_model_name(name)
-            if name in self.paused:
-                return Unavailable("the model is unloaded", retry_after_s=RETRY_AFTER_S)
-            if name in self.expected:
-                return Unavailable("the endpoint has no version that answers", retry_after_s=RETRY_AFTER_S)
             return NotFound("there is no model by that name")
-        if alias:
+        if name in self.paused:
+            return Unavailable("the model is unloaded", retry_after_s=outage.SOON_S)
+        found, expected = self._entries[name], self._expected.get(name, frozenset())
+        known = expected | found.keys()
+        if alias and known:
             number = self._aliases.get(name, {}).get(alias, "")
             if not number:
                 return NotFound("there is no such alias of this model")
             if version not in ("", number):
                 return NotFound("the alias does not stand for that version")
             version = number
-        if version:
+        if version and known:
             parse_version(version)
-            found = entries.get(version)
-            if found is None:
+            if version not in known:
                 return NotFound("there is no such version of this model")
-            entries = {version: found}
-        if any(e.state in (State.NEW, State.LOADING, State.WARMING) for e in entries.values()):
-            return Unavailable("the model is still loading", retry_after_s=RETRY_AFTER_S)
-        if any(e.state is State.FAILED for e in entries.values()):
-            text = "the model failed to load; its owner's log says why"
-            return Unavailable(text, reason=Reason.NOT_READY, retry_after_s=outage.RETRY_AFTER_S)
-        return NotFound("the model is being unloaded")
+            found = {version: found[version]} if version in found else {}
+            return outage.absence((e.state for e in found.values()), is_expected=version in expected)
+        return outage.absence((e.state for e in found.values()), is_expected=name in self._expected)
 
 
 def _composed(sink: Sink, package: Package) -> Batcher:

@@ -117,7 +117,7 @@ def _ready(endpoint: Endpoint, doors: Doors, problem: str) -> Verdict:
 
 def _nothing(endpoint: Endpoint, problem: str) -> Verdict:
     """Say why an endpoint has no version that takes requests."""
-    if any(v.is_coming for v in endpoint.versions.values()):
+    if endpoint.is_expected or any(v.is_coming for v in endpoint.versions.values()):
         return FALSE, ConditionReason.LOADING, _coming(endpoint)
     if endpoint.lacks_room:
         return FALSE, ConditionReason.NO_ROOM, endpoint.problem
@@ -161,12 +161,14 @@ def _stale(source: Source) -> Verdict:
 
 
 def _progressing(endpoint: Endpoint) -> Verdict:
-    if endpoint.is_settled:
+    if endpoint.is_settled and not endpoint.is_expected:
         return FALSE, ConditionReason.SETTLED, "nothing is being changed"
     return TRUE, ConditionReason.LOADING, _coming(endpoint)
 
 
 def _coming(endpoint: Endpoint) -> str:
+    if endpoint.is_expected:
+        return "its packages are being fetched"
     loading = [v.number for v in endpoint.versions.values() if v.phase is Phase.STARTING]
     offered = [v.number for v in endpoint.versions.values() if v.phase in (Phase.LOADED, Phase.OFFERED)]
     if loading:

@@ -17,7 +17,7 @@ from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import LogLevels, Snapshot
-from limen.runtime.lifecycle import State
+from limen.runtime.lifecycle import State, VersionLoad
 from limen.runtime.placement.process.start import OOM_STATUS
 from limen.serving import replication
 from limen.serving.fleet_records import Aim, Endpoint, Gateway, Opened, Phase, Version
@@ -108,7 +108,8 @@ class Fleet:
         """
         endpoint = self.endpoints.setdefault(name, Endpoint(name))
         endpoint.aim, endpoint.problem, endpoint.lacks_room = aim, "", False
-        endpoint.serving, endpoint.slo, endpoint.is_paused, endpoint.is_removed = serving, slo, is_paused, False
+        endpoint.serving, endpoint.slo, endpoint.is_paused = serving, slo, is_paused
+        endpoint.is_expected = endpoint.is_removed = False
         for number in aim.versions:
             known = endpoint.versions.get(number)
             if known is None or known.is_gone:
@@ -119,6 +120,11 @@ class Fleet:
                 if known.phase is Phase.RETIRING:
                     known.phase, known.since = Phase.STARTING, now
         endpoint.versions = dict(sorted(endpoint.versions.items(), key=lambda item: int(item[0])))
+
+    def expect(self, name: str) -> None:
+        """Know an endpoint while its packages are still brought here: its callers are told to come back."""
+        endpoint = self.endpoints.setdefault(name, Endpoint(name, is_expected=True))
+        endpoint.is_expected, endpoint.is_removed = endpoint.is_expected or endpoint.is_removed, False
 
     def remove(self, name: str, now: float) -> None:
         """Want an endpoint no more."""
@@ -175,9 +181,7 @@ class Fleet:
 
     def measure(self, share: Callable[[int, int], float], passed_s: float) -> bool:
         """Learn how much of its memory each replica uses, and return whether any has a limit; as `replication.measure`."""
-        # A list: every version is measured, whether or not an earlier one has a limit.
-        has_limits = [replication.measure(version, share, passed_s) for version in self.versions()]
-        return any(has_limits)
+        return any([replication.measure(version, share, passed_s) for version in self.versions()])  # noqa: C419  all of them
 
     # -- decisions ---------------------------------------------------------------------------------------------------------
 
@@ -256,7 +260,7 @@ class Fleet:
 
     def _step_aim(self, endpoint: Endpoint, now: float) -> None:
         """Offer what is wanted as soon as all of it has been loaded."""
-        if endpoint.aim == (endpoint.offer or endpoint.good):
+        if endpoint.is_expected or endpoint.aim == (endpoint.offer or endpoint.good):
             return
         wanted = [endpoint.versions[n] for n in endpoint.aim.versions]
         if any(v.phase is Phase.STARTING for v in wanted):
@@ -290,10 +294,7 @@ class Fleet:
             self._settle_offer(endpoint, offer, now)
 
     def _step_live(self, version: Version, now: float) -> None:
-        key = version.opened.endpoint, version.number
-        reports = [g.report for g in self.gateways.values() if g.report is not None]
-        loads = [load for r in reports for load in r.loads if (load.model, load.version) == key]
-        plan = replication.plan(version, loads, now)
+        plan = replication.plan(version, self._loads(version), now)
         for replaced in self.room.started(version, plan.starts, self.versions()):
             self.launcher.start(version, replaces=replaced)
         for replica in plan.leaves:
@@ -354,10 +355,9 @@ class Fleet:
             return
         for replica in tuple(version.replicas.values()):
             if not replica.is_staying:
-                is_free = not replica.was_ready or (
-                    self.have_all_applied(replica.leaves_after) and not self._in_flight(version)
-                )
-                if is_free or now > replica.leaves_by:
+                is_left = self.have_all_applied(replica.leaves_after)
+                is_free = is_left and not any(w.in_flight for w in self._loads(version))
+                if not replica.was_ready or is_free or now > replica.leaves_by:
                     del version.replicas[replica.name]
 
     def have_all_applied(self, revision: int, silent_since: float = -math.inf) -> bool:
@@ -368,16 +368,16 @@ class Fleet:
             if gateway.is_serving and (gateway.report is None or gateway.reported_at > silent_since)
         )
 
-    def _in_flight(self, version: Version) -> int:
-        """Return how many requests replicas of a version work on; which of them, only the gateways know."""
+    def _loads(self, version: Version) -> list[VersionLoad]:
+        """Return how busy gateways have a version; which replica works on what, only they know."""
         reports = (g.report for g in self.gateways.values() if g.report is not None)
-        loads = (load for report in reports for load in report.loads)
         key = version.opened.endpoint, version.number
-        return sum(load.in_flight for load in loads if (load.model, load.version) == key)
+        return [load for report in reports for load in report.loads if (load.model, load.version) == key]
 
     def _is_everything_up(self) -> bool:
         running = sum(g.phase is ProcessPhase.RUNNING for g in self.gateways.values())
-        return running >= len(self.gateway_specs) and all(e.is_settled for e in self.endpoints.values())
+        is_settled = all(e.is_settled or e.is_expected for e in self.endpoints.values())
+        return is_settled and running >= len(self.gateway_specs)
 
     def versions(self) -> Iterator[Version]:
         """Yield every version of every endpoint."""

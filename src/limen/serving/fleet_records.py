@@ -240,6 +240,8 @@ class Endpoint:
     """Whether that was because this server has no room for it."""
     is_paused: bool = False
     """Nothing of it is to be loaded until it is wanted again."""
+    is_expected: bool = False
+    """Whether its packages are still brought here, so that nothing is decided about it yet."""
     is_removed: bool = False
     """It is wanted no more, and forgotten once nothing of it is left."""
 

@@ -205,6 +205,8 @@ class GatewayLink:
         self._plane.needs_all = snapshot.needs_all
         self._replicas.set_quarantined(snapshot.quarantined)
         self._on_log(snapshot.log)
+        self._versions.paused = frozenset(e.name for e in snapshot.endpoints if e.is_paused)
+        self._versions.expect({e.name: [v.number for v in e.versions] for e in snapshot.endpoints})
         for endpoint in snapshot.endpoints:
             for version in endpoint.versions:
                 if version.is_inline:
@@ -219,13 +221,11 @@ class GatewayLink:
         if self.snapshot is None:
             return
         endpoints = {e.name: e for e in self.snapshot.endpoints}
-        self._versions.paused = frozenset(e.name for e in endpoints.values() if e.is_paused)
         plan = {e.name: _Followed(self._wanted(e), e.routes, e.aliases, e.serving, e.slo) for e in endpoints.values()}
         plan |= {name: _Followed(is_served=False) for name in self._versions.models() if name not in plan}
         if plan == self._followed:
             return
         self._followed = plan
-        self._versions.expected = frozenset(endpoints)
         for name, followed in tuple(plan.items()):
             try:
                 self._ask(endpoints.get(name, ServedEndpoint(name)), followed)

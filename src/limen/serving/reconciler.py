@@ -181,8 +181,7 @@ class Reconciler:
             await control.until_in_use(name, endpoint.versions[number])
         version = endpoint.versions.get(number)
         found = version.reason or version.down if version is not None else endpoint.problem
-        reason = self._problems.get(name, "") or found
-        return Reloaded(name, number, "", round(control.now() - begun, 3), reason)
+        return Reloaded(name, number, "", round(control.now() - begun, 3), self._problems.get(name, "") or found)
 
     async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
         """Pause an endpoint no longer, and try again whatever of it could not be had.
@@ -260,8 +259,7 @@ class Reconciler:
 
     async def _follow_last(self, control: ControlPlane) -> bool:
         """Follow what the registry said last; return whether anything is known of that."""
-        last = await asyncio.to_thread(self._memory.kept)
-        if last is not None:
+        if (last := await asyncio.to_thread(self._memory.kept)) is not None:
             await self._follow_plan(control, last.plan)
         return last is not None
 
@@ -289,6 +287,8 @@ class Reconciler:
             self._problems.pop(name, None)
             self._again.discard(name)
         self._plan, self.revision = plan, plan.revision
+        for planned in plan.endpoints:
+            control.fleet.expect(planned.spec.name)
         control.wake_up()
         changed = [planned for planned in plan.endpoints if known.get(planned.spec.name) != planned]
         await self._errands.run(partial(self._aim, control), changed)
@@ -331,8 +331,8 @@ class Reconciler:
             if exc.reason is Reason.SIGNATURE:
                 # What nobody vouches for any more goes.
                 control.fleet.aim(name, Aim(), {}, control.now())
-            elif endpoint is None:
-                # Callers are told that it is not ready, and not that there is none.
+            elif endpoint is None or endpoint.is_expected:
+                # What was expected does not come.
                 await self._go_back(control, planned)
             return
         if self._plan is None or planned not in self._plan.endpoints:

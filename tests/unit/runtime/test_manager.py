@@ -104,9 +104,37 @@ async def test_an_alias_is_another_name_of_one_ready_version(manager):
 
 
 async def test_an_expected_name_without_versions_is_not_ready_rather_than_unknown(manager):
-    manager.expected = frozenset({"paused"})
+    manager.expect({"known": ()})
+    assert (manager.models(), manager.is_known("known")) == (("known",), True)
+    for called, version in (("known", ""), ("known", "7"), ("known@champion", "")):
+        with pytest.raises(Unavailable):
+            manager.acquire(called, version)
+    manager.expect({})
+    with pytest.raises(NotFound):
+        manager.acquire("known")
+
+
+async def test_what_is_served_here_is_not_ready_rather_than_unknown_while_it_is_let_go_and_loaded_again(manager):
+    await ready(manager, "1", "2")
+    manager.set_aliases("double", {"champion": "1"})
+    manager.expect({"double": ("1", "3")})
+    with manager.acquire("double", "1"), manager.acquire("double", "2"):
+        manager.set_aspired("double", {})
+        unloading = asyncio.create_task(manager.settle())
+        await turns()
+        for called, version in (("double", ""), ("double", "1"), ("double", "3"), ("double@champion", "")):
+            with pytest.raises(Unavailable) as found:
+                manager.acquire(called, version)
+            assert found.value.retry_after_s
+        with pytest.raises(NotFound, match="is being unloaded"):
+            manager.acquire("double", "2")
+        with pytest.raises(NotFound, match="no such version"):
+            manager.acquire("double", "4")
+    await unloading
     with pytest.raises(Unavailable):
-        manager.acquire("paused")
+        manager.acquire("double", "1")
+    with pytest.raises(NotFound, match="no such version"):
+        manager.acquire("double", "2")
 
 
 async def test_a_loading_version_is_nobodys_default(manager, placement):

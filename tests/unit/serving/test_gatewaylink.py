@@ -471,5 +471,10 @@ async def test_a_package_that_cannot_be_read_holds_up_no_other_endpoint(tmp_path
         both = (ServedEndpoint("broken", (version("1"),)), ServedEndpoint(MODEL, (version("1"),)))
         world.control.say(Snapshot(1, both))
         await until(lambda: world.versions.versions(MODEL) == ("1",))
+        # It is known, and not ready.
+        assert set(world.versions.models()) == {"broken", MODEL}
+        for number in ("", "1"):
+            with pytest.raises(Unavailable):
+                world.versions.acquire("broken", number)
         broken = False
         await until(lambda: world.versions.versions("broken") == ("1",))
