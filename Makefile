@@ -98,9 +98,11 @@ test-all: $(STAMP) $(INTEROP_STAMP) $(ZOO_STAMP) ## every test: the slow ones, t
 
 check: lint types imports spelling docs ## what CI runs besides the tests
 
-lint: $(STAMP) ## ruff: rules and format
+lint: $(STAMP) ## ruff: rules and format; the workflows of .github
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
 
 fmt: $(STAMP) ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -4,6 +4,7 @@
 #   setup.sh lock [arguments of `uv lock`...]
 #   setup.sh build                               wheel and source archive into dist/
 # Works with nothing but Python >= 3.11: uv is fetched into the environment when it is not on PATH.
+# LIMEN_PYTHON names the interpreter; without it, the first recent one on PATH is taken.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,7 @@ is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/n
 
 find_python() {
   local name
-  for name in ${LIMEN_PYTHON:-} python3 python3.13 python3.12 python3.11 python3.14 python; do
+  for name in python3 python3.13 python3.12 python3.11 python3.14 python; do
     if command -v "$name" >/dev/null && is_recent "$name"; then command -v "$name"; return; fi
   done
   return 1
@@ -22,13 +23,25 @@ find_python() {
 
 find_uv() {
   local candidate
-  for candidate in uv "$PWD/.venv/bin/uv"; do
+  for candidate in uv "$environment/bin/uv" .venv/bin/uv; do
     if "$candidate" --version >/dev/null 2>&1; then command -v "$candidate"; return; fi
   done
   return 1
 }
 
-python="$(find_python || true)"
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+case "$1" in lock | build) environment=.venv ;; *) environment="$1" ;; esac
+if [ -n "${LIMEN_PYTHON:-}" ]; then
+  python="$(command -v "$LIMEN_PYTHON" || true)"
+  is_recent "$python" || fail "LIMEN_PYTHON names no Python 3.11 or newer: $LIMEN_PYTHON"
+  if [ -x "$environment/bin/python" ] && [ "$(version "$environment/bin/python")" != "$(version "$python")" ]; then
+    fail "$environment has Python $(version "$environment/bin/python"), and LIMEN_PYTHON names Python $(version "$python").
+Remove $environment, or make another one: make setup VENV=.venv-$(version "$python")"
+  fi
+else
+  python="$(find_python || true)"
+fi
 uv="$(find_uv || true)"
 
 if [ -z "$python" ] && [ -z "$uv" ]; then
@@ -41,9 +54,9 @@ If it is installed elsewhere: LIMEN_PYTHON=/path/to/python3.12 make setup"
 fi
 
 if [ -z "$uv" ]; then
-  say "uv is not on PATH: fetching it into .venv"
-  "$python" scripts/bootstrap.py .venv
-  uv="$PWD/.venv/bin/uv"
+  say "uv is not on PATH: fetching it into $environment"
+  "$python" scripts/bootstrap.py "$environment"
+  uv="$environment/bin/uv"
 fi
 
 if [ "$1" = lock ]; then
@@ -56,7 +69,7 @@ fi
 
 if [ "$1" = build ]; then exec "$uv" build --quiet --out-dir dist; fi
 
-environment="$1"; shift
+shift
 if [ "${LIMEN_REBUILD:-}" = 1 ]; then set -- "$@" --reinstall-package limen; fi
 if [ -n "$python" ] && [ ! -x "$environment/bin/python" ]; then export UV_PYTHON="$python"; fi
 
