@@ -18,9 +18,9 @@ import psycopg  # noqa: F401
 from limen.contracts.catalogue import Evidence, EvidenceKind, Verdict
 from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import EndpointSpec
+from limen.management.stores import Stores, open_registry, utc_now
 from limen.registry.registry import Registry
 from limen.registry.values import NewVersion
-from limen.serving.stores import Stores, open_registry, utc_now
 from limen.storage.config import StorageConfig
 
 CONTRACT = Contract(

@@ -16,7 +16,7 @@ from limen.contracts.endpoint import Endpoint, EndpointSpec, EndpointStatus
 from limen.contracts.errors import InvalidArgument, Reason, Violation
 from limen.contracts.management import EndpointPreview, EndpointRevision, Page
 from limen.contracts.names import parse_model_name
-from limen.serving.catalogue import ANYBODY, Catalogue
+from limen.management.catalogue import ANYBODY, Catalogue
 from limen.traffic.endpoint_store import StoredEndpoint
 from limen.traffic.endpoints import parse_spec, plain_spec
 

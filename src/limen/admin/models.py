@@ -15,7 +15,7 @@ from limen.contracts.catalogue import Alias, Model
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.management import AliasTarget, Page, TagChanges, VersionDiff
 from limen.contracts.names import is_reference, parse_alias, parse_model_name
-from limen.serving.catalogue import ANYBODY, Catalogue
+from limen.management.catalogue import ANYBODY, Catalogue
 
 Caller = Request[Any, Any, Any]
 

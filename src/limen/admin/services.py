@@ -22,9 +22,9 @@ from limen.contracts.conditions import Condition
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import Endpoint, EndpointStatus
 from limen.contracts.errors import InvalidArgument, LimenError, Reason
-from limen.serving.catalogue import ANYBODY, Catalogue
+from limen.management.catalogue import ANYBODY, Catalogue
+from limen.management.stores import Stores
 from limen.serving.publishing import Publisher
-from limen.serving.stores import Stores
 from limen.storage.idempotency import StoredAnswer, ensure_key
 
 T = TypeVar("T")

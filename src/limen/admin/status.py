@@ -14,7 +14,7 @@ from limen.admin.strictness import declares
 from limen.contracts.conditions import ConditionType, holds
 from limen.contracts.errors import DeadlineExceeded
 from limen.contracts.management import ServerStatus
-from limen.serving.stores import Stores
+from limen.management.stores import Stores
 
 
 @get(

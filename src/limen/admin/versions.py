@@ -19,7 +19,7 @@ from limen.contracts.names import is_reference, parse_model_name, parse_version
 from limen.contracts.openapi import openapi
 from limen.contracts.openapi_model import ServedContract
 from limen.contracts.proto import proto_text
-from limen.serving.catalogue import ANYBODY
+from limen.management.catalogue import ANYBODY
 from limen.serving.metadata import platform_of
 
 Caller = Request[Any, Any, Any]

@@ -25,12 +25,12 @@ from limen.settings import ServeSettings
 from limen.telemetry.logs import log_to_stderr
 
 if TYPE_CHECKING:
+    from limen.management.stores import Stores
     from limen.serving.controlplane import ControlConfig, ControlPlane
     from limen.serving.fleet_records import Opened
     from limen.serving.launching import Launch
     from limen.serving.reconciler import Reconciler
     from limen.serving.source import Source
-    from limen.serving.stores import Stores
     from limen.settings import Settings
 
 LOG = logging.getLogger("limen.control")
@@ -141,9 +141,9 @@ def _source(start: ControlStart) -> Source:
 
 
 def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
+    from limen.management.stores import open_registry
     from limen.packaging.trust import Trust
     from limen.serving.reconciler import Reconciler
-    from limen.serving.stores import open_registry
 
     trust = Trust.of(managed.trust)
 

@@ -15,12 +15,12 @@ from limen.admin.services import Services
 from limen.admin.workers import Workers
 from limen.app.management_server import GRACE_S, ManagementServer
 from limen.app.process import allowed_hosts
+from limen.management.catalogue import Catalogue
+from limen.management.stores import Stores, open_registry, utc_now
 from limen.packaging.trust import Trust
 from limen.runtime.sandbox.child import python
-from limen.serving.catalogue import Catalogue
 from limen.serving.probe import Probe
 from limen.serving.publishing import Publisher
-from limen.serving.stores import Stores, open_registry, utc_now
 from limen.serving.verification import Verification
 from limen.settings import Settings
 

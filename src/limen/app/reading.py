@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from limen.contracts.endpoint import Endpoint, EndpointStatus
 from limen.contracts.management import Page
 from limen.contracts.names import parse_model_name
-from limen.serving.stores import Stores, open_registry
+from limen.management.stores import Stores, open_registry
 
 if TYPE_CHECKING:
     from limen.contracts.catalogue import Alias, Evidence, Model, ModelVersion

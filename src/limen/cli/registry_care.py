@@ -30,7 +30,7 @@ def backup(folder: Folder, home: Home = Path(".limen"), config: Config = None, a
     The same folder can be used again: only what is new is copied.
     """
     from limen.cli.words import CommandError, counted
-    from limen.serving.stores import open_registry, utc_now
+    from limen.management.stores import open_registry, utc_now
     from limen.storage.backup import back_up
 
     where = _where(home, config)

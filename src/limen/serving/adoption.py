@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from limen.management.stores import open_registry
 from limen.registry.values import Identity
 from limen.serving.plan_memory import PlanMemory
 from limen.serving.planning import Plan, plan_of
-from limen.serving.stores import open_registry
 from limen.storage.config import StorageConfig
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from limen.management.stores import FOLLOWED
 from limen.registry.values import Identity
 from limen.serving import run_folder
 from limen.serving.planning import Plan, PlannedEndpoint
-from limen.serving.stores import FOLLOWED
 from limen.storage import causes
 from limen.storage.faults import unavailable
 

@@ -10,10 +10,10 @@ import msgspec
 from limen.contracts.catalogue import ModelVersion
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError
+from limen.management.resolution import resolve
+from limen.management.stores import Stores
 from limen.serving.fleet_records import Aim
 from limen.serving.history import ITSELF, Cause
-from limen.serving.resolution import resolve
-from limen.serving.stores import Stores
 
 
 class PlannedVersion(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ _ATTEMPTS: Final = 3
 
 
 class Name(Protocol):
-    """Has an alias name a version, as `serving.catalogue.Catalogue.point` does."""
+    """Has an alias name a version, as `management.catalogue.Catalogue.point` does."""
 
     def __call__(
         self, connection: Connection, version: ModelVersion, alias: str, *, expected: int | None, by: str

@@ -20,10 +20,11 @@ import msgspec
 from limen.contracts.endpoint import EndpointSpec, EndpointStatus
 from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailable
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
+from limen.management.catalogue import ANYBODY, Catalogue
+from limen.management.stores import Stores
 from limen.packaging.intact import is_intact
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving import opening, planning
-from limen.serving.catalogue import ANYBODY, Catalogue
 from limen.serving.controlplane import ControlPlane
 from limen.serving.errands import Errands
 from limen.serving.fleet_records import Aim, Endpoint, Opened, Version
@@ -32,7 +33,6 @@ from limen.serving.package_cache import PackageCache
 from limen.serving.plan_memory import PlanMemory
 from limen.serving.planning import Plan, PlannedEndpoint, PlannedVersion
 from limen.serving.status_view import endpoint_statuses
-from limen.serving.stores import Stores
 
 LOG = logging.getLogger("limen.control")
 POLL_S = 1.0

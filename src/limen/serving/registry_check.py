@@ -11,9 +11,9 @@ import msgspec
 import sqlalchemy as sa
 
 from limen.contracts.errors import LimenError
+from limen.management.stores import Stores, open_registry
 from limen.serving.plan_memory import PlanMemory
 from limen.serving.planning import plan_of
-from limen.serving.stores import Stores, open_registry
 from limen.storage import causes
 from limen.storage.config import StorageConfig
 

@@ -15,16 +15,16 @@ from limen.contracts.conditions import Condition
 from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import EndpointStatus
 from limen.contracts.management import HEAD_LENGTH, PACKAGE_TYPE
+from limen.management.catalogue import Catalogue
+from limen.management.stores import Stores, open_registry, utc_now
 from limen.packaging.archive import build
 from limen.packaging.config import TrustConfig
 from limen.packaging.trust import Trust
 from limen.registry.values import NewVersion
 from limen.runtime.sandbox.exchange import Stop
-from limen.serving.catalogue import Catalogue
 from limen.serving.config import PublishConfig
 from limen.serving.probe import Answer, Loaded, Probed
 from limen.serving.publishing import Publisher
-from limen.serving.stores import Stores, open_registry, utc_now
 from limen.serving.verification import Verification
 from limen.storage.config import StorageConfig
 from tests.conformance.registry.making import digest, put_text

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from limen.contracts.catalogue import Evidence, EvidenceKind, Verdict
-from limen.serving.stores import utc_now
+from limen.management.stores import utc_now
 from tests.conformance.admin.office import Office
 
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from limen.management.catalogue import Catalogue
+from limen.management.stores import open_registry, utc_now
 from limen.packaging.archive import build
 from limen.packaging.config import TrustConfig
 from limen.packaging.paths import signature_path
 from limen.packaging.trust import Trust
 from limen.runtime.sandbox.child import python
-from limen.serving.catalogue import Catalogue
 from limen.serving.config import PublishConfig
 from limen.serving.probe import Probe
 from limen.serving.publishing import Published, Publisher
-from limen.serving.stores import open_registry, utc_now
 from limen.serving.verification import Submission, Trial, Verification
 from limen.storage.config import StorageConfig
 

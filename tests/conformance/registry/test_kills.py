@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from limen.serving.stores import Stores, open_registry
+from limen.management.stores import Stores, open_registry
 from limen.storage.blobs import hash_of
 from limen.storage.config import StorageConfig
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner, Result
 from limen.cli import app
 from limen.cli.words import CommandError
 from limen.contracts.errors import AlreadyExists, Unavailable
+from limen.management.stores import open_registry
 from limen.serving.plan_memory import PlanMemory
 from limen.serving.planning import plan_of
-from limen.serving.stores import open_registry
 from limen.storage.config import StorageConfig
 from tests.unit.serving.shelf import Shelf, spec
 

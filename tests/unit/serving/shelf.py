@@ -7,10 +7,10 @@ from pathlib import Path
 from limen.contracts.catalogue import ModelVersion
 from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import EndpointSpec
+from limen.management.catalogue import Catalogue
+from limen.management.stores import Stores, open_registry
 from limen.packaging.archive import build, open_package
 from limen.registry.values import NewVersion
-from limen.serving.catalogue import Catalogue
-from limen.serving.stores import Stores, open_registry
 from limen.storage.blobs import hash_of
 from limen.storage.config import StorageConfig
 from limen.traffic.endpoint_store import StoredEndpoint

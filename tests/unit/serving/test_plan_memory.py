@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from limen.contracts.errors import Reason, Unavailable
+from limen.management.stores import FOLLOWED, ensure_not_lost, open_registry
 from limen.registry.values import Identity
 from limen.serving import planning
 from limen.serving.plan_memory import PlanMemory
 from limen.serving.planning import Plan
-from limen.serving.stores import FOLLOWED, ensure_not_lost, open_registry
 from limen.storage.config import StorageConfig
 from tests.unit.serving.shelf import Shelf, spec
 

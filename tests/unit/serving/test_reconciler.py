@@ -14,6 +14,7 @@ import pytest
 from limen.contracts.endpoint import EndpointSpec, EndpointStatus, Route
 from limen.contracts.errors import Unavailable
 from limen.contracts.serving import Queue, Serving
+from limen.management.stores import Stores
 from limen.packaging.intact import is_intact
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.serving import planning
@@ -24,7 +25,6 @@ from limen.serving.fleet_records import Aim, Gateway, Phase, Version
 from limen.serving.messages import ProcessPhase, Refused, Reloaded, Report
 from limen.serving.plan_memory import PlanMemory
 from limen.serving.reconciler import Reconciler
-from limen.serving.stores import Stores
 from limen.storage import causes
 from limen.storage.faults import unavailable
 from tests.unit.serving.shelf import Shelf, spec

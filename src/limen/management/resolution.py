@@ -1,6 +1,6 @@
 """What the spec of an endpoint comes to: which versions, in which shares, under which aliases.
 
-Reads the registry and decides nothing about processes. Called by `serving.catalogue`, which refuses what may not be, and by
+Reads the registry and decides nothing about processes. Called by `management.catalogue`, which refuses what may not be, and by
 `serving.reconciler`, which makes it so.
 """
 

@@ -4,7 +4,7 @@ import pytest
 
 from limen.contracts.endpoint import Route
 from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason
-from limen.serving.resolution import ensure_compatible, resolve
+from limen.management.resolution import ensure_compatible, resolve
 from tests.unit.serving.shelf import Shelf, spec
 
 
