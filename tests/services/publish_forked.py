@@ -15,10 +15,10 @@ from pathlib import Path
 from limen.management.catalogue import Catalogue
 from limen.management.stores import open_registry, utc_now
 from limen.packaging.trust import Trust
-from limen.serving.config import PublishConfig
-from limen.serving.probe import Answer, Loaded, Probed
-from limen.serving.publishing import Publisher
-from limen.serving.verification import Submission, Verification
+from limen.publishing.config import PublishConfig
+from limen.publishing.probe import Answer, Loaded, Probed
+from limen.publishing.publisher import Publisher
+from limen.publishing.verification import Submission, Verification
 from limen.storage.config import StorageConfig
 
 

@@ -18,8 +18,8 @@ from limen.admin.versions import find_version
 from limen.contracts.errors import NotFound
 from limen.contracts.management import PACKAGE_TYPE
 from limen.management.stores import Stores
+from limen.publishing.staging import staging_folder
 from limen.registry.values import StoredArchive
-from limen.serving.staging import staging_folder
 from limen.storage.faults import file_faults, unavailable
 
 _CHUNK: Final = 1 << 20

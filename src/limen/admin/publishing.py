@@ -24,10 +24,10 @@ from limen.contracts.inference import Deadline
 from limen.contracts.management import HEAD_LENGTH, MAX_HEAD_BYTES, PACKAGE_TYPE, Published, PublishHead
 from limen.contracts.names import parse_alias, parse_model_name
 from limen.management.catalogue import ANYBODY
+from limen.publishing.staging import staging_folder
+from limen.publishing.verification import Step, Submission
 from limen.registry.tags import check_tags
 from limen.runtime.sandbox.exchange import Stop
-from limen.serving.staging import staging_folder
-from limen.serving.verification import Step, Submission
 from limen.storage.faults import file_faults
 
 Caller = Request[Any, Any, Any]

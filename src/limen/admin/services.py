@@ -24,7 +24,7 @@ from limen.contracts.endpoint import Endpoint, EndpointStatus
 from limen.contracts.errors import InvalidArgument, LimenError, Reason
 from limen.management.catalogue import ANYBODY, Catalogue
 from limen.management.stores import Stores
-from limen.serving.publishing import Publisher
+from limen.publishing.publisher import Publisher
 from limen.storage.idempotency import StoredAnswer, ensure_key
 
 T = TypeVar("T")

@@ -18,10 +18,10 @@ from limen.app.process import allowed_hosts
 from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores, open_registry, utc_now
 from limen.packaging.trust import Trust
+from limen.publishing.probe import Probe
+from limen.publishing.publisher import Publisher
+from limen.publishing.verification import Verification
 from limen.runtime.sandbox.child import python
-from limen.serving.probe import Probe
-from limen.serving.publishing import Publisher
-from limen.serving.verification import Verification
 from limen.settings import Settings
 
 if TYPE_CHECKING:

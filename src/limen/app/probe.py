@@ -9,10 +9,10 @@ import signal
 import msgspec
 
 from limen.contracts.contract import Json
+from limen.publishing.probe import Order, Said
+from limen.publishing.trial import try_out
 from limen.runtime.sandbox.parent import die_with, read_line, take_streams
 from limen.runtime.sandbox.room import enter
-from limen.serving.probe import Order, Said
-from limen.serving.trial import try_out
 from limen.telemetry.logs import log_to_stderr
 
 

@@ -1,6 +1,6 @@
 """Whom to believe: the trust policy of the settings, with its keys read, applied to a package and its signature.
 
-Called by `serving.publishing` and `limen verify`. Not here: whether a signature is genuine (`packaging.signing`), and whether a
+Called by `publishing.publisher` and `limen verify`. Not here: whether a signature is genuine (`packaging.signing`), and whether a
 package's code may run (`runtime.placement.trust`).
 """
 

@@ -3,7 +3,7 @@
 A version is a fact: its number, digest, contract and lineage are written once and never changed. Tags, aliases and retirement may
 change, each with a revision that a caller can insist on. Reads open a connection of their own and see one moment; writes take the
 connection of a transaction, so that a flow can join several of them and the audit of them.
-Not here: files (`storage.blobs`), whether a package is good (`serving.publishing`), and endpoints (`traffic.endpoint_store`).
+Not here: files (`storage.blobs`), whether a package is good (`publishing.publisher`), and endpoints (`traffic.endpoint_store`).
 """
 
 from __future__ import annotations

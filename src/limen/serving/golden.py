@@ -21,15 +21,15 @@ from limen.packaging.archive import Package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.manifest import MANIFEST_NAME
 from limen.packaging.manifest_edit import file_of_examples, with_answers, with_examples
+from limen.publishing.probe import Answer, Probed
 from limen.runtime.warmup import MADE_UP
-from limen.serving.probe import Answer, Probed
 
 MAX_VALUES: Final = 1000
 """A larger output is not written down."""
 
 
 class Ask(Protocol):
-    """Loads a package in a process that is thrown away and returns its answers, as `serving.probe.Probe.run` does."""
+    """Loads a package in a process that is thrown away and returns its answers, as `publishing.probe.Probe.run` does."""
 
     def __call__(self, package: Package, examples: Sequence[Mapping[str, Json]], *, trust_code: bool) -> Probed:
         """Do it, or raise `InvalidPackage` for what cannot be loaded."""

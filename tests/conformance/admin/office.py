@@ -20,12 +20,12 @@ from limen.management.stores import Stores, open_registry, utc_now
 from limen.packaging.archive import build
 from limen.packaging.config import TrustConfig
 from limen.packaging.trust import Trust
+from limen.publishing.config import PublishConfig
+from limen.publishing.probe import Answer, Loaded, Probed
+from limen.publishing.publisher import Publisher
+from limen.publishing.verification import Verification
 from limen.registry.values import NewVersion
 from limen.runtime.sandbox.exchange import Stop
-from limen.serving.config import PublishConfig
-from limen.serving.probe import Answer, Loaded, Probed
-from limen.serving.publishing import Publisher
-from limen.serving.verification import Verification
 from limen.storage.config import StorageConfig
 from tests.conformance.registry.making import digest, put_text
 from tests.services.packages import write_score

@@ -271,7 +271,7 @@ async def test_f08_a_disk_that_is_full_is_507_and_the_same_key_works_later(
     for where in (
         "limen.admin.publishing._take",
         "limen.admin.publishing.staging_folder",
-        "limen.serving.publishing.staging_folder",
+        "limen.publishing.publisher.staging_folder",
     ):
         with monkeypatch.context() as patched:
             patched.setattr(where, full)

@@ -11,11 +11,11 @@ from limen.packaging.archive import build
 from limen.packaging.config import TrustConfig
 from limen.packaging.paths import signature_path
 from limen.packaging.trust import Trust
+from limen.publishing.config import PublishConfig
+from limen.publishing.probe import Probe
+from limen.publishing.publisher import Published, Publisher
+from limen.publishing.verification import Submission, Trial, Verification
 from limen.runtime.sandbox.child import python
-from limen.serving.config import PublishConfig
-from limen.serving.probe import Probe
-from limen.serving.publishing import Published, Publisher
-from limen.serving.verification import Submission, Trial, Verification
 from limen.storage.config import StorageConfig
 
 

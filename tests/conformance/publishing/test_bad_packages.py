@@ -19,8 +19,8 @@ from limen.packaging.keys import private_key
 from limen.packaging.paths import INDEX_NAME, signature_path
 from limen.packaging.signing import Content, content_of, sign
 from limen.packaging.tarball import END, encode_header, padding
+from limen.publishing.config import PublishConfig
 from limen.serving.check import check_package
-from limen.serving.config import PublishConfig
 from tests.services.broken_safetensors import BROKEN
 from tests.services.packages import write_code, write_score, write_trouble
 from tests.services.signers import write_key

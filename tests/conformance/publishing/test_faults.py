@@ -11,9 +11,9 @@ import pytest
 from limen.contracts.catalogue import EvidenceKind
 from limen.contracts.errors import InvalidPackage, Unavailable
 from limen.packaging.archive import build, open_package
+from limen.publishing.probe import Answer, Loaded, Order, Probed
 from limen.runtime.sandbox.child import python
 from limen.runtime.sandbox.room import Room
-from limen.serving.probe import Answer, Loaded, Order, Probed
 from tests.services import publish_forked
 from tests.services.packages import write_code, write_score, write_trouble
 from tests.services.process import wait_gone

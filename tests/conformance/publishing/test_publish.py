@@ -11,8 +11,8 @@ from limen.packaging.archive import open_package
 from limen.packaging.keys import private_key, public_half
 from limen.packaging.paths import signature_path
 from limen.packaging.signing import content_of, sign
-from limen.serving.config import PublishConfig
-from limen.serving.probe import Answer, Loaded, Probed
+from limen.publishing.config import PublishConfig
+from limen.publishing.probe import Answer, Loaded, Probed
 from tests.services.packages import write_countdown, write_score, write_trouble
 from tests.services.signers import write_key
 

@@ -6,8 +6,8 @@ import pytest
 
 from limen.contracts.errors import InvalidPackage
 from limen.packaging.decoder import read_manifest
+from limen.publishing.probe import Answer, Loaded, Probed
 from limen.serving.golden import record, unable
-from limen.serving.probe import Answer, Loaded, Probed
 from tests.services.packages import write_code
 
 FIELDS = """\

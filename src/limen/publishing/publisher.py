@@ -25,12 +25,12 @@ from limen.contracts.names import parse_alias
 from limen.packaging.archive import Package
 from limen.packaging.origin import read_origin
 from limen.packaging.trust import Judgement
+from limen.publishing.replay import Replay
+from limen.publishing.staging import staging_folder
+from limen.publishing.verification import Findings, Note, Step, Submission, Verification, evidence_of
 from limen.registry.registry import Registry
 from limen.registry.values import NewVersion
 from limen.runtime.sandbox.exchange import Stop
-from limen.serving.behaviour import Replay
-from limen.serving.staging import staging_folder
-from limen.serving.verification import Findings, Note, Step, Submission, Verification, evidence_of
 from limen.storage.blobs import BlobStore
 from limen.storage.database import Database
 from limen.storage.faults import file_faults

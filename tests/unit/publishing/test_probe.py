@@ -6,9 +6,9 @@ import pytest
 
 from limen.contracts.errors import InvalidPackage, Reason, Unavailable
 from limen.packaging.archive import open_package
-from limen.serving import probe
-from limen.serving.config import PublishConfig
-from limen.serving.probe import Probe
+from limen.publishing import probe
+from limen.publishing.config import PublishConfig
+from limen.publishing.probe import Probe
 from tests.services.packages import write_score
 
 LOADED = '{"loaded": {"load_s": 0.1, "can_stream": false, "isolation": []}}'

@@ -1,6 +1,6 @@
 """What must be known of a package before it can become a version: is it safe, is it whole, who signed it, what does it break and answer.
 
-Changes nothing. `serving.publishing` asks in this order and registers what passes, with what was found as evidence.
+Changes nothing. `publishing.publisher` asks in this order and registers what passes, with what was found as evidence.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from limen.packaging.origin import Origin
 from limen.packaging.signing import Content
 from limen.packaging.statement import MAX_SIGNATURE_BYTES
 from limen.packaging.trust import Judgement, Trust
+from limen.publishing.config import PublishConfig
+from limen.publishing.probe import Probed
+from limen.publishing.replay import Replay, compare_answers
 from limen.runtime.sandbox.exchange import Stop
-from limen.serving.behaviour import Replay, compare_answers
-from limen.serving.config import PublishConfig
-from limen.serving.probe import Probed
 
 Note = Callable[[str, str], None]
 """Is told the name of a step that is done, and what it gave."""
@@ -61,7 +61,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Trial(Protocol):
-    """Something that tries packages out, as `serving.probe.Probe` does."""
+    """Something that tries packages out, as `publishing.probe.Probe` does."""
 
     def run(
         self,

@@ -1,7 +1,7 @@
 """Whether answers are what they should be: golden examples compared with what a model answered, within the declared tolerance.
 
 Used twice when a package is published: its own examples are its promise, and the examples of the version before it show whether
-callers will get other answers from now on. Pure; the answers come from `serving.probe`.
+callers will get other answers from now on. Pure; the answers come from `publishing.probe`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from limen.contracts.catalogue import Verdict
 from limen.contracts.comparison import differences
 from limen.contracts.contract import Contract, Example, Sensitivity
-from limen.serving.probe import Answer
+from limen.publishing.probe import Answer
 
 MAX_DIFFERENCES: Final = 100
 """How many differences are kept of one comparison."""

@@ -4,8 +4,8 @@ import pytest
 
 from limen.contracts.catalogue import Verdict
 from limen.contracts.contract import Contract, Example, Field, Sensitivity, Tolerance
-from limen.serving.behaviour import MAX_DIFFERENCES, compare_answers
-from limen.serving.probe import Answer
+from limen.publishing.probe import Answer
+from limen.publishing.replay import MAX_DIFFERENCES, compare_answers
 
 
 def contract(**more) -> Contract:

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from limen.serving.staging import staging_folder
+from limen.publishing.staging import staging_folder
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from limen.serving.staging import staging_folder
+from limen.publishing.staging import staging_folder
 
 with staging_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")

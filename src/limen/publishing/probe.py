@@ -1,9 +1,9 @@
 """Trying a package out in a process that is thrown away: whether it loads, and what it answers to examples.
 
-This is the side that asks. The process (`limen.app.probe`, which runs `serving.trial`) has the limits and the isolation of a replica,
+This is the side that asks. The process (`limen.app.probe`, which runs `publishing.trial`) has the limits and the isolation of a replica,
 gets one order and says one JSON line for each thing that happened; whatever it does, it is gone afterwards. What it says is read
 up to a limit and decoded strictly: a package that takes its process over can lie about its answers, and nothing else.
-Blocking. Called by `serving.publishing`.
+Blocking. Called by `publishing.publisher`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from limen.contracts.contract import Json
 from limen.contracts.errors import Cancelled, InvalidPackage, Reason, Unavailable
 from limen.contracts.independence import Independence
 from limen.packaging.archive import Package
+from limen.publishing.config import PublishConfig
 from limen.runtime.sandbox.child import model_environment, start
 from limen.runtime.sandbox.exchange import Fault, Heard, Stop, ask
 from limen.runtime.sandbox.room import Room
 from limen.runtime.sandbox.scratch import scratch_folder
-from limen.serving.config import PublishConfig
 
 LOG = logging.getLogger("limen.model")
 MAX_SAID_BYTES: Final = 64 << 20

@@ -1,7 +1,7 @@
 """What happens in the process that tries a package out: limits first, then the model, then its answers.
 
 Everything is taken away before the first byte of the package is read by a library. Nothing is given back: the process ends after
-one package. Called by `limen.app.probe`; the other side is `serving.probe`.
+one package. Called by `limen.app.probe`; the other side is `publishing.probe`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.records import RecordCodec
 from limen.packaging.archive import Package
 from limen.packaging.decoder import read_manifest
+from limen.publishing.probe import Answer, Loaded, Order, Refused, Said
 from limen.runtime.batching import Batcher
 from limen.runtime.independence import CHECK_S, measure
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.predictor import Predictor
 from limen.runtime.warmup import answer_example
-from limen.serving.probe import Answer, Loaded, Order, Refused, Said
 from limen.telemetry.logs import ABOUT_A_PACKAGE
 
 LOG = logging.getLogger("limen.model")
