@@ -49,7 +49,7 @@ ONLY = {
     "cloudpickle": (),
     "dill": (),
     # but in the one process that unpickles: to convert, once, without network and files, when it is told to
-    "joblib": ("limen.runtime.conversion.program",),
+    "joblib": ("limen.authoring.conversion.program",),
     "pickle": (),
     "shelve": (),
     "marshal": (),

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from limen.authoring.scaffolding import create_package
 from limen.contracts.records import RecordCodec
 from limen.packaging.decoder import read_manifest
 from limen.runtime.execution import load, run
-from limen.serving.scaffolding import create_package
 from tests.bulk.verdicts import same
 
 COUNT = 240

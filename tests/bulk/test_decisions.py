@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import zen
 
+from limen.authoring.scaffolding import create_package
 from limen.contracts.checks import ContractCheck
 from limen.contracts.records import RecordCodec
 from limen.packaging.archive import open_package
 from limen.packaging.manifest import Manifest
 from limen.runtime.execution import load, run
-from limen.serving.scaffolding import create_package
 from tests.bulk.decision_graphs import GRAPHS
 from tests.bulk.verdicts import Table
 

@@ -18,12 +18,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from limen.authoring import importing
+from limen.authoring.conversion import Converted
+from limen.authoring.conversion.formats import converted
+from limen.authoring.conversion.messages import Task, rows_of
+from limen.authoring.importing import ImportOptions, import_model
 from limen.packaging.decoder import read_manifest
-from limen.runtime.conversion import Converted
-from limen.runtime.conversion.formats import converted
-from limen.runtime.conversion.messages import Task, rows_of
-from limen.serving import importing
-from limen.serving.importing import ImportOptions, import_model
 from tests.bulk.boosters import asked, records, served, table, targets
 from tests.bulk.verdicts import Table, same
 

@@ -20,6 +20,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from limen.authoring.scaffolding import create_package
 from limen.contracts.contract import Field
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse
@@ -28,7 +29,6 @@ from limen.packaging.manifest import Manifest
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
-from limen.serving.scaffolding import create_package
 from tests.bulk.verdicts import Table, same
 
 ROWS = 8

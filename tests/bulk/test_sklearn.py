@@ -31,17 +31,17 @@ from sklearn.utils import all_estimators
 from sklearn.utils._test_common.instance_generator import _construct_instances
 from skops.io.exceptions import UnsupportedTypeException
 
+from limen.authoring import importing, scaffolding
+from limen.authoring.conversion.formats import converted
+from limen.authoring.conversion.messages import Task, rows_of
+from limen.authoring.importing import ImportOptions, import_model
+from limen.authoring.parity import as_table, compare
+from limen.authoring.scaffolding import create_package
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.records import RecordCodec
 from limen.packaging.decoder import read_manifest
 from limen.runtime.backends import backend
-from limen.runtime.conversion.formats import converted
-from limen.runtime.conversion.messages import Task, rows_of
 from limen.runtime.execution import load, run
-from limen.serving import importing, scaffolding
-from limen.serving.importing import ImportOptions, import_model
-from limen.serving.parity import as_table, compare
-from limen.serving.scaffolding import create_package
 from tests.bulk.verdicts import Table, same
 
 COUNT = 90

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from limen.authoring.importing import ImportOptions, import_model
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest
 from limen.packaging.archive import open_package
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.dataplane import DataPlane
-from limen.serving.importing import ImportOptions, import_model
 from tests.bulk.verdicts import Table, same
 
 onnx = pytest.importorskip("onnx")

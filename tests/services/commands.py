@@ -70,11 +70,6 @@ def _end(connection: socket.socket, process: subprocess.Popen[bytes]) -> None:
 
 def main(connection: socket.socket) -> None:
     """Fork a process for each command until nobody is there to ask for one."""
-    import limen.app.management
-    import limen.app.reading
-    import limen.cli
-    import limen.packaging.archive
-    import limen.serving.check  # noqa: F401
 
     gc.freeze()
     with selectors.DefaultSelector() as selector:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from limen.authoring.golden import Ask
 from limen.publishing.config import PublishConfig
 from limen.publishing.probe import Probe
 from limen.runtime.sandbox.child import python
-from limen.serving.golden import Ask
 
 
 def asker(*, is_quiet: bool = False) -> Ask:

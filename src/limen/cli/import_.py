@@ -11,8 +11,8 @@ import typer
 from limen.cli.package import SampleFile, Targets, contents, print_notes
 
 if TYPE_CHECKING:
+    from limen.authoring.importing import Imported
     from limen.packaging.importers.mlflow_registry import TrackingServer
-    from limen.serving.importing import Imported
 
 
 def register(app: typer.Typer) -> None:
@@ -59,9 +59,9 @@ def import_(
     converted, and kept only if it answers as the original does.
     """
     from limen.app.asking import asker
+    from limen.authoring.importing import TARGETS, ImportOptions, import_model
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
-    from limen.serving.importing import TARGETS, ImportOptions, import_model
 
     if to and to not in TARGETS:
         raise CommandError(f"--to must be one of {', '.join(TARGETS)}")

@@ -11,10 +11,10 @@ import typer
 from limen.cli.connection import Home, Server
 
 if TYPE_CHECKING:
+    from limen.authoring.check import Step
+    from limen.authoring.scaffolding import Created
     from limen.contracts.contract import Example, Field
     from limen.packaging.archive import Inspection
-    from limen.serving.check import Step
-    from limen.serving.scaffolding import Created
 
 NAME_WIDTH: Final = 28
 FACT_WIDTH: Final = 14
@@ -66,12 +66,12 @@ def init(
     Names, types and shapes come from the model's own file; a sample of the data adds what the file does not say.
     """
     from limen.app.asking import asker
+    from limen.authoring.retraining import Known
+    from limen.authoring.scaffolding import create_package
     from limen.cli.diff import contract_of
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
     from limen.packaging.manifest import MANIFEST_NAME
-    from limen.serving.retraining import Known
-    from limen.serving.scaffolding import create_package
 
     try:
         made = create_package(
@@ -138,9 +138,9 @@ def check(
     """
     import asyncio
 
+    from limen.authoring.check import check_package
+    from limen.authoring.real_data import judge
     from limen.cli.words import CommandError, existing_package, next_step, problem
-    from limen.serving.check import check_package
-    from limen.serving.real_data import judge
     from limen.settings import trusts_code
 
     trust_code = trusts_code(is_asked=trust_code)
@@ -170,8 +170,8 @@ def check(
 def _record(folder: Path, examples: Sequence[Example], *, trust_code: bool) -> None:
     """Write golden answers into a package, and say what they are."""
     from limen.app.asking import asker
+    from limen.authoring.golden import record
     from limen.cli.words import counted
-    from limen.serving.golden import record
 
     done = record(folder, asker(), trust_code=trust_code, examples=examples)
     if done.answered:

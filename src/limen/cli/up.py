@@ -14,7 +14,7 @@ from limen.cli import serve as server
 from limen.cli.connection import Home
 
 if TYPE_CHECKING:
-    from limen.serving.derived import Derived, DerivedPackage
+    from limen.authoring.derived import Derived, DerivedPackage
 
 LOOK_S = 1.0
 """How often the model is looked at."""
@@ -80,10 +80,10 @@ def up(
 
 def _derived(model: Path, sample: Path | None, name: str, home: Path, *, trust_pickle: bool) -> DerivedPackage:
     from limen.app.asking import asker
+    from limen.authoring.derived import DerivedPackage
+    from limen.authoring.importing import ImportOptions
     from limen.contracts.names import parse_model_name
     from limen.packaging.importers.draft import model_name
-    from limen.serving.derived import DerivedPackage
-    from limen.serving.importing import ImportOptions
 
     called = parse_model_name(name, "--name") if name else model_name(model.stem if model.is_file() else model.name)
     options = ImportOptions(name=called, sample=sample, trust_pickle=trust_pickle, ask=asker(is_quiet=True))

@@ -1,7 +1,7 @@
 """Models that are in memory, in formats that can be served, with the answers that they give themselves.
 
 `original_of` tells the kinds apart. What comes out is what an unpickled model comes out as, so that everything after it is the same:
-the package is kept only if it answers as the original does (`serving.importing.package_converted`).
+the package is kept only if it answers as the original does (`authoring.importing.package_converted`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from limen.authoring.conversion.formats import converted
+from limen.authoring.conversion.messages import Candidate, Converted, Task, rows_of
+from limen.authoring.importing import TARGETS
+from limen.authoring.samples.sample import Sample
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import Array, TensorSpec, element_type_of
 from limen.notebook.functions import source_of
 from limen.packaging.importers.draft import WHOLE
 from limen.packaging.importers.torch_export import copy_without_samples
-from limen.runtime.conversion.formats import converted
-from limen.runtime.conversion.messages import Candidate, Converted, Task, rows_of
-from limen.serving.importing import TARGETS
-from limen.serving.samples.sample import Sample
 
 MAX_ASKED: Final = 200
 """Rows of the sample that the original is asked."""

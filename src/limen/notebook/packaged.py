@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from limen.app.asking import asker
+from limen.authoring.derived import Derived, derive
+from limen.authoring.importing import package_converted
+from limen.authoring.samples.matching import without_targets
+from limen.authoring.samples.sample import Sample
+from limen.authoring.scaffolding import create_package, sample_of
 from limen.contracts.names import parse_model_name
 from limen.notebook.originals import artifact_of, original_of, versions_of
 from limen.packaging.importers.draft import Draft
-from limen.serving.derived import Derived, derive
-from limen.serving.importing import package_converted
-from limen.serving.samples.matching import without_targets
-from limen.serving.samples.sample import Sample
-from limen.serving.scaffolding import create_package, sample_of
 
 if TYPE_CHECKING:
+    from limen.authoring.check import Report
     from limen.contracts.management import Published
     from limen.notebook.running import RunningServer
-    from limen.serving.check import Report
 
 T = TypeVar("T")
 
@@ -60,8 +60,8 @@ class PackagedModel:
         Returns:
             The report; `report.ok` says whether the package is fit to serve.
         """
+        from limen.authoring.check import check_package
         from limen.cli.package import print_step
-        from limen.serving.check import check_package
 
         report = _run(check_package(self.folder, Path(home), trust_code=self.needs_trust))
         for step in report.steps:

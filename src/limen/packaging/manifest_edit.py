@@ -1,7 +1,7 @@
 """Edits of a `model.yaml` that somebody wrote: examples get answers, fields get keys; everything else stays as it is, comments included.
 
 Pure: text in, text out. What comes out is only right if it decodes to what was meant, which callers check. Called by
-`serving.golden` and `serving.real_data`.
+`authoring.golden` and `authoring.real_data`.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import xgboost
 
+from limen.authoring.scaffolding import create_package
 from limen.contracts.errors import InvalidPackage
 from limen.packaging.decoder import read_manifest
 from limen.runtime.backends import backend
 from limen.runtime.execution import load, run
-from limen.serving.scaffolding import create_package
 
 RANDOM = np.random.default_rng(4)
 COUNT = 300

@@ -12,6 +12,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from limen.authoring.check import check_package
+from limen.authoring.importing import ImportOptions, import_model
+from limen.authoring.scaffolding import create_package
 from limen.contracts.errors import InvalidArgument, InvalidPackage, Reason
 from limen.contracts.serving import Resources, Serving
 from limen.contracts.tensors import TensorSpec
@@ -19,9 +22,6 @@ from limen.packaging.decoder import read_manifest
 from limen.packaging.sniff import scan_folder
 from limen.runtime.backends import backend
 from limen.runtime.execution import load
-from limen.serving.check import check_package
-from limen.serving.importing import ImportOptions, import_model
-from limen.serving.scaffolding import create_package
 from tests.conformance.importers.conftest import answers
 from tests.services.hugging_face import BERT, SPECIAL, WORDS, tokenizer, write_json, write_model, write_sentence_steps
 

@@ -3,8 +3,8 @@
 import numpy as np
 import onnxruntime
 
+from limen.authoring.parity import Table, compare
 from limen.packaging.archive import open_package
-from limen.serving.parity import Table, compare
 from tests.conformance.placements.test_independence import write_dynamic
 from tests.services.packages import write_iris
 

@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from limen.authoring.check import check_package
+from limen.authoring.conversion import convert
+from limen.authoring.importing import ImportOptions, import_model
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.packaging.decoder import read_manifest
-from limen.runtime.conversion import convert
-from limen.serving.check import check_package
-from limen.serving.importing import ImportOptions, import_model
 from tests.conformance.importers.conftest import NUMBERS, answers, make_linear, table, target
 from tests.conformance.importers.conftest import make_pipeline as make_original
 from tests.services.mlflow_folder import write_folder

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from limen.authoring.check import check_package
+from limen.authoring.importing import ImportOptions, import_model
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.archive import open_package
@@ -18,8 +20,6 @@ from limen.packaging.decoder import read_manifest
 from limen.packaging.sniff import scan_folder
 from limen.runtime.backends import backend
 from limen.runtime.placement.inline import InlinePlacement
-from limen.serving.check import check_package
-from limen.serving.importing import ImportOptions, import_model
 from tests.conformance.importers.conftest import answers
 
 SIZE = {"as_expr": {"expr_str": "Symbol('s77', positive=True, integer=True)", "hint": {"as_int": 2}}}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from limen.authoring.check import check_package
 from limen.contracts.errors import ErrorCode, InvalidPackage, LimenError, PermissionDenied, Reason
 from limen.packaging.archive import build
 from limen.packaging.config import TrustConfig
@@ -20,7 +21,6 @@ from limen.packaging.paths import INDEX_NAME, signature_path
 from limen.packaging.signing import Content, content_of, sign
 from limen.packaging.tarball import END, encode_header, padding
 from limen.publishing.config import PublishConfig
-from limen.serving.check import check_package
 from tests.services.broken_safetensors import BROKEN
 from tests.services.packages import write_code, write_score, write_trouble
 from tests.services.signers import write_key

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limen.authoring.scaffolding import create_package
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidOutput, InvalidPackage, Reason, Refused
 from limen.contracts.examples import example_record
@@ -18,7 +19,6 @@ from limen.runtime.backends import backend
 from limen.runtime.backends.jdm_file import MAX_BYTES, MAX_EXPRESSION, read_decision
 from limen.runtime.binding import compile_binding
 from limen.runtime.execution import load, run
-from limen.serving.scaffolding import create_package
 from tests.conformance.backends.conftest import RULES
 
 

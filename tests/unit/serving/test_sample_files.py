@@ -10,8 +10,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from limen.authoring.samples.files import read_sample
 from limen.contracts.errors import InvalidPackage
-from limen.serving.samples.files import read_sample
 
 FRAME = pd.DataFrame(
     {

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from limen.authoring.samples.frames import as_sample
+from limen.authoring.samples.matching import matched, without_targets
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import TensorSpec
 from limen.runtime.predictor import Signature
-from limen.serving.samples.frames import as_sample
-from limen.serving.samples.matching import matched, without_targets
 
 NAMED = Signature((TensorSpec("X", "float32", (-1, 2), ("sepal_length", "width")),), ())
 MATRIX = Signature((TensorSpec("X", "float32", (-1, 2)),), ())

@@ -1,7 +1,7 @@
 """Reading what other tools keep models in: which file is the model, and what is known about it besides.
 
 An importer reads and never loads: nothing here unpickles, imports code from a source or opens a connection (`mlflow_registry` does,
-to the configured tracking server only). What it finds is a `Draft`; `serving.importing` makes a package of it.
+to the configured tracking server only). What it finds is a `Draft`; `authoring.importing` makes a package of it.
 """
 
 from __future__ import annotations

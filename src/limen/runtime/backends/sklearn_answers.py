@@ -2,7 +2,7 @@
 
 `label`, `probabilities` and `score` (`decision_function`) of a classifier, `value` of a regressor, `label` of a clusterer, `label` and
 `score` of an outlier detector, `transformed` of a transformer, `score` of a density. Types and shapes of answers are written nowhere
-in an estimator: one row that it answers shows them. Called by the sklearn backend and by `runtime.conversion`.
+in an estimator: one row that it answers shows them. Called by the sklearn backend and by `authoring.conversion`.
 """
 
 from __future__ import annotations

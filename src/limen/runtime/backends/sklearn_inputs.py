@@ -2,7 +2,7 @@
 
 An estimator fitted on a DataFrame takes its columns by name, whatever their order in the contract; one fitted on an array takes `X`,
 or one tensor `x0`, `x1`, … a column where encoders show that some hold text; one of documents takes `text`. Encoders know their
-categories, and which marker stood for a missing text. Pure; called by the sklearn backend and by `runtime.conversion`.
+categories, and which marker stood for a missing text. Pure; called by the sklearn backend and by `authoring.conversion`.
 """
 
 from __future__ import annotations

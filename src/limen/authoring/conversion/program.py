@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
+from limen.authoring.conversion.formats import converted
+from limen.authoring.conversion.messages import Converted, Refused, Said, Task
 from limen.contracts.errors import InvalidPackage, LimenError
-from limen.runtime.conversion.formats import converted
-from limen.runtime.conversion.messages import Converted, Refused, Said, Task
 from limen.runtime.sandbox import confinement, isolation, namespaces
 
 CPU_S = 600

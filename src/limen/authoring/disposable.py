@@ -1,7 +1,7 @@
 """Work with a model that is done in a process of its own: a library that crashes takes that process, and one line says so.
 
 `run` starts the process and returns what it said; `attend` is what the process does. Used by `limen check`, and by whatever makes a
-package of a file (`serving.workbench`). What comes back is decoded strictly: it may come from a file that has taken the process over.
+package of a file (`authoring.workbench`). What comes back is decoded strictly: it may come from a file that has taken the process over.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starting the converting process and taking its one answer. Called by `serving.importing`."""
+"""Starting the converting process and taking its one answer. Called by `authoring.importing`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 
 import msgspec
 
+from limen.authoring.conversion.messages import Converted, Said, Task, rows_of
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import Array
-from limen.runtime.conversion.messages import Converted, Said, Task, rows_of
 from limen.runtime.sandbox.child import model_environment, python, start
 from limen.runtime.sandbox.exchange import Fault, Heard, ask
 
-COMMAND: Final = python("limen.runtime.conversion.program")
+COMMAND: Final = python("limen.authoring.conversion.program")
 TIMEOUT_S: Final = 300.0
 MEMORY_MB: Final = 4096
 MAX_ANSWER_BYTES: Final = 2 << 30

@@ -13,6 +13,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from limen.authoring.conversion.messages import Candidate, Converted, rows_of
+from limen.authoring.conversion.samples import MADE_UP, Asked, ask, rows_to_ask
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import BY_NAME, Array, TensorSpec, element_type_of
 from limen.packaging.importers.draft import WHOLE
@@ -21,8 +23,6 @@ from limen.runtime.backends.sklearn_answers import answers_of, calls_of, classes
 from limen.runtime.backends.sklearn_inputs import Layout, Rows, layout_of
 from limen.runtime.backends.sklearn_parts import knows_gaps
 from limen.runtime.backends.sklearn_trial import Trial, unseen
-from limen.runtime.conversion.messages import Candidate, Converted, rows_of
-from limen.runtime.conversion.samples import MADE_UP, Asked, ask, rows_to_ask
 
 _EXTRA_ONNX: Final = "skl2onnx"
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from limen.authoring.disposable import run
 from limen.contracts.catalogue import Verdict
 from limen.contracts.checks import ContractCheck
 from limen.contracts.comparison import differences
@@ -34,10 +35,9 @@ from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.trust import ensure_trusted
 from limen.runtime.predictor import Predictor
 from limen.runtime.warmup import MADE_UP, answer_example, outcome_of
-from limen.serving.disposable import run
 
 T = TypeVar("T")
-PROCESS = "limen.serving.check_process"
+PROCESS = "limen.authoring.check_process"
 """Loads the package: what crashes there is told here."""
 _TIMED_RUNS = 200
 _TIMED_S = 1.0
@@ -124,7 +124,7 @@ async def check_package(path: Path, home: Path, *, trust_code: bool) -> Report:
 
 
 async def check_model(task: Task, say: Callable[[Step], None]) -> None:
-    """Load a package in this process and say what is found, step by step. Called by `serving.check_process`.
+    """Load a package in this process and say what is found, step by step. Called by `authoring.check_process`.
 
     Args:
         task: what to check.

@@ -1,6 +1,6 @@
 """Whether a converted model answers as the original did: asked as it will be served, through its own backend and contract.
 
-Called by `serving.importing`.
+Called by `authoring.importing`.
 """
 
 from __future__ import annotations

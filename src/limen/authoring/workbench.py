@@ -14,16 +14,16 @@ from typing import Final
 
 import msgspec
 
+from limen.authoring.conversion.messages import Rows, rows_of
+from limen.authoring.disposable import attend, one, run
+from limen.authoring.parity import Parity, as_table, compare
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.tensors import Array
 from limen.packaging.decoder import read_manifest
 from limen.runtime.backends import backend
-from limen.runtime.conversion.messages import Rows, rows_of
 from limen.runtime.predictor import Signature
-from limen.serving.disposable import attend, one, run
-from limen.serving.parity import Parity, as_table, compare
 
-MODULE: Final = "limen.serving.workbench"
+MODULE: Final = "limen.authoring.workbench"
 
 
 class Describe(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
+from limen.authoring.samples.cells import column_of
+from limen.authoring.samples.sample import UNNAMED, Sample
 from limen.contracts.errors import InvalidPackage
-from limen.serving.samples.cells import column_of
-from limen.serving.samples.sample import UNNAMED, Sample
 
 SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _PROBED: Final = 50

@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from limen.authoring.samples.delimited import TextTable, read_delimited
+from limen.authoring.samples.frames import as_sample
+from limen.authoring.samples.sample import SAMPLE_ROWS, Sample, ensure_rows
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.serving.samples.delimited import TextTable, read_delimited
-from limen.serving.samples.frames import as_sample
-from limen.serving.samples.sample import SAMPLE_ROWS, Sample, ensure_rows
 
 KINDS: Final = "CSV (.csv, .tsv), JSON (.json, .jsonl), Parquet, Feather and NumPy (.npy, .npz)"
 

@@ -1,6 +1,6 @@
 """`limen import`: a package from what another tool keeps, checked against the original.
 
-A source is read (`packaging.importers`), a pickle is converted in a process that may do next to nothing (`runtime.conversion`), the
+A source is read (`packaging.importers`), a pickle is converted in a process that may do next to nothing (`authoring.conversion`), the
 package is written as `limen init` writes it, loaded, and asked what the original was asked. A converted model whose answers differ
 is not kept. The package records where it came from (`origin.json`) and what the original answered (`examples.json`).
 """
@@ -18,6 +18,14 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from limen.authoring.conversion import Candidate, Converted, convert
+from limen.authoring.golden import Ask
+from limen.authoring.parity import Parity, as_table, example_rows
+from limen.authoring.samples.matching import without_targets
+from limen.authoring.samples.sample import Sample
+from limen.authoring.scaffolding import Created, ensure_free, fill_package, sample_of, staged
+from limen.authoring.signatures import amended
+from limen.authoring.workbench import compared
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
 from limen.packaging.decoder import read_manifest
@@ -28,15 +36,7 @@ from limen.packaging.origin import ORIGIN_NAME
 from limen.packaging.rules import shown
 from limen.packaging.scaffold import Hints
 from limen.runtime.backends.xgboost import write_as_stopped
-from limen.runtime.conversion import Candidate, Converted, convert
 from limen.runtime.sandbox.confinement import not_contained
-from limen.serving.golden import Ask
-from limen.serving.parity import Parity, as_table, example_rows
-from limen.serving.samples.matching import without_targets
-from limen.serving.samples.sample import Sample
-from limen.serving.scaffolding import Created, ensure_free, fill_package, sample_of, staged
-from limen.serving.signatures import amended
-from limen.serving.workbench import compared
 
 EXAMPLES_NAME: Final = "examples.json"
 MAX_EXAMPLES: Final = 5

@@ -1,12 +1,12 @@
-"""The process in which `limen check` loads a package, asks it and throws it away. The other side is `serving.check`."""
+"""The process in which `limen check` loads a package, asks it and throws it away. The other side is `authoring.check`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from limen.serving.check import Task, check_model
-from limen.serving.disposable import attend
+from limen.authoring.check import Task, check_model
+from limen.authoring.disposable import attend
 
 
 def main() -> None:

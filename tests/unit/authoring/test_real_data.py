@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from limen.authoring.real_data import judge
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage
-from limen.serving.real_data import judge
 
 CONTRACT = Contract(
     name="rent",

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from limen.authoring import disposable
+from limen.authoring.workbench import described
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.runtime.predictor import Signature
-from limen.serving import disposable
-from limen.serving.workbench import described
 from tests.services.packages import write_iris
 
 

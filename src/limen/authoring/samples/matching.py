@@ -1,6 +1,6 @@
 """Which columns of a sample are a model's inputs: told by the model's own names, and by number only where it has none.
 
-Pure. Called by `serving.scaffolding`.
+Pure. Called by `authoring.scaffolding`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Final
 
 import numpy as np
 
+from limen.authoring.samples.sample import UNNAMED, Sample
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.importers.draft import WHOLE
 from limen.runtime.predictor import Signature
-from limen.serving.samples.sample import UNNAMED, Sample
 
 MAX_LISTED: Final = 20
 _ID: Final = re.compile(r"(?:.*[_\s.-])?(?:id|uuid|guid|index|rownames?|row_?id)", re.IGNORECASE)

@@ -2,7 +2,7 @@
 
 What the new model's own file says of its tensors stays; names, order, limits, units and everything else for callers come from the old
 contract. Where the two do not go together, the model wins, and the findings say what callers will notice.
-Called by `serving.scaffolding`.
+Called by `authoring.scaffolding`.
 """
 
 from __future__ import annotations

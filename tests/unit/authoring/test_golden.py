@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from limen.authoring.golden import record, unable
 from limen.contracts.errors import InvalidPackage
 from limen.packaging.decoder import read_manifest
 from limen.publishing.probe import Answer, Loaded, Probed
-from limen.serving.golden import record, unable
 from tests.services.packages import write_code
 
 FIELDS = """\

@@ -15,10 +15,10 @@ from typing import Any, Final, NoReturn
 import msgspec
 import numpy as np
 
+from limen.authoring.samples.sample import SAMPLE_ROWS, UNNAMED, Sample, ensure_rows
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import Array, element_type_of
 from limen.packaging.importers.draft import WHOLE
-from limen.serving.samples.sample import SAMPLE_ROWS, UNNAMED, Sample, ensure_rows
 
 _AS_TEXT: Final = (dt.date, dt.time, dt.timedelta, uuid.UUID)
 _EXACT: Final = 1 << 53

@@ -15,15 +15,15 @@ from typing import Any, Final
 
 import msgspec
 
+from limen.authoring.golden import Ask, record
+from limen.authoring.importing import ImportOptions, import_model
+from limen.authoring.scaffolding import Created, create_package
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.importers.draft import model_name
 from limen.packaging.manifest import MANIFEST_NAME
 from limen.packaging.manifest_edit import without_answers
 from limen.packaging.origin import ORIGIN_NAME
-from limen.serving.golden import Ask, record
-from limen.serving.importing import ImportOptions, import_model
 from limen.serving.opening import Scan, scan
-from limen.serving.scaffolding import Created, create_package
 
 PYTHON_SUFFIX: Final = ".py"
 _MADE: Final = "manifest_sha256"

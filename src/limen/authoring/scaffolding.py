@@ -1,4 +1,4 @@
-"""A package folder from a trained artifact: all of `limen init`, and the last step of `limen import` (`serving.importing`).
+"""A package folder from a trained artifact: all of `limen init`, and the last step of `limen import` (`authoring.importing`).
 
 The artifact is copied as it is; its format decides the backend, its own tensors (and a sample, if there is one) the fields.
 """
@@ -14,6 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
+from limen.authoring.golden import Ask, record, unable
+from limen.authoring.python_file import PythonFile
+from limen.authoring.retraining import Known, adopt
+from limen.authoring.samples.files import read_sample
+from limen.authoring.samples.frames import as_sample
+from limen.authoring.samples.matching import matched, without_targets
+from limen.authoring.samples.sample import Sample
+from limen.authoring.workbench import described
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
 from limen.packaging.decoder import decode_manifest
@@ -26,14 +34,6 @@ from limen.packaging.sniff import ensure_format, sniff
 from limen.runtime.backends import backend_for
 from limen.runtime.backends.onnx import external_files
 from limen.runtime.predictor import Signature
-from limen.serving.golden import Ask, record, unable
-from limen.serving.python_file import PythonFile
-from limen.serving.retraining import Known, adopt
-from limen.serving.samples.files import read_sample
-from limen.serving.samples.frames import as_sample
-from limen.serving.samples.matching import matched, without_targets
-from limen.serving.samples.sample import Sample
-from limen.serving.workbench import described
 
 _SUFFIX: Final = {
     "xgboost-json": ".json",

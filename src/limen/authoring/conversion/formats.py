@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from limen.authoring.conversion.boosters import KINDS, convert_booster
+from limen.authoring.conversion.estimators import convert_estimator
+from limen.authoring.conversion.messages import Converted, Task
 from limen.contracts.errors import InvalidPackage
-from limen.runtime.conversion.boosters import KINDS, convert_booster
-from limen.runtime.conversion.estimators import convert_estimator
-from limen.runtime.conversion.messages import Converted, Task
 
 
 def converted(model: Any, task: Task) -> Converted:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from limen.authoring.retraining import Known, adopt
 from limen.contracts.contract import Contract, Example, Field, Slo
 from limen.packaging.decoder import read_manifest
-from limen.serving.retraining import Known, adopt
 from tests.services.packages import write_score
 
 KNOWN = Contract(

@@ -14,17 +14,17 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from limen.authoring.check import Step
+from limen.authoring.samples.cells import BOOLEANS, MISSING
+from limen.authoring.samples.delimited import TextTable
+from limen.authoring.samples.files import read_table
+from limen.authoring.samples.matching import listed
+from limen.authoring.samples.sample import Sample
 from limen.contracts.contract import Contract, Example, Field, Json
 from limen.contracts.errors import InvalidPackage, Violation
 from limen.contracts.rows import RowCheck
 from limen.contracts.tensors import Array, Kind
 from limen.packaging.importers.draft import WHOLE
-from limen.serving.check import Step
-from limen.serving.samples.cells import BOOLEANS, MISSING
-from limen.serving.samples.delimited import TextTable
-from limen.serving.samples.files import read_table
-from limen.serving.samples.matching import listed
-from limen.serving.samples.sample import Sample
 
 MAX_ROWS_TOLD: Final = 5
 _NULL: Final = "must not be null"
