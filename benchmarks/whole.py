@@ -29,7 +29,7 @@ from limen.packaging.archive import open_package
 from limen.runtime.allocator import keep_buffers
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.logs import RequestLog
 from limen.telemetry.metrics import Metrics
 

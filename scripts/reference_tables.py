@@ -57,7 +57,7 @@ FIXED_LIMITS = (
     ("A generate body", "limen.gateway.http.streams", "MAX_GENERATE_BYTES", "bytes"),
     ("Inputs of one REST request", "limen.gateway.http.tensors", "MAX_INPUTS", ""),
     ("Inputs of one gRPC request", "limen.gateway.grpc.codec", "MAX_INPUTS", ""),
-    ("Requested outputs", "limen.serving.selection", "MAX_REQUESTED_OUTPUTS", ""),
+    ("Requested outputs", "limen.serving.dataplane.selection", "MAX_REQUESTED_OUTPUTS", ""),
     ("Request parameters", "limen.contracts.parameters", "MAX_PARAMETERS", ""),
     ("Dimensions of a tensor", "limen.contracts.wire", "MAX_DIMENSIONS", ""),
     ("Elements of a tensor", "limen.contracts.wire", "MAX_ELEMENTS", ""),

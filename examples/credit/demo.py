@@ -76,7 +76,7 @@ def main() -> int:
 
 def new_registry(home: Path) -> Path:
     """Return the folder of a registry with nothing in it; the one of the last demo is removed."""
-    from limen.serving import run_folder
+    from limen.serving.supervision import run_folder
 
     folder = home / "registry"
     for running in run_folder.find(folder):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from limen.contracts.endpoint import EndpointSpec
-from limen.serving.open_files import Room
+from limen.serving.fleet.open_files import Room
 from tests.services.process import WAIT_S
 from tests.services.registry import World, world_at
 

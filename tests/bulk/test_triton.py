@@ -18,7 +18,7 @@ from limen.contracts.inference import NO_DEADLINE, InferenceRequest
 from limen.packaging.archive import open_package
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 from tests.bulk.verdicts import Table, same
 
 onnx = pytest.importorskip("onnx")

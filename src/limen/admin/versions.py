@@ -20,7 +20,7 @@ from limen.contracts.openapi import openapi
 from limen.contracts.openapi_model import ServedContract
 from limen.contracts.proto import proto_text
 from limen.management.catalogue import ANYBODY
-from limen.serving.metadata import platform_of
+from limen.serving.dataplane.metadata import platform_of
 
 Caller = Request[Any, Any, Any]
 

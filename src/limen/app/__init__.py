@@ -18,8 +18,8 @@ import msgspec
 from limen.app.process import freeze_garbage, run_loop, stop_on_signals
 from limen.app.starts import ControlStart, encode_start
 from limen.runtime.sandbox.child import python
-from limen.serving.messages import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
-from limen.serving.startup import (
+from limen.serving.messages.lines import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
+from limen.serving.supervision.ports import (
     Announcement,
     ServeError,
     announce,
@@ -74,7 +74,7 @@ def serve(
         ServeError: the server cannot start.
         InvalidPackage: a package cannot be served as it is.
     """
-    from limen.serving import run_folder
+    from limen.serving.supervision import run_folder
 
     check_exposure(settings.host)
     _make_room(settings)
@@ -132,7 +132,7 @@ def _make_room(settings: ServeSettings) -> None:
     Raises:
         ServeError: that is not enough for a single replica.
     """
-    from limen.serving.open_files import Room, file_limit, raise_file_limit
+    from limen.serving.fleet.open_files import Room, file_limit, raise_file_limit
 
     raise_file_limit()
     limit = file_limit()
@@ -148,8 +148,8 @@ def _hold(stack: contextlib.ExitStack, host: str, port: int, option: str) -> int
 
 
 async def _supervise(start: ControlStart, started: Callable[[Started], None], note: Callable[[str], None]) -> None:
-    from limen.serving import orphans, run_folder
-    from limen.serving.supervisor import ControlFailedError, Supervisor
+    from limen.serving.supervision import orphans, run_folder
+    from limen.serving.supervision.supervisor import ControlFailedError, Supervisor
 
     failures: list[Failure] = []
     is_started = False

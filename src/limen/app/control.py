@@ -17,20 +17,20 @@ import msgspec
 from limen.app.process import allowed_hosts, end_by, run_loop, say, say_first
 from limen.app.starts import ControlStart, GatewayStart, decode_start, encode_start
 from limen.runtime.sandbox.child import model_environment, passed_environment, python
-from limen.serving import run_folder
-from limen.serving.messages import MAX_LINE_BYTES, FirstWord, ProcessSpec, Resume, Want, line
-from limen.serving.run_folder import control_socket
-from limen.serving.startup import shared_listener, shown_address
+from limen.serving.messages.lines import MAX_LINE_BYTES, FirstWord, ProcessSpec, Resume, Want, line
+from limen.serving.supervision import run_folder
+from limen.serving.supervision.ports import shared_listener, shown_address
+from limen.serving.supervision.run_folder import control_socket
 from limen.settings import ServeSettings
 from limen.telemetry.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from limen.management.stores import Stores
-    from limen.serving.controlplane import ControlConfig, ControlPlane
-    from limen.serving.fleet_records import Opened
-    from limen.serving.launching import Launch
-    from limen.serving.reconciler import Reconciler
-    from limen.serving.source import Source
+    from limen.serving.control.controlplane import ControlConfig, ControlPlane
+    from limen.serving.fleet.launching import Launch
+    from limen.serving.fleet.records import Opened
+    from limen.serving.sources.reconciler import Reconciler
+    from limen.serving.sources.source import Source
     from limen.settings import Settings
 
 LOG = logging.getLogger("limen.control")
@@ -65,10 +65,10 @@ def main() -> None:
 async def run_control(start: ControlStart, resume: Resume, gateways: tuple[ProcessSpec, ...]) -> None:
     """Control until the supervisor closes its end, or SIGTERM."""
     from limen.contracts.snapshot import LogLevels
-    from limen.serving.control_socket import ControlSocket
-    from limen.serving.controlplane import ControlPlane
-    from limen.serving.fleet import Fleet
-    from limen.serving.open_files import Room, file_limit
+    from limen.serving.control.controlplane import ControlPlane
+    from limen.serving.control.socket import ControlSocket
+    from limen.serving.fleet.fleet import Fleet
+    from limen.serving.fleet.open_files import Room, file_limit
 
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=MAX_LINE_BYTES)
@@ -106,7 +106,7 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
 
 
 def _config(start: ControlStart) -> ControlConfig:
-    from limen.serving.controlplane import ControlConfig
+    from limen.serving.control.controlplane import ControlConfig
 
     settings = start.settings
     http, grpc, metrics = (
@@ -129,7 +129,7 @@ def _source(start: ControlStart) -> Source:
     settings = start.settings
     if start.managed is not None:
         return _reconciler(start, start.managed)
-    from limen.serving.folders import Folders
+    from limen.serving.sources.folders import Folders
 
     return Folders(
         settings.packages,
@@ -143,7 +143,7 @@ def _source(start: ControlStart) -> Source:
 def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
     from limen.management.stores import open_registry
     from limen.packaging.trust import Trust
-    from limen.serving.reconciler import Reconciler
+    from limen.serving.sources.reconciler import Reconciler
 
     trust = Trust.of(managed.trust)
 
@@ -212,7 +212,7 @@ async def _serve_metrics(settings: ServeSettings, control: ControlPlane) -> None
     """Serve the metrics of all processes until cancelled."""
     from limen.gateway.http.metrics_app import MetricsApplication
     from limen.gateway.http.server import HttpServer
-    from limen.serving.metrics_text import metrics_text
+    from limen.serving.control.metrics_text import metrics_text
 
     server = HttpServer(MetricsApplication(partial(metrics_text, control), allowed_hosts(settings.host)), settings.http)
     try:
@@ -230,7 +230,7 @@ def _tell_end(task: asyncio.Task[None]) -> None:
 
 async def _serve_admin(managed: Settings, settings: ServeSettings, control: ControlPlane, source: Source) -> None:
     """Serve the management API until cancelled."""
-    from limen.serving.reconciler import Reconciler
+    from limen.serving.sources.reconciler import Reconciler
 
     if isinstance(source, Reconciler):
         listener = shared_listener(managed.admin.host, managed.admin.port)

@@ -31,14 +31,14 @@ from limen.runtime.manager import VersionManager
 from limen.runtime.placement.chosen import ChosenPlacement
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import ProcessPlacement
-from limen.serving import run_folder
-from limen.serving.dataplane import DataPlane
-from limen.serving.gatewaylink import GatewayLink
-from limen.serving.leftovers import collect_native
-from limen.serving.messages import Failure, FirstWord
-from limen.serving.operations import Operations
-from limen.serving.startup import shared_listener, shown_address
-from limen.serving.statistics import Statistics
+from limen.serving.control.leftovers import collect_native
+from limen.serving.dataplane.plane import DataPlane
+from limen.serving.dataplane.statistics import Statistics
+from limen.serving.link.follower import GatewayLink
+from limen.serving.link.operations import Operations
+from limen.serving.messages.lines import Failure, FirstWord
+from limen.serving.supervision import run_folder
+from limen.serving.supervision.ports import shared_listener, shown_address
 from limen.telemetry import instruments as table
 from limen.telemetry.logs import RequestLog, log_to_stderr
 from limen.telemetry.metrics import Metrics

@@ -27,8 +27,8 @@ from limen.settings import Settings
 if TYPE_CHECKING:
     from limen.contracts.conditions import Condition
     from limen.contracts.endpoint import EndpointStatus
-    from limen.serving.controlplane import ControlPlane
-    from limen.serving.reconciler import Reconciler
+    from limen.serving.control.controlplane import ControlPlane
+    from limen.serving.sources.reconciler import Reconciler
 
 
 def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Callable[[], None]]:

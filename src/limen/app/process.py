@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from limen.serving.messages import Beat, FirstWord, line
+from limen.serving.messages.lines import Beat, FirstWord, line
 
 BEAT_S = 1.0
 _BEAT = line(Beat())

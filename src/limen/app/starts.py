@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from limen.serving.run_folder import ServerFile
+from limen.serving.supervision.run_folder import ServerFile
 from limen.settings import ServeSettings, Settings
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -23,7 +23,7 @@ from limen.packaging.importers.draft import model_name
 from limen.packaging.manifest import MANIFEST_NAME
 from limen.packaging.manifest_edit import without_answers
 from limen.packaging.origin import ORIGIN_NAME
-from limen.serving.opening import Scan, scan
+from limen.serving.sources.opening import Scan, scan
 
 PYTHON_SUFFIX: Final = ".py"
 _MADE: Final = "manifest_sha256"

@@ -80,7 +80,7 @@ def _main() -> None:
 def _tell(exc: Exception) -> int:
     from limen.cli.words import CommandError, headline, next_step, problem
     from limen.contracts.errors import LimenError
-    from limen.serving.startup import ServeError
+    from limen.serving.supervision.ports import ServeError
 
     if isinstance(exc, (CommandError, ServeError)):
         problem(exc.what, hint=exc.hint)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from limen.client import Management
     from limen.contracts.errors import NotFound
     from limen.contracts.management import Page
-    from limen.serving.run_folder import ServerFile
+    from limen.serving.supervision.run_folder import ServerFile
 
 T = TypeVar("T")
 _REGISTERED = re.compile(
@@ -59,7 +59,7 @@ def reading(home: Path, server: str) -> Iterator[Management | RegistryReader]:
     Raises:
         CommandError: as `managing`.
     """
-    from limen.serving import run_folder
+    from limen.serving.supervision import run_folder
 
     if server or any(s.admin for s in run_folder.find(home)):
         with managing(home, server) as management:
@@ -117,7 +117,7 @@ def managing(
     """
     from limen.cli.words import CommandError
     from limen.contracts.errors import LimenError, NotFound, Unavailable
-    from limen.serving import run_folder
+    from limen.serving.supervision import run_folder
 
     servers = run_folder.find(home)
     if server:

@@ -127,7 +127,7 @@ def _ask(given: str, home: Path, name: str, document: str) -> str:
 
 def _server_of(home: Path) -> str:
     """Return where the newest server of a home answers; the default address if none runs."""
-    from limen.serving import run_folder
+    from limen.serving.supervision import run_folder
 
     running = run_folder.find(home)
     return f"http://{running[-1].http}" if running else DEFAULT_SERVER

@@ -10,7 +10,7 @@ import typer
 from limen.cli.connection import AsJson, Config, Home, print_json, without_registry
 
 if TYPE_CHECKING:
-    from limen.serving.adoption import Adoption
+    from limen.serving.sources.adoption import Adoption
     from limen.storage.config import StorageConfig
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the backup.")]
@@ -59,7 +59,7 @@ def restore(folder: Folder, home: Home = Path(".limen"), config: Config = None, 
     The home follows it from then on. Servers with other homes go on with their last plan until `limen registry adopt` is run there.
     """
     from limen.cli.words import CommandError, counted
-    from limen.serving.adoption import adopt
+    from limen.serving.sources.adoption import adopt
     from limen.storage.backup import bring_back, read_backup
     from limen.storage.blobs import open_blobs
 
@@ -90,7 +90,7 @@ def check(
 ) -> None:
     """Say what is damaged or lost: in the database, and of the package of every version."""
     from limen.cli.words import counted, problem
-    from limen.serving.registry_check import check_registry
+    from limen.serving.sources.registry_check import check_registry
     from limen.storage import causes
 
     where = _where(home, config)
@@ -123,7 +123,7 @@ def adopt_command(
     A server that runs on the home follows within seconds.
     """
     from limen.cli.endpoint import agreed
-    from limen.serving.adoption import adopt, outlook
+    from limen.serving.sources.adoption import adopt, outlook
 
     where = _where(home, config)
     found = outlook(where)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from limen.app import Ready
-    from limen.serving.messages import ModelSummary
+    from limen.serving.messages.lines import ModelSummary
     from limen.settings import ServeSettings, Settings
 
 REMINDER_S = 10.0

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from limen.serving.messages import ModelView, ProcessView, Reloaded, Status, VersionView
-    from limen.serving.run_folder import ServerFile
+    from limen.serving.messages.lines import ModelView, ProcessView, Reloaded, Status, VersionView
+    from limen.serving.supervision.run_folder import ServerFile
 
 STATUS_S = 10.0
 """How long control may take to answer, a restart of it included."""
@@ -39,7 +39,7 @@ def status(
     """Show the servers that run with a home: their processes, and the versions of their models."""
     import msgspec
 
-    from limen.serving.messages import AskStatus, Status
+    from limen.serving.messages.lines import AskStatus, Status
 
     found = [_ask(server, AskStatus(), Status, STATUS_S) for server in _servers(home)]
     if as_json:
@@ -61,7 +61,7 @@ def reload(
     Requests are answered all the time: by the version before until the new one has given right answers.
     """
     from limen.cli.words import CommandError, existing_package
-    from limen.serving.messages import AskReload, AskStatus, Reloaded, Status
+    from limen.serving.messages.lines import AskReload, AskStatus, Reloaded, Status
 
     path = "" if package is None else str(existing_package(package).absolute())
     servers = _servers(home)
@@ -88,7 +88,7 @@ def _tell_reload(outcome: Reloaded) -> None:
 
 def _servers(home: Path) -> list[ServerFile]:
     from limen.cli.words import CommandError
-    from limen.serving import run_folder
+    from limen.serving.supervision import run_folder
 
     found = run_folder.find(home)
     if not found:
@@ -104,7 +104,7 @@ def _ask(server: ServerFile, question: msgspec.Struct, kind: type[_Answer], time
 
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
-    from limen.serving.messages import Refused, ToCommand
+    from limen.serving.messages.lines import Refused, ToCommand
 
     said = _exchange(server, msgspec.json.encode(question) + b"\n", timeout_s)
     answer = msgspec.json.decode(said, type=ToCommand)

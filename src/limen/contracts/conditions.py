@@ -1,6 +1,6 @@
 """What is so of an endpoint or a server, in the form that Kubernetes made common: a type, a status, a reason and since when.
 
-Derived in one place, `serving.condition_rules`; status, management API, command line and metrics show the same ones.
+Derived in one place, `serving.control.condition_rules`; status, management API, command line and metrics show the same ones.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Inside Limen a tensor goes by its field's name and has the batch as its first axis. On the wire it may have another name (`wire`), and
 the tensors of a model without a batch axis have none. Compiled once for a version that differs in either; used by
-`serving.dataplane`, where the version of a request is known. Records and typed messages name fields, so they never come here.
+`serving.dataplane.plane`, where the version of a request is known. Records and typed messages name fields, so they never come here.
 """
 
 from __future__ import annotations

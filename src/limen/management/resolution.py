@@ -1,7 +1,7 @@
 """What the spec of an endpoint comes to: which versions, in which shares, under which aliases.
 
 Reads the registry and decides nothing about processes. Called by `management.catalogue`, which refuses what may not be, and by
-`serving.reconciler`, which makes it so.
+`serving.sources.reconciler`, which makes it so.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from limen.storage.idempotency import IdempotencyStore
 from limen.traffic.endpoint_store import EndpointStore
 
 FOLLOWED = "endpoints.json"
-"""File in the home of a server that has followed a registry: what it remembers of that, see `serving.plan_memory`."""
+"""File in the home of a server that has followed a registry: what it remembers of that, see `serving.sources.plan_memory`."""
 
 
 class Stores(msgspec.Struct, frozen=True, kw_only=True):

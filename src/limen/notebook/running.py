@@ -17,7 +17,7 @@ import msgspec
 from limen.contracts.errors import Unavailable
 from limen.runtime.sandbox import child
 from limen.runtime.sandbox.child import python
-from limen.serving.startup import Announcement
+from limen.serving.supervision.ports import Announcement
 
 if TYPE_CHECKING:
     from limen.client.answers import Answer

@@ -4,7 +4,7 @@
 
 It decides when a batch leaves and answers who cannot be served in time. Not here: who may travel with whom and in which order
 (`runtime.waiting`), merging and splitting tensors (`runtime.execution`, behind the sink), and how many may wait (admission, in
-`serving`). Called by `serving.dataplane`. Used from one event loop, like the sink.
+`serving`). Called by `serving.dataplane.plane`. Used from one event loop, like the sink.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The declared answer for when the model gives none: a constant, or another version.
 
-Compiled when a version is loaded; used by `serving.dataplane` when a prediction failed. Such an answer always says so.
+Compiled when a version is loaded; used by `serving.dataplane.plane` when a prediction failed. Such an answer always says so.
 """
 
 from __future__ import annotations

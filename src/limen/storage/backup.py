@@ -6,7 +6,7 @@
 
 The same folder may be used again and again: blobs never change, and only those that are not there are copied. What was written from SQLite
 can be brought back to PostgreSQL, and the other way round. Answers to requests with an idempotency key are not part of it.
-Blocking. Not here: what a server makes of a registry that was brought back (`serving.plan_memory`).
+Blocking. Not here: what a server makes of a registry that was brought back (`serving.sources.plan_memory`).
 """
 
 from __future__ import annotations

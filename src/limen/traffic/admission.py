@@ -1,6 +1,6 @@
 """Whether a request may come in: bounded by count, by time and by what the placement has shown it can do.
 
-Not here: queues (the batcher holds the only one), rates and quotas of callers, HTTP and gRPC. Called by `serving.dataplane`, which
+Not here: queues (the batcher holds the only one), rates and quotas of callers, HTTP and gRPC. Called by `serving.dataplane.plane`, which
 releases what it acquired however a request ends, and by the gateways for the hint that needs only a request's head.
 
 Everything is used from one event loop, so nothing locks. The good case costs a few integers; what is expensive happens once in a

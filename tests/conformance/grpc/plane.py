@@ -15,9 +15,9 @@ from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, StreamPart
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from limen.serving.call import Call
-from limen.serving.dataplane import DataPlane
-from limen.serving.metadata import ModelMetadata, ServerMetadata, TensorMetadata
+from limen.serving.dataplane.call import Call
+from limen.serving.dataplane.metadata import ModelMetadata, ServerMetadata, TensorMetadata
+from limen.serving.dataplane.plane import DataPlane
 
 MODELS = ("broken", "countdown", "echo", "failing", "gated")
 ERRORS: dict[str, type[LimenError]] = {

@@ -19,7 +19,7 @@ from limen.gateway.grpc.server import GrpcServer
 from limen.packaging.archive import open_package
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.metrics import Metrics
 from limen.telemetry.metrics_file import SUFFIX
 from tests.conformance.grpc.plane import Refusal

@@ -15,8 +15,8 @@ from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
 from limen.gateway.http.errors import STATUS as HTTP_STATUS
-from limen.serving.messages import AskLoad, AskUnload
-from limen.serving.operations import Operations
+from limen.serving.link.operations import Operations
+from limen.serving.messages.lines import AskLoad, AskUnload
 from tests.conformance.serving.control import ScriptedControl
 from tests.conformance.serving.expectations import assert_right, refused
 from tests.conformance.serving.gateway import Gateway

@@ -11,7 +11,7 @@ import msgspec
 from limen.contracts.errors import ErrorCode, Reason, Violation
 from limen.contracts.repository_index import IndexEntry, IndexState
 from limen.contracts.snapshot import LogLevels
-from limen.serving.messages import (
+from limen.serving.messages.lines import (
     AskIndex,
     AskLoad,
     AskLog,

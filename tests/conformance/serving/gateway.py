@@ -22,8 +22,8 @@ from limen.packaging.archive import open_package
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement import Placement
 from limen.runtime.placement.inline import InlinePlacement
-from limen.serving.dataplane import DataPlane
-from limen.serving.operations import Operations
+from limen.serving.dataplane.plane import DataPlane
+from limen.serving.link.operations import Operations
 from limen.telemetry.form import FORMAT_VARIABLE
 from limen.telemetry.logs import RequestLog
 from tests.conformance.serving.lag import LagProbe

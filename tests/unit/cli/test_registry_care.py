@@ -10,8 +10,8 @@ from limen.cli import app
 from limen.cli.words import CommandError
 from limen.contracts.errors import AlreadyExists, Unavailable
 from limen.management.stores import open_registry
-from limen.serving.plan_memory import PlanMemory
-from limen.serving.planning import plan_of
+from limen.serving.sources.plan_memory import PlanMemory
+from limen.serving.sources.planning import plan_of
 from limen.storage.config import StorageConfig
 from tests.unit.serving.shelf import Shelf, spec
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from limen.cli.status import _server, _time
 from limen.contracts.conditions import Condition, ConditionReason, ConditionStatus, ConditionType
-from limen.serving.messages import ModelView, ProcessView, Status, TrafficView, VersionView
+from limen.serving.messages.lines import ModelView, ProcessView, Status, TrafficView, VersionView
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READY = Condition(ConditionType.READY, ConditionStatus.TRUE, ConditionReason.ANSWERS, "version 1 answers", SINCE)

@@ -7,8 +7,8 @@ from limen.cli.serve import _show
 from limen.contracts.contract import Contract, Field, Sensitivity
 from limen.packaging import manifest
 from limen.packaging.manifest import Manifest
-from limen.serving.messages import ModelSummary
-from limen.serving.opening import summary_of
+from limen.serving.messages.lines import ModelSummary
+from limen.serving.sources.opening import summary_of
 
 
 def package(*inputs: Field, name: str = "m", **changes) -> ModelSummary:

@@ -9,7 +9,7 @@ from limen.cli.words import next_step
 from limen.contracts.catalogue import ModelVersion
 from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason, Stale, Unavailable
 from limen.contracts.findings import Change
-from limen.serving.package_cache import PackageCache
+from limen.serving.sources.package_cache import PackageCache
 from limen.storage import causes
 from tests.unit.serving.shelf import Shelf, spec
 

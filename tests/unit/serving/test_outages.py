@@ -6,12 +6,12 @@ from itertools import pairwise
 import pytest
 
 from limen.contracts.errors import Unavailable
-from limen.serving.fleet_records import Phase, Version
-from limen.serving.launching import AT_ONCE, TURN_S, Launcher
-from limen.serving.mending import MAX_PAUSE_S, PAUSE_S, Mending
-from limen.serving.messages import Failure, FirstWord, ProcessPhase
-from limen.serving.takeover import endpoints_of
-from tests.unit.serving.test_fleet import World, launch, live, package
+from limen.serving.control.mending import MAX_PAUSE_S, PAUSE_S, Mending
+from limen.serving.fleet.launching import AT_ONCE, TURN_S, Launcher
+from limen.serving.fleet.records import Phase, Version
+from limen.serving.fleet.takeover import endpoints_of
+from limen.serving.messages.lines import Failure, FirstWord, ProcessPhase
+from tests.unit.serving.fleet.test_fleet import World, launch, live, package
 
 LOST = "model.yaml: there is no such file in the folder"
 

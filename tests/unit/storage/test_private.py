@@ -9,7 +9,7 @@ import pytest
 from limen.management.stores import open_registry
 from limen.publishing.staging import staging_folder
 from limen.registry.registry import Registry  # noqa: F401 - its tables are what is made
-from limen.serving import run_folder
+from limen.serving.supervision import run_folder
 from limen.storage.config import StorageConfig
 from limen.storage.private import make_private_file, make_private_folder, unprivileged_group
 

@@ -10,7 +10,7 @@ import threading
 import msgspec
 import pytest
 
-from limen.serving.relay import relay
+from limen.serving.supervision.relay import relay
 from limen.telemetry import logs
 from limen.telemetry.config import LogConfig
 from limen.telemetry.form import choose

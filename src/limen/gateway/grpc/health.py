@@ -13,7 +13,7 @@ from limen.contracts.errors import InvalidArgument, NotFound
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import parse
 from limen.gateway.grpc.status import Context, guarded, refuse
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 
 SERVICE: Final = "grpc.health.v1.Health"
 INFERENCE_SERVICE: Final = "inference.GRPCInferenceService"

@@ -31,7 +31,7 @@ from limen.gateway.grpc.service import InferenceService
 from limen.gateway.grpc.typed import TypedServices
 from limen.gateway.held_bytes import HeldBytes
 from limen.gateway.listeners import SETTLE_S, keep_newcomers_out, sockets_at
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.logs import RequestLog
 
 NATIVE: Final = "pygrpc_native.aio"

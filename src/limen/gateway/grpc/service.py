@@ -26,9 +26,9 @@ from limen.gateway.grpc.statistics import statistics_call
 from limen.gateway.grpc.status import Context, Unary, guarded, refuse
 from limen.gateway.grpc.streaming import StreamSession
 from limen.gateway.held_bytes import SMALL, HeldBytes
-from limen.serving.call import Call
-from limen.serving.dataplane import DataPlane
-from limen.serving.metadata import TensorMetadata
+from limen.serving.dataplane.call import Call
+from limen.serving.dataplane.metadata import TensorMetadata
+from limen.serving.dataplane.plane import DataPlane
 
 PROTOCOL: Final = "grpc"
 """What requests of this gateway are counted as."""

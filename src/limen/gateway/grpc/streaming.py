@@ -25,7 +25,7 @@ from limen.gateway.grpc.messages import deadline_of, parse
 from limen.gateway.grpc.parameters import Options
 from limen.gateway.grpc.status import Context, failure, request_id_of
 from limen.gateway.held_bytes import HeldBytes
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 
 ERROR_KEY: Final = "triton_grpc_error"
 LAST_WORD_S: Final = 0.2

@@ -31,8 +31,8 @@ from limen.gateway.grpc.messages import deadline_of
 from limen.gateway.grpc.status import Context, refuse, request_id_of
 from limen.gateway.grpc.typed_codec import TypedCodec
 from limen.runtime.handle import VersionHandle
-from limen.serving.call import Call
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.call import Call
+from limen.serving.dataplane.plane import DataPlane
 
 PROTOCOL: Final = "typed"
 """What requests of these services are counted as."""

@@ -31,7 +31,7 @@ from limen.gateway.http.repository import RepositoryApi
 from limen.gateway.http.routes import Route, Router, Table, not_found
 from limen.gateway.http.statistics import StatisticsApi
 from limen.gateway.http.streams import StreamApi
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.logs import RequestLine, RequestLog, now
 
 LOG = logging.getLogger("limen.gateway")

@@ -14,7 +14,7 @@ from limen.contracts.proto import proto_text
 from limen.gateway.http.docs_page import docs_page
 from limen.gateway.http.message import JSON, Request, Response
 from limen.gateway.http.routes import Route, Table
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 
 _HTML: Final = b"text/html; charset=utf-8"
 _TEXT: Final = b"text/plain; charset=utf-8"

@@ -12,7 +12,7 @@ from limen.contracts.errors import InvalidArgument, Unsupported
 from limen.gateway.http.message import Request, Response
 from limen.gateway.http.oip import SETTING_TYPES, check_type
 from limen.gateway.http.routes import Table
-from limen.serving.operations import Operations
+from limen.serving.link.operations import Operations
 
 
 class LogSettingsApi:

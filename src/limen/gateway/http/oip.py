@@ -23,8 +23,8 @@ from limen.gateway.http.later import Later
 from limen.gateway.http.message import Answer, Head, Request, Response
 from limen.gateway.http.routes import Route, Table
 from limen.gateway.http.tensors import decode_infer
-from limen.serving.call import Call
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.call import Call
+from limen.serving.dataplane.plane import DataPlane
 
 MAX_TIMEOUT_MS: Final = 1e9
 PROTOCOL: Final = "rest"

@@ -25,8 +25,8 @@ from limen.gateway.http.routes import Route, Table
 from limen.runtime.fallback import MARK
 from limen.runtime.handle import VersionHandle
 from limen.runtime.lifecycle import State
-from limen.serving.call import Call
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.call import Call
+from limen.serving.dataplane.plane import DataPlane
 
 PROTOCOL: Final = "record"
 """What requests of this dialect are counted as."""

@@ -19,7 +19,7 @@ from limen.contracts.repository_index import IndexEntry
 from limen.gateway.http.message import Request, Response
 from limen.gateway.http.oip import SETTING_TYPES, check_type
 from limen.gateway.http.routes import Route
-from limen.serving.operations import Operations
+from limen.serving.link.operations import Operations
 
 ROOT: Final = "/v2/repository/"
 Change = Callable[[str, Mapping[str, Json], str], Awaitable[None]]

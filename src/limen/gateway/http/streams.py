@@ -33,7 +33,7 @@ from limen.gateway.http.record_api import read_large
 from limen.gateway.http.routes import Route, Table
 from limen.runtime.fallback import MARK
 from limen.runtime.handle import VersionHandle
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"
 _HEAD: Final = b"cache-control: no-store\r\nx-accel-buffering: no\r\n"

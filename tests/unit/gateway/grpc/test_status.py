@@ -16,7 +16,7 @@ from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
 from limen.gateway.grpc.service import InferenceService
 from limen.gateway.grpc.status import STATUS, Context, failure
-from limen.serving.dataplane import DataPlane
+from limen.serving.dataplane.plane import DataPlane
 
 
 class CallContext:

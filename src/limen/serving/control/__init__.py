@@ -1,0 +1,1 @@
+"""The control process: says what is wanted, and tells what is so."""

@@ -1,0 +1,1 @@
+"""Decides which versions, replicas and gateways there should be: facts in, decisions out, no input or output."""

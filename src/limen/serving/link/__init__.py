@@ -1,0 +1,1 @@
+"""A gateway's end of the conversation with control."""

@@ -1,0 +1,1 @@
+"""Where the endpoints of a server come from: named packages, or a registry."""

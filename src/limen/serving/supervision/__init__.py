@@ -1,0 +1,1 @@
+"""Keeps the processes of a server: starts them, hears them, replaces and stops them."""
