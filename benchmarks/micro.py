@@ -23,11 +23,11 @@ from benchmarks.bare import grpc as bare_grpc
 from benchmarks.bare import http as bare
 from benchmarks.loads import LENGTH_HEADER, Load, loads
 from benchmarks.whole import Ask, Served
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.inference import InferenceResponse
-from limen.contracts.records import RecordCodec
 from limen.contracts.tensors import Array
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.codec import decode_request, encode_response
 from limen.gateway.http.answers import encode_json, encode_mixed

@@ -21,12 +21,12 @@ from benchmarks.loads import loads
 from benchmarks.micro import best_awaited
 from benchmarks.servers import ROOT
 from benchmarks.whole import Served
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.inference import InferenceResponse
-from limen.contracts.proto_descriptor import file_descriptor
+from limen.contracts.oip.wire import encode_raw
+from limen.contracts.proto.descriptor import file_descriptor
 from limen.contracts.tensors import Array
-from limen.contracts.wire import encode_raw
+from limen.contracts.validation.tensors import ContractCheck
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.codec import decode_request, encode_response
 from limen.gateway.grpc.typed_codec import TypedCodec

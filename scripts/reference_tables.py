@@ -19,12 +19,12 @@ import msgspec
 from limen.contracts.contract import Batching, Contract, Example, Field, Slo, Tolerance
 from limen.contracts.errors import ErrorCode
 from limen.contracts.serving import Queue, Replicas, Resources, Serving
+from limen.contracts.strict import rules
 from limen.contracts.tensors import BY_NAME
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
 from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.errors import STATUS as HTTP_STATUS
-from limen.packaging import rules
 from limen.packaging.decoder import MANIFEST
 from limen.packaging.manifest import Bind, Fallback, Manifest, OutputBinding
 from limen.settings import SECTIONS as SETTINGS
@@ -51,20 +51,20 @@ SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
 """The mappings of `model.yaml`: the keys that lead there, and the type that holds the defaults."""
 FIXED_LIMITS = (
     ("Longest request target", "limen.gateway.http.routes", "MAX_TARGET_BYTES", "bytes"),
-    ("Levels of nested JSON", "limen.contracts.json_pieces", "MAX_DEPTH", ""),
-    ("Body from which it is read in pieces", "limen.contracts.json_pieces", "LARGE_TEXT", "bytes"),
+    ("Levels of nested JSON", "limen.contracts.strict.pieces", "MAX_DEPTH", ""),
+    ("Body from which it is read in pieces", "limen.contracts.strict.pieces", "LARGE_TEXT", "bytes"),
     ("Anything beside the data in such a body", "limen.gateway.http.large_tensors", "MAX_BESIDE", "bytes"),
     ("A generate body", "limen.gateway.http.streams", "MAX_GENERATE_BYTES", "bytes"),
     ("Inputs of one REST request", "limen.gateway.http.tensors", "MAX_INPUTS", ""),
     ("Inputs of one gRPC request", "limen.gateway.grpc.codec", "MAX_INPUTS", ""),
     ("Requested outputs", "limen.serving.dataplane.selection", "MAX_REQUESTED_OUTPUTS", ""),
-    ("Request parameters", "limen.contracts.parameters", "MAX_PARAMETERS", ""),
-    ("Dimensions of a tensor", "limen.contracts.wire", "MAX_DIMENSIONS", ""),
-    ("Elements of a tensor", "limen.contracts.wire", "MAX_ELEMENTS", ""),
+    ("Request parameters", "limen.contracts.oip.parameters", "MAX_PARAMETERS", ""),
+    ("Dimensions of a tensor", "limen.contracts.oip.wire", "MAX_DIMENSIONS", ""),
+    ("Elements of a tensor", "limen.contracts.oip.wire", "MAX_ELEMENTS", ""),
     ("Numeric tensors of a large request", "limen.contracts.tensors", "MAX_TENSOR_BYTES", "bytes"),
     ("Texts and bytes elements of a request", "limen.contracts.tensors", "MAX_TEXTS", ""),
-    ("One BYTES element", "limen.contracts.wire", "MAX_BYTES_ELEMENT", "bytes"),
-    ("Elements of an output to classify", "limen.contracts.classification", "MAX_ELEMENTS", ""),
+    ("One BYTES element", "limen.contracts.oip.wire", "MAX_BYTES_ELEMENT", "bytes"),
+    ("Elements of an output to classify", "limen.contracts.oip.classification", "MAX_ELEMENTS", ""),
     ("A caller's deadline, which is cut to this", "limen.contracts.inference", "MAX_DEADLINE_S", "s"),
     ("Mistakes named in one error", "limen.contracts.errors", "MAX_VIOLATIONS", ""),
     ("Fields in one list of `model.yaml`", "limen.packaging.fields", "MAX_FIELDS", ""),

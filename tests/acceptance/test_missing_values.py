@@ -14,7 +14,7 @@ import pytest
 from limen.client import Client
 from limen.client._generated import open_inference_pb2 as pb
 from limen.contracts.errors import InvalidArgument
-from limen.contracts.wire import encode_raw
+from limen.contracts.oip.wire import encode_raw
 from tests.acceptance.test_typed_clients import client_module
 from tests.services.process import Server, limen, serving
 

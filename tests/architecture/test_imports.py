@@ -29,7 +29,7 @@ ONLY = {
     "prometheus_client": (),
     "pygrpc_native": ("limen.gateway.grpc",),
     "ray": ("limen.runtime.placement.ray",),
-    "re2": ("limen.contracts.patterns",),
+    "re2": ("limen.contracts.strict.patterns",),
     "rich": ("limen.cli",),
     "litestar": ("limen.admin",),
     "s3fs": ("limen.storage.s3",),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from limen.authoring.scaffolding import create_package
-from limen.contracts.records import RecordCodec
+from limen.contracts.validation.records import RecordCodec
 from limen.packaging.decoder import read_manifest
 from limen.runtime.execution import load, run
 from tests.bulk.verdicts import same

@@ -15,8 +15,8 @@ import pytest
 import zen
 
 from limen.authoring.scaffolding import create_package
-from limen.contracts.checks import ContractCheck
-from limen.contracts.records import RecordCodec
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.archive import open_package
 from limen.packaging.manifest import Manifest
 from limen.runtime.execution import load, run

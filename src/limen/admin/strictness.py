@@ -15,11 +15,11 @@ from litestar.exceptions import HTTPException
 from msgspec import inspect
 
 from limen.admin.requests import deadline_of
-from limen.contracts import strict_json
 from limen.contracts.catalogue import Alias, Evidence, Model, ModelVersion
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import Endpoint
 from limen.contracts.errors import InvalidArgument, Reason, Violation
+from limen.contracts.strict import json as strict_json
 from limen.storage.idempotency import ensure_key
 
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.management import Page, Retirement, TagChanges
 from limen.contracts.names import is_reference, parse_model_name, parse_version
-from limen.contracts.openapi import openapi
-from limen.contracts.openapi_model import ServedContract
-from limen.contracts.proto import proto_text
+from limen.contracts.openapi.document import openapi
+from limen.contracts.openapi.model import ServedContract
+from limen.contracts.proto.text import proto_text
 from limen.management.catalogue import ANYBODY
 from limen.serving.dataplane.metadata import platform_of
 

@@ -16,16 +16,16 @@ import msgspec
 
 from limen.authoring.disposable import run
 from limen.contracts.catalogue import Verdict
-from limen.contracts.checks import ContractCheck
-from limen.contracts.comparison import differences
 from limen.contracts.contract import Example
 from limen.contracts.errors import LimenError, Reason
-from limen.contracts.examples import example_record
 from limen.contracts.inference import InferenceRequest
-from limen.contracts.openapi import openapi
-from limen.contracts.openapi_model import ServedContract
-from limen.contracts.proto import proto_text
-from limen.contracts.records import RecordCodec
+from limen.contracts.openapi.document import openapi
+from limen.contracts.openapi.examples import example_record
+from limen.contracts.openapi.model import ServedContract
+from limen.contracts.proto.text import proto_text
+from limen.contracts.validation.comparison import differences
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.archive import Package, open_package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.sniff import scan_folder

@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from limen.contracts.comparison import differences
 from limen.contracts.contract import Contract, Example, Json, Sensitivity
 from limen.contracts.errors import InvalidPackage
-from limen.contracts.examples import example_record
+from limen.contracts.openapi.examples import example_record
+from limen.contracts.validation.comparison import differences
 from limen.packaging.archive import Package
 from limen.packaging.decoder import read_manifest
 from limen.packaging.manifest import MANIFEST_NAME

@@ -12,12 +12,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from limen.contracts.checks import ContractCheck
-from limen.contracts.comparison import differences
 from limen.contracts.contract import Field, Json
 from limen.contracts.errors import InvalidPackage
-from limen.contracts.records import as_rows
 from limen.contracts.tensors import Array, Kind
+from limen.contracts.validation.comparison import differences
+from limen.contracts.validation.records import as_rows
+from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.importers.draft import WHOLE
 from limen.packaging.manifest import Manifest
 from limen.runtime.execution import load, run

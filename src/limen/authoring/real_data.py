@@ -1,6 +1,6 @@
 """Which rows of real data a contract would refuse: by field, with the edit of model.yaml that would take them.
 
-Rows are judged by the walk that judges requests (`contracts.rows`). Values are never told, neither of the data nor of its columns'
+Rows are judged by the walk that judges requests (`contracts.validation.rows`). Values are never told, neither of the data nor of its columns'
 limits; only names, counts and row numbers are. Called by `limen check --data`.
 """
 
@@ -22,8 +22,8 @@ from limen.authoring.samples.matching import listed
 from limen.authoring.samples.sample import Sample
 from limen.contracts.contract import Contract, Example, Field, Json
 from limen.contracts.errors import InvalidPackage, Violation
-from limen.contracts.rows import RowCheck
 from limen.contracts.tensors import Array, Kind
+from limen.contracts.validation.rows import RowCheck
 from limen.packaging.importers.draft import WHOLE
 
 MAX_ROWS_TOLD: Final = 5

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from limen.contracts.compatibility import compare
+from limen.contracts.compatibility.compare import compare
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.tensors import BY_NAME, Kind
 from limen.packaging.decoder import read_manifest

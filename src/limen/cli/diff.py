@@ -13,8 +13,8 @@ import typer
 from limen.cli.connection import Home, Server, reading, registered
 
 if TYPE_CHECKING:
+    from limen.contracts.compatibility.findings import Compatibility, Finding
     from limen.contracts.contract import Contract
-    from limen.contracts.findings import Compatibility, Finding
 
 _WIDTH = 12
 """Columns of the word that says what a finding means."""
@@ -42,7 +42,7 @@ def diff(
     Judges records, tensors and the typed Protobuf messages together. Ends with status 1 when callers would break within a major.
     """
     from limen.cli.words import problem
-    from limen.contracts.compatibility import compare
+    from limen.contracts.compatibility.compare import compare
 
     before, after = contract_of(old, home, server), contract_of(new, home, server)
     found = compare(before, after)
@@ -72,7 +72,7 @@ def contract_of(text: str, home: Path, server: str) -> Contract:
 
 def _print_findings(found: Compatibility) -> None:
     from limen.cli.words import counted, paint
-    from limen.contracts.findings import Change
+    from limen.contracts.compatibility.findings import Change
 
     colours = {Change.BREAKING: "31;1", Change.NOTE: "33", Change.COMPATIBLE: "32"}
     for change, colour in colours.items():
@@ -95,7 +95,7 @@ def _where(finding: Finding) -> str:
 
 
 def _conclusion(new: str, old: str, after: Contract, found: Compatibility) -> str:
-    from limen.contracts.findings import Change
+    from limen.contracts.compatibility.findings import Change
 
     if found.old_major != found.new_major:
         endpoint = f" such as {after.name}.v{after.major}" if after.major > 1 else ""

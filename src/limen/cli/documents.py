@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def proto(what: What, output: Output = None, server: ServerUrl = "", home: Home = Path(".limen")) -> None:
     """Write the .proto file of a model: its own gRPC service with the contract's named fields."""
-    from limen.contracts.proto import proto_text
+    from limen.contracts.proto.text import proto_text
 
     package = _package(what, server)
     _write(_ask(server, home, what, ".proto") if package is None else proto_text(package), output)
@@ -55,8 +55,8 @@ def openapi(what: What, output: Output = None, server: ServerUrl = "", home: Hom
     import msgspec
 
     from limen import __version__
-    from limen.contracts.openapi import openapi as openapi_document
-    from limen.contracts.openapi_model import ServedContract
+    from limen.contracts.openapi.document import openapi as openapi_document
+    from limen.contracts.openapi.model import ServedContract
 
     package = _package(what, server)
     if package is None:
@@ -72,7 +72,7 @@ def client(what: What, output: Output = None, server: ServerUrl = "", home: Home
     """Write a typed Python client of a model: one file for REST and gRPC, sync and async, that needs no Limen."""
     import msgspec
 
-    from limen.contracts.client_code import client_code
+    from limen.contracts.clients.code import client_code
     from limen.contracts.contract import Contract
 
     package = _package(what, server)

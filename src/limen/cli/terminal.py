@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
-from limen.contracts.printable import printable
+from limen.contracts.strict.printable import printable
 
 _WORD: Final = os.urandom(8).hex()
 _COLOUR: Final = re.compile(f"\x1b{_WORD}\\[([0-9;]*)m")

@@ -75,8 +75,8 @@ class Answer:
 
     def as_records(self) -> list[dict[str, Json]]:
         """Return the outputs as rows of plain Python values; `bytes` are base64 text, NaN is None."""
-        from limen.contracts import json_values
-        from limen.contracts.records import as_rows
+        from limen.contracts.validation import json_values
+        from limen.contracts.validation.records import as_rows
 
         if self._rows is not None:
             return [dict(row) for row in self._rows]

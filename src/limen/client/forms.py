@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from limen.contracts import json_values
 from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidArgument, Reason, Violation
 from limen.contracts.names import shown
-from limen.contracts.records import as_rows
 from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, element_type_of
+from limen.contracts.validation import json_values
+from limen.contracts.validation.records import as_rows
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # its stubs are a package of their own

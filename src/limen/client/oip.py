@@ -13,8 +13,8 @@ import numpy as np
 from limen.client.transport import FALLBACK, Question, Reply
 from limen.contracts.errors import Internal, InvalidArgument
 from limen.contracts.inference import Parameter
+from limen.contracts.oip.wire import decode_raw, element_of, encode_raw
 from limen.contracts.tensors import Array, element_type_of
-from limen.contracts.wire import decode_raw, element_of, encode_raw
 
 LENGTH_HEADER = "inference-header-content-length"
 

@@ -17,8 +17,8 @@ from limen.client.retries import RETRY_HEADER, Attempt
 from limen.client.transport import FALLBACK, Metadata, Question, Reply
 from limen.contracts.errors import Internal, InvalidArgument, LimenError, Reason
 from limen.contracts.inference import Parameter
+from limen.contracts.oip.wire import decode_raw, element_of, encode_raw
 from limen.contracts.tensors import Array
-from limen.contracts.wire import decode_raw, element_of, encode_raw
 
 _SERVICE: Final = "/inference.GRPCInferenceService/"
 _OPTIONS: Final = (

@@ -1,7 +1,7 @@
 """The contract of a model: what goes in, what comes out and what its owner promises.
 
-These are plain immutable values. `packaging.manifest` builds them from `model.yaml`; `contracts.records` and
-`contracts.checks` compile them into validators; `contracts.openapi` and `contracts.proto` describe them to callers.
+These are plain immutable values. `packaging.manifest` builds them from `model.yaml`; `contracts.validation.records` and
+`contracts.validation.tensors` compile them into validators; `contracts.openapi.document` and `contracts.proto.text` describe them to callers.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from typing import Annotated, Final, Generic, TypeVar
 import msgspec
 
 from limen.contracts.catalogue import Evidence, Lineage, ModelVersion
+from limen.contracts.compatibility.findings import Change, Finding
 from limen.contracts.conditions import Condition
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import Violation
-from limen.contracts.findings import Change, Finding
 
 T = TypeVar("T")
 Number = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from limen.contracts.catalogue import Alias, ModelVersion
-from limen.contracts.compatibility import compare
+from limen.contracts.compatibility.compare import compare
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError, NotAllowedNow, NotFound
 from limen.contracts.management import EndpointPreview, VersionDiff

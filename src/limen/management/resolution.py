@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import msgspec
 
 from limen.contracts.catalogue import ModelVersion
-from limen.contracts.compatibility import compare
+from limen.contracts.compatibility.compare import compare
+from limen.contracts.compatibility.findings import Change
 from limen.contracts.endpoint import EndpointSpec, Route
 from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason, Violation
-from limen.contracts.findings import Change
 from limen.registry.registry import Registry
 
 Moves = Mapping[str, ModelVersion]

@@ -20,6 +20,7 @@ from typing import IO, Any, Final, Literal, Protocol
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, Reason, Unavailable, Violation
+from limen.contracts.strict.yaml import MAX_BYTES
 from limen.packaging.decoder import decode_manifest, read_manifest
 from limen.packaging.index import (
     MAX_FILE_BYTES,
@@ -34,7 +35,6 @@ from limen.packaging.manifest import MANIFEST_NAME, Manifest
 from limen.packaging.paths import INDEX_NAME, invalid, list_files, signature_path
 from limen.packaging.sniff import scan_folder
 from limen.packaging.statement import MAX_SIGNATURE_BYTES, check_statement
-from limen.packaging.strict_yaml import MAX_BYTES
 from limen.packaging.tarball import END, Member, encode_header, padding, read_members
 from limen.storage.private import make_private_folder
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from limen.contracts.contract import Field
+from limen.contracts.strict.rules import INVALID, ByKind, Flag, Key, Keys, ListOf, MapOf, Number, Report, Text, at
 from limen.contracts.tensors import Kind
 from limen.packaging.fields import DIMENSION, FIELD_NAME_TEXT, FIELD_NAMES, Fields, field_reference
-from limen.packaging.rules import INVALID, ByKind, Flag, Key, Keys, ListOf, MapOf, Number, Report, Text, at
 
 TENSOR_NAME: Final = Text(form=r"[^\x00-\x1f\x7f]{1,500}", rule="the name of a tensor")
 OUTPUT_BINDING: Final = Keys(

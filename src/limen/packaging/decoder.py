@@ -15,11 +15,7 @@ import msgspec
 from limen.contracts.contract import Contract, Json
 from limen.contracts.errors import Violation
 from limen.contracts.names import MODEL_NAME, MODEL_NAME_RULE
-from limen.packaging.binding import BIND, check_bind, plain_bind
-from limen.packaging.fields import FIELD_NAME_TEXT, FIELDS, Fields, check_fields, record_mistakes
-from limen.packaging.manifest import MANIFEST_NAME, Bind, Manifest
-from limen.packaging.paths import ensure_inside, invalid, path_problem
-from limen.packaging.rules import (
+from limen.contracts.strict.rules import (
     INVALID,
     Anything,
     ByKind,
@@ -35,6 +31,11 @@ from limen.packaging.rules import (
     at,
     shown,
 )
+from limen.contracts.strict.yaml import MAX_BYTES, read_yaml
+from limen.packaging.binding import BIND, check_bind, plain_bind
+from limen.packaging.fields import FIELD_NAME_TEXT, FIELDS, Fields, check_fields, record_mistakes
+from limen.packaging.manifest import MANIFEST_NAME, Bind, Manifest
+from limen.packaging.paths import ensure_inside, invalid, path_problem
 from limen.packaging.serving import (
     ENVIRONMENT,
     FALLBACK,
@@ -45,7 +46,6 @@ from limen.packaging.serving import (
     check_fallback,
     check_serving,
 )
-from limen.packaging.strict_yaml import MAX_BYTES, read_yaml
 
 BACKENDS: Final = ("onnx", "sklearn", "xgboost", "lightgbm", "rules", "torch", "transformers", "python")
 MAX_MAJOR: Final = 9999

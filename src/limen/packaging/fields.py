@@ -1,7 +1,7 @@
 """The inputs and outputs of `model.yaml`: their keys, and the checks that need more than one key.
 
 Called by `packaging.decoder`, which hands over what could be read of each field, even when other keys of it are wrong, so that
-all mistakes are found at once. Values (defaults, examples) are judged by `contracts.rows`, the same walk that judges requests.
+all mistakes are found at once. Values (defaults, examples) are judged by `contracts.validation.rows`, the same walk that judges requests.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import numpy as np
 from limen.contracts.contract import Contract, Field, Json, Sensitivity
 from limen.contracts.errors import Violation
 from limen.contracts.names import FIELD_NAME, FIELD_NAME_RULE, WIRE_NAME, WIRE_NAME_RULE
-from limen.contracts.patterns import PatternError, compile_pattern
-from limen.contracts.rows import RowCheck
-from limen.contracts.tensors import BY_NAME, ElementType, Kind
-from limen.packaging.rules import (
+from limen.contracts.strict.patterns import PatternError, compile_pattern
+from limen.contracts.strict.rules import (
     INVALID,
     Anything,
     ByKind,
@@ -36,6 +34,8 @@ from limen.packaging.rules import (
     did_you_mean,
     shown,
 )
+from limen.contracts.tensors import BY_NAME, ElementType, Kind
+from limen.contracts.validation.rows import RowCheck
 
 MAX_FIELDS: Final = 4096
 MAX_ELEMENTS: Final = 1 << 31

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.contracts.strict_json import has_duplicate_keys
+from limen.contracts.strict.json import has_duplicate_keys
 from limen.packaging.safetensors import read_header
 from limen.packaging.sniff import ensure_format
 

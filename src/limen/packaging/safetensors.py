@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from limen.contracts.errors import InvalidPackage
-from limen.contracts.strict_json import has_duplicate_keys
+from limen.contracts.strict.json import has_duplicate_keys
 from limen.packaging.pickles import Data
 
 LENGTH_BYTES: Final = 8

@@ -12,9 +12,9 @@ import msgspec
 from limen.contracts.contract import Json
 from limen.contracts.names import VERSION
 from limen.contracts.serving import Replicas, Serving
+from limen.contracts.strict.rules import INVALID, Anything, Key, Keys, ListOf, MapOf, Number, Report, Text, at, shown
 from limen.packaging.fields import FIELD_NAME_TEXT, Fields, record_mistakes
 from limen.packaging.manifest import Fallback
-from limen.packaging.rules import INVALID, Anything, Key, Keys, ListOf, MapOf, Number, Report, Text, at, shown
 
 MAX_REPLICAS: Final = 256
 MAX_VERSION: Final = 10**18 - 1

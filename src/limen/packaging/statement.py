@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from limen.contracts.errors import PermissionDenied, Reason, Violation
-from limen.contracts.strict_json import has_duplicate_keys
+from limen.contracts.strict.json import has_duplicate_keys
 from limen.packaging.index import FileEntry
 from limen.packaging.paths import MAX_FILES, shown
 

@@ -19,8 +19,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from limen.contracts.catalogue import Alias, Evidence, ModelVersion
+from limen.contracts.compatibility.findings import Compatibility
 from limen.contracts.errors import Stale
-from limen.contracts.findings import Compatibility
 from limen.contracts.names import parse_alias
 from limen.packaging.archive import Package
 from limen.packaging.origin import read_origin

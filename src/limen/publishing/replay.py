@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from limen.contracts.catalogue import Verdict
-from limen.contracts.comparison import differences
 from limen.contracts.contract import Contract, Example, Sensitivity
+from limen.contracts.validation.comparison import differences
 from limen.publishing.probe import Answer
 
 MAX_DIFFERENCES: Final = 100

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Example, Json
 from limen.contracts.errors import InvalidPackage, LimenError
-from limen.contracts.records import RecordCodec
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.archive import Package
 from limen.packaging.decoder import read_manifest
 from limen.publishing.probe import Answer, Loaded, Order, Refused, Said

@@ -12,11 +12,11 @@ from typing import Protocol
 import msgspec
 
 from limen.contracts.catalogue import EvidenceKind, Lineage, ModelVersion, Verdict
-from limen.contracts.compatibility import compare
+from limen.contracts.compatibility.compare import compare
+from limen.contracts.compatibility.findings import Compatibility
 from limen.contracts.contract import Contract, Example, Json
 from limen.contracts.errors import Incompatible, InvalidArgument, InvalidPackage, Reason, Violation
-from limen.contracts.examples import example_record
-from limen.contracts.findings import Compatibility
+from limen.contracts.openapi.examples import example_record
 from limen.packaging.archive import Package, hash_folder, open_package
 from limen.packaging.origin import Origin
 from limen.packaging.signing import Content

@@ -10,9 +10,9 @@ from datetime import datetime
 import msgspec
 import sqlalchemy as sa
 
+from limen.contracts.compatibility.field_numbers import Numbered, keep_numbers
 from limen.contracts.contract import Contract
 from limen.contracts.errors import AlreadyExists
-from limen.contracts.field_numbers import Numbered, keep_numbers
 from limen.registry.rows import read_numbers
 from limen.registry.values import KeptNumbers, NewVersion
 from limen.storage.schema import field_numbers, models, version_states, versions

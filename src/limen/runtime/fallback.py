@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from limen.contracts.inference import InferenceRequest, InferenceResponse
-from limen.contracts.records import RecordCodec
 from limen.contracts.tensors import Array
+from limen.contracts.validation.records import RecordCodec
 from limen.packaging.manifest import Manifest
 
 MARK = "limen_fallback"

@@ -37,9 +37,9 @@ def ensure_right(contract: Contract, model: LoadedModel, binding: Binding, versi
     golden = [(i, example) for i, example in enumerate(contract.examples) if example.outputs]
     if model.can_stream or not golden:
         return
-    from limen.contracts.checks import ContractCheck
-    from limen.contracts.comparison import differences
-    from limen.contracts.records import RecordCodec
+    from limen.contracts.validation.comparison import differences
+    from limen.contracts.validation.records import RecordCodec
+    from limen.contracts.validation.tensors import ContractCheck
 
     check, records = ContractCheck(contract), RecordCodec(contract)
     for i, example in golden:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Self
 
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Contract
-from limen.contracts.records import RecordCodec
-from limen.contracts.wire_form import wire_form
+from limen.contracts.oip.wire_form import wire_form
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.archive import Package
 from limen.runtime.fallback import compile_fallback
 from limen.runtime.outage import outage

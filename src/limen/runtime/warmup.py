@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from limen.contracts.checks import ContractCheck
-from limen.contracts.comparison import differences
 from limen.contracts.contract import Contract, Example, Json
 from limen.contracts.errors import LimenError
-from limen.contracts.examples import example_record
 from limen.contracts.inference import Deadline, InferenceRequest, Outcome
-from limen.contracts.records import RecordCodec
+from limen.contracts.openapi.examples import example_record
+from limen.contracts.validation.comparison import differences
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.runtime.golden import no_answer, wrong_answer
 from limen.runtime.predictor import Predictor
 

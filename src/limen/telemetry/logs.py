@@ -22,8 +22,8 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from limen.contracts.printable import printable
 from limen.contracts.snapshot import LogLevels
+from limen.contracts.strict.printable import printable
 from limen.telemetry.form import LEVEL_VARIABLE, is_json, process_name
 from limen.telemetry.repeats import Repeats
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from limen.contracts.statistics import BatchStatistics, Duration, InferStatistics, Latency, ModelStatistics
+from limen.contracts.oip.statistics import BatchStatistics, Duration, InferStatistics, Latency, ModelStatistics
 from limen.telemetry import instruments as table
 from limen.telemetry.histogram import Histogram
 from limen.telemetry.instrument import Scope

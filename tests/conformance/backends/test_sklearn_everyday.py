@@ -29,7 +29,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.contracts.records import RecordCodec
+from limen.contracts.validation.records import RecordCodec
 from limen.packaging.decoder import decode_manifest
 from limen.packaging.manifest import Manifest
 from limen.packaging.scaffold import scaffold

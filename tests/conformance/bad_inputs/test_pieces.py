@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limen.contracts.json_pieces import LARGE_TEXT
+from limen.contracts.strict.pieces import LARGE_TEXT
 from limen.contracts.tensors import BY_NAME
 from tests.conformance.bad_inputs.entries import infer_json, predict, tensor
 from tests.conformance.serving.expectations import refused

@@ -11,8 +11,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest
-from limen.contracts.proto_descriptor import file_descriptor
-from limen.contracts.records import RecordCodec
+from limen.contracts.proto.descriptor import file_descriptor
+from limen.contracts.validation.records import RecordCodec
 from limen.packaging.archive import open_package
 from limen.telemetry.totals import read_folder, summaries
 from tests.conformance.grpc.typed import typed_server, with_major

@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from limen.contracts.records import RecordCodec
 from limen.contracts.tensors import Array
+from limen.contracts.validation.records import RecordCodec
 from limen.packaging.decoder import read_manifest
 from limen.runtime.execution import load, run
 

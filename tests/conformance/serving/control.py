@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import msgspec
 
 from limen.contracts.errors import ErrorCode, Reason, Violation
-from limen.contracts.repository_index import IndexEntry, IndexState
+from limen.contracts.oip.repository_index import IndexEntry, IndexState
 from limen.contracts.snapshot import LogLevels
 from limen.serving.messages.lines import (
     AskIndex,

@@ -13,6 +13,7 @@ import pytest
 
 from limen.client import Management, RetryPolicy
 from limen.contracts.catalogue import Alias, Evidence, EvidenceKind, Lineage, Model, ModelVersion, Verdict
+from limen.contracts.compatibility.findings import Change
 from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import Endpoint, EndpointSpec
 from limen.contracts.errors import (
@@ -24,7 +25,6 @@ from limen.contracts.errors import (
     Unavailable,
     Violation,
 )
-from limen.contracts.findings import Change
 from limen.contracts.management import (
     HEAD_LENGTH,
     EndpointPreview,

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from limen.contracts.compatibility.findings import Change, FindingKind, Surface
 from limen.contracts.contract import Batching, Contract, Example, Field, Sensitivity, Slo, Tolerance
-from limen.contracts.findings import Change, FindingKind, Surface
 
 BREAKING, NOTE, COMPATIBLE = Change.BREAKING, Change.NOTE, Change.COMPATIBLE
 ADDED, REMOVED, CHANGED, MOVED = FindingKind.ADDED, FindingKind.REMOVED, FindingKind.CHANGED, FindingKind.MOVED

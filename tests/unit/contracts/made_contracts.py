@@ -9,9 +9,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from limen.contracts.contract import Batching, Contract, Field
-from limen.contracts.patterns import compile_pattern
-from limen.contracts.rows import element_problem
+from limen.contracts.strict.patterns import compile_pattern
 from limen.contracts.tensors import Kind
+from limen.contracts.validation.rows import element_problem
 
 TYPES = ("bool", "int8", "int32", "uint8", "float32", "float64", "string", "string", "bytes")
 SHAPES = ((), (), (), (), (), (2,), (-1,), (2, 2), (-1, 2), (-1, -1))

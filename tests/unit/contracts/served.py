@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limen.contracts.contract import Batching, Contract, Example, Field, Sensitivity, Slo
-from limen.contracts.openapi import ServedContract
+from limen.contracts.openapi.document import ServedContract
 
 CREDIT = Contract(
     name="credit",

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from limen.contracts.compatibility import compare
+from limen.contracts.compatibility.compare import compare
+from limen.contracts.compatibility.field_numbers import keep_numbers
+from limen.contracts.compatibility.findings import Change, Surface
 from limen.contracts.contract import Contract
 from limen.contracts.errors import Incompatible
-from limen.contracts.field_numbers import keep_numbers
-from limen.contracts.findings import Change, Surface
-from limen.contracts.proto import proto_text
+from limen.contracts.proto.text import proto_text
 from tests.unit.contracts.edits import EDITS, LOAN
 from tests.unit.contracts.made_contracts import edited_pairs
 

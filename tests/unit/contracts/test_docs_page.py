@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
 
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Contract, Example, Field, Slo
-from limen.contracts.openapi import ServedContract, openapi
-from limen.contracts.proto_descriptor import file_descriptor
-from limen.contracts.records import RecordCodec
+from limen.contracts.openapi.document import ServedContract, openapi
+from limen.contracts.proto.descriptor import file_descriptor
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.gateway.http.docs_page import docs_page
 from limen.gateway.http.docs_snippets import (
     curl_generate,

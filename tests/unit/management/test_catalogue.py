@@ -7,8 +7,8 @@ import pytest
 
 from limen.cli.words import next_step
 from limen.contracts.catalogue import ModelVersion
+from limen.contracts.compatibility.findings import Change
 from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason, Stale, Unavailable
-from limen.contracts.findings import Change
 from limen.serving.sources.package_cache import PackageCache
 from limen.storage import causes
 from tests.unit.serving.shelf import Shelf, spec

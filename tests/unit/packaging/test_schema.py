@@ -9,13 +9,13 @@ import pytest
 
 from limen.contracts.contract import Field
 from limen.contracts.serving import Queue, Replicas, Resources, Serving
+from limen.contracts.strict.rules import Report
+from limen.contracts.strict.yaml import read_yaml
 from limen.packaging.decoder import MANIFEST, decode_manifest
 from limen.packaging.fields import FIELD
 from limen.packaging.manifest import Fallback
-from limen.packaging.rules import Report
 from limen.packaging.schema import manifest_schema
 from limen.packaging.serving import FALLBACK, QUEUE, REPLICAS, RESOURCES, SERVING
-from limen.packaging.strict_yaml import read_yaml
 
 TESTDATA = Path(__file__).parent / "testdata"
 TYPES: dict[str, Any] = {

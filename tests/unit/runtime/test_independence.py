@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from limen.contracts.catalogue import Verdict
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Batching, Contract, Field, Tolerance
 from limen.contracts.errors import ModelFailed, Unavailable
 from limen.contracts.independence import Independence
 from limen.contracts.inference import InferenceRequest, InferenceResponse, Outcome
-from limen.contracts.records import RecordCodec
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.runtime.batching import Batcher
 from limen.runtime.independence import measure, same_row
 from tests.unit.runtime.fakes import FakeSink

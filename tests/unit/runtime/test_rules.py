@@ -10,8 +10,8 @@ import pytest
 from limen.authoring.scaffolding import create_package
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidOutput, InvalidPackage, Reason, Refused
-from limen.contracts.examples import example_record
-from limen.contracts.records import RecordCodec
+from limen.contracts.openapi.examples import example_record
+from limen.contracts.validation.records import RecordCodec
 from limen.packaging.archive import open_package
 from limen.packaging.manifest import Bind, Manifest, OutputBinding
 from limen.packaging.sniff import sniff

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Contract, Example, Field, Tolerance
 from limen.contracts.errors import InvalidPackage, ModelFailed
 from limen.contracts.inference import InferenceResponse
-from limen.contracts.records import RecordCodec
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.runtime import warmup
 from limen.runtime.warmup import warm_up
 from tests.unit.runtime.fakes import FakeSink, contract, predictor

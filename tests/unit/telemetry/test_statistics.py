@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from limen.contracts.statistics import ModelStatistics, StatisticsDocument
+from limen.contracts.oip.statistics import ModelStatistics, StatisticsDocument
 from limen.telemetry.metrics import Metrics
 from limen.telemetry.statistics import model_statistics
 from limen.telemetry.totals import Totals, read_folder

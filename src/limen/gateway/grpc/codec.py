@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from limen.contracts.content_types import from_base64
 from limen.contracts.errors import Internal, InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest, InferenceResponse, Parameter, RequestedOutput
 from limen.contracts.names import parse_request_id
+from limen.contracts.oip.content_types import from_base64
+from limen.contracts.oip.wire import MAX_BYTES_ELEMENT, decode_raw, element_count, element_of, encode_raw
 from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, element_type_of
-from limen.contracts.wire import MAX_BYTES_ELEMENT, decode_raw, element_count, element_of, encode_raw
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.parameters import (
     FINAL,

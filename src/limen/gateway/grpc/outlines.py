@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from limen.contracts.inference import InferenceRequest
-from limen.contracts.outline import MAX_OUTLINES, Outline
+from limen.contracts.oip.outline import MAX_OUTLINES, Outline
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.parameters import Options
 

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from limen.contracts.content_types import is_base64_content
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import Parameter
+from limen.contracts.oip.content_types import is_base64_content
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 
 MAX_PARAMETERS: Final = 64

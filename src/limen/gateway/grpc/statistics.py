@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from limen.contracts.statistics import (
+from limen.contracts.oip.statistics import (
     BatchStatistics,
     Duration,
     InferStatistics,

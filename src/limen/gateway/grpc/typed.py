@@ -23,8 +23,8 @@ from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason, Unsupported
 from limen.contracts.inference import Deadline, InferenceRequest, StreamPart
 from limen.contracts.names import ALIAS, VERSION
-from limen.contracts.proto_descriptor import comments, file_descriptor
-from limen.contracts.proto_schema import proto_file, service_name, stem
+from limen.contracts.proto.descriptor import comments, file_descriptor
+from limen.contracts.proto.schema import proto_file, service_name, stem
 from limen.gateway.grpc.access import UNLOGGED, Access
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of

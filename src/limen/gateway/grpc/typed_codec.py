@@ -15,14 +15,14 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Contract
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Violation
 from limen.contracts.inference import InferenceResponse, Parameter
 from limen.contracts.names import parse_request_id
-from limen.contracts.proto_descriptor import file_descriptor
+from limen.contracts.oip.wire import MAX_BYTES_ELEMENT, check_element_sizes
+from limen.contracts.proto.descriptor import file_descriptor
 from limen.contracts.tensors import Array
-from limen.contracts.wire import MAX_BYTES_ELEMENT, check_element_sizes
+from limen.contracts.validation.tensors import ContractCheck
 from limen.gateway.grpc.messages import parse
 from limen.gateway.grpc.parameters import TYPED, Options, read_parameters
 from limen.gateway.grpc.typed_columns import column_of

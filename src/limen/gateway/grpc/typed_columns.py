@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from limen.contracts.checks import filled
 from limen.contracts.contract import Field
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, LimenError, Reason, Violation
-from limen.contracts.proto_schema import attribute, carries_shape
+from limen.contracts.oip.wire import element_count
+from limen.contracts.proto.schema import attribute, carries_shape
 from limen.contracts.tensors import Array
-from limen.contracts.wire import element_count
+from limen.contracts.validation.tensors import filled
 
 Rows = Sequence[Any]
 """The messages of one request, all of the same type."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from limen.contracts.contract import Field
-from limen.contracts.proto_schema import field_numbers
+from limen.contracts.proto.schema import field_numbers
 from limen.contracts.tensors import Array
 from limen.gateway.grpc.codec import varint
 

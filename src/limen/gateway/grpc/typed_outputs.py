@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from limen.contracts.contract import Field
-from limen.contracts.proto_schema import attribute, carries_shape
+from limen.contracts.proto.schema import attribute, carries_shape
 from limen.contracts.tensors import Array, Kind
 
 Rows = Sequence[Any]

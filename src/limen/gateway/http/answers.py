@@ -15,8 +15,8 @@ import orjson
 
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import InferenceResponse, RequestedOutput
+from limen.contracts.oip.wire import encode_raw
 from limen.contracts.tensors import WIRE_OF, Array
-from limen.contracts.wire import encode_raw
 from limen.gateway.http.message import Response
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY

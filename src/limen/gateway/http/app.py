@@ -13,8 +13,8 @@ from time import perf_counter
 from typing import Any, Final
 
 from limen.contracts.errors import Internal, LimenError, PermissionDenied
-from limen.contracts.json_pieces import LARGE_TEXT
 from limen.contracts.names import REQUEST_ID
+from limen.contracts.strict.pieces import LARGE_TEXT
 from limen.contracts.web import FOREIGN_PAGE, is_for_another_site
 from limen.gateway.http.aside import Aside, does_take_large
 from limen.gateway.http.config import HttpLimits

@@ -1,7 +1,7 @@
 """Work on what is large, beside the event loop: one thread for one gateway, so that at most one core is taken from everybody else.
 
 The loop and the thread take turns at the interpreter's lock, so what runs here must consist of short steps: a call into C that takes
-long keeps the loop waiting as if it were made there. `contracts.json_pieces` sees to that for JSON.
+long keeps the loop waiting as if it were made there. `contracts.strict.pieces` sees to that for JSON.
 """
 
 from __future__ import annotations

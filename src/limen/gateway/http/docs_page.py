@@ -1,7 +1,7 @@
 """The documentation page of a server: one HTML document for people, made from the contracts of its models.
 
 Self-contained: no scripts, no requests, nothing but inline style, so it works under the strictest content security policy.
-Whatever an owner wrote in a contract is text here (see `gateway.http.markup`). The data for programs is `contracts.openapi`.
+Whatever an owner wrote in a contract is text here (see `gateway.http.markup`). The data for programs is `contracts.openapi.document`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from limen.contracts.contract import Field, Sensitivity
-from limen.contracts.openapi import ServedContract, default_versions, openapi
-from limen.contracts.tensor_schema import needs_binary
+from limen.contracts.openapi.document import ServedContract, default_versions, openapi
+from limen.contracts.openapi.tensor_schema import needs_binary
 from limen.contracts.tensors import Kind
 from limen.gateway.http import docs_snippets as snippets
 from limen.gateway.http.docs_style import STYLE

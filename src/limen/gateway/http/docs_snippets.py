@@ -10,7 +10,9 @@ from typing import Final
 import numpy as np
 
 from limen.contracts.contract import Contract, Field, Json
-from limen.contracts.examples import (
+from limen.contracts.oip.wire import encode_raw
+from limen.contracts.openapi.document import ServedContract
+from limen.contracts.openapi.examples import (
     example_outputs,
     example_record,
     example_value,
@@ -19,12 +21,10 @@ from limen.contracts.examples import (
     tensor_value,
     values_of_a_row,
 )
-from limen.contracts.openapi import ServedContract
-from limen.contracts.openapi_stream import events, generate_example, record_part_example
-from limen.contracts.proto_schema import carries_shape, proto_file
-from limen.contracts.tensor_schema import example_tensor, flat, infer_example
+from limen.contracts.openapi.stream import events, generate_example, record_part_example
+from limen.contracts.openapi.tensor_schema import example_tensor, flat, infer_example
+from limen.contracts.proto.schema import carries_shape, proto_file
 from limen.contracts.tensors import Kind
-from limen.contracts.wire import encode_raw
 
 _WIDTH: Final = 104
 """Characters of a line, as many as the page shows without scrolling on a desk."""

@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from limen import __version__
-from limen.contracts.examples import contract_document
-from limen.contracts.openapi import openapi
-from limen.contracts.proto import proto_text
+from limen.contracts.openapi.document import openapi
+from limen.contracts.openapi.examples import contract_document
+from limen.contracts.proto.text import proto_text
 from limen.gateway.http.docs_page import docs_page
 from limen.gateway.http.message import JSON, Request, Response
 from limen.gateway.http.routes import Route, Table

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any, Final
 
 from limen.contracts.errors import InvalidArgument, Reason
-from limen.contracts.json_pieces import Text
+from limen.contracts.strict.pieces import Text
 from limen.gateway.http.errors import Refused, too_large
 from limen.gateway.http.message import assembled
 

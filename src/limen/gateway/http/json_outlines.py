@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from limen.contracts.inference import InferenceRequest, Parameter, RequestedOutput
-from limen.contracts.outline import MAX_OUTLINES
-from limen.contracts.parameters import Options
+from limen.contracts.oip.outline import MAX_OUTLINES
+from limen.contracts.oip.parameters import Options
 
 MAX_AROUND: Final = 512
 """Bytes up to which the text before and after the numbers is remembered."""

@@ -14,11 +14,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from limen.contracts import strict_json
 from limen.contracts.errors import InvalidArgument, Reason
-from limen.contracts.json_pieces import LARGE_TEXT, SMALL_PIECE, Cursor, Group, Text
+from limen.contracts.oip.wire import MAX_BYTES_ELEMENT, element_count, element_of
+from limen.contracts.strict import json as strict_json
+from limen.contracts.strict.pieces import LARGE_TEXT, SMALL_PIECE, Cursor, Group, Text
 from limen.contracts.tensors import Array, TensorBudget
-from limen.contracts.wire import MAX_BYTES_ELEMENT, element_count, element_of
 from limen.gateway.http.numbers import Numbers
 
 MAX_BESIDE: Final = 2 << 20

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from limen.contracts import strict_json
 from limen.contracts.errors import InvalidArgument, Unsupported
+from limen.contracts.strict import json as strict_json
 from limen.gateway.http.message import Request, Response
 from limen.gateway.http.oip import SETTING_TYPES, check_type
 from limen.gateway.http.routes import Table

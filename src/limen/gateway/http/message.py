@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypeAlias, cast
 
-from limen.contracts.json_pieces import LARGE_TEXT, Text
+from limen.contracts.strict.pieces import LARGE_TEXT, Text
 
 JSON = b"application/json"
 STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus} | {

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import simdjson
 
+from limen.contracts.oip.wire import MAX_DIMENSIONS
 from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind
-from limen.contracts.wire import MAX_DIMENSIONS
 
 _BUFFER: Final = {"f": "d", "i": "i", "u": "u"}
 _parser = simdjson.Parser()

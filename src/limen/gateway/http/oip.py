@@ -13,9 +13,9 @@ import msgspec
 
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
-from limen.contracts.json_pieces import Text
-from limen.contracts.parameters import PLAIN, RAW, Options
-from limen.contracts.wire import decode_raw
+from limen.contracts.oip.parameters import PLAIN, RAW, Options
+from limen.contracts.oip.wire import decode_raw
+from limen.contracts.strict.pieces import Text
 from limen.gateway.http.answers import encode_json, encode_mixed
 from limen.gateway.http.aside import Aside, takes_large
 from limen.gateway.http.errors import Refused, id_in

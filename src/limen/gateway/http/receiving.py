@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from limen.contracts.json_pieces import LARGE_TEXT
+from limen.contracts.strict.pieces import LARGE_TEXT
 from limen.gateway.held_bytes import SMALL
 from limen.gateway.http.errors import Refused, no_room, not_http, too_large
 from limen.gateway.http.framing import check_framing

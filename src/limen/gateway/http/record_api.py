@@ -13,9 +13,9 @@ import msgspec
 
 from limen.contracts.errors import InvalidArgument
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
-from limen.contracts.parameters import NONE, read_parameters
-from limen.contracts.records import RecordCodec, Records
-from limen.contracts.wire import check_element_sizes
+from limen.contracts.oip.parameters import NONE, read_parameters
+from limen.contracts.oip.wire import check_element_sizes
+from limen.contracts.validation.records import RecordCodec, Records
 from limen.gateway.http.aside import Aside, takes_large
 from limen.gateway.http.errors import id_in
 from limen.gateway.http.later import Later

@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from limen.contracts import strict_json
 from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidArgument, Reason
-from limen.contracts.repository_index import IndexEntry
+from limen.contracts.oip.repository_index import IndexEntry
+from limen.contracts.strict import json as strict_json
 from limen.gateway.http.message import Request, Response
 from limen.gateway.http.oip import SETTING_TYPES, check_type
 from limen.gateway.http.routes import Route

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from limen.contracts.content_types import is_base64_content
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import Parameter, RequestedOutput
+from limen.contracts.oip.content_types import is_base64_content
 
 
 def no_shared_memory(path: str) -> InvalidArgument:

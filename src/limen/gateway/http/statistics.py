@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from limen.contracts.statistics import ModelStatistics, StatisticsDocument
+from limen.contracts.oip.statistics import ModelStatistics, StatisticsDocument
 from limen.gateway.http.message import Request, Response
 from limen.gateway.http.routes import Route, Table
 

@@ -15,14 +15,14 @@ from typing import Final, NamedTuple, cast
 
 import msgspec
 
-from limen.contracts import strict_json
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Unsupported, Violation
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Parameter, StreamPart
 from limen.contracts.names import parse_request_id, shown
-from limen.contracts.parameters import read_parameters
-from limen.contracts.records import RecordCodec, Records
-from limen.contracts.wire import check_element_sizes
+from limen.contracts.oip.parameters import read_parameters
+from limen.contracts.oip.wire import check_element_sizes
+from limen.contracts.strict import json as strict_json
+from limen.contracts.validation.records import RecordCodec, Records
 from limen.gateway.http.aside import Aside, takes_large
 from limen.gateway.http.errors import Refused, id_in, too_large
 from limen.gateway.http.message import Answer, Request, Response, Streaming

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from limen.contracts import strict_json
 from limen.contracts.contract import Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Violation
+from limen.contracts.strict import json as strict_json
 from limen.contracts.tensors import BY_WIRE, ElementType, Kind
 
 _BODY: Final = ("inputs", "outputs", "id", "parameters", "model_name")

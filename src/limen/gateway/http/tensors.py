@@ -17,22 +17,22 @@ from typing import Any, Final, cast
 import msgspec
 import numpy as np
 
-from limen.contracts import strict_json
-from limen.contracts.content_types import MAY_BE_NULL, from_base64, is_base64_content
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest, Parameter, RequestedOutput
-from limen.contracts.json_pieces import LARGE_TEXT, Text
 from limen.contracts.names import parse_request_id
-from limen.contracts.outline import MAX_OUTLINES, Outline
-from limen.contracts.parameters import NONE, Options, read_parameters
-from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, TensorBudget, is_whole
-from limen.contracts.wire import (
+from limen.contracts.oip.content_types import MAY_BE_NULL, from_base64, is_base64_content
+from limen.contracts.oip.outline import MAX_OUTLINES, Outline
+from limen.contracts.oip.parameters import NONE, Options, read_parameters
+from limen.contracts.oip.wire import (
     MAX_DIMENSIONS,
     check_element_sizes,
     decode_raw,
     element_count,
     element_of,
 )
+from limen.contracts.strict import json as strict_json
+from limen.contracts.strict.pieces import LARGE_TEXT, Text
+from limen.contracts.tensors import BY_WIRE, Array, ElementType, Kind, TensorBudget, is_whole
 from limen.gateway.http import tensor_errors
 from limen.gateway.http.bodies import JsonBody, JsonInput, Optional, Parameters
 from limen.gateway.http.errors import id_in

@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from limen.contracts.errors import InvalidPackage
+from limen.contracts.strict.rules import Report
+from limen.contracts.strict.yaml import read_yaml
 from limen.packaging.formats import Format
 from limen.packaging.importers.draft import Draft
 from limen.packaging.importers.mlflow_signature import read_example, read_signature
 from limen.packaging.paths import ensure_inside
-from limen.packaging.rules import Report
 from limen.packaging.sniff import examine
-from limen.packaging.strict_yaml import read_yaml
 
 MODEL_FILE: Final = "MLmodel"
 _ORIGIN: Final = {

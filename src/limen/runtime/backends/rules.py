@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from limen.contracts import json_values
 from limen.contracts.errors import InvalidOutput, InvalidPackage, ModelFailed, Refused
 from limen.contracts.inference import Parameter
+from limen.contracts.strict.rules import listed
 from limen.contracts.tensors import BY_NAME, Array, ElementType, Kind, TensorSpec, is_whole
+from limen.contracts.validation import json_values
 from limen.packaging.manifest import Manifest
-from limen.packaging.rules import listed
 from limen.packaging.sniff import ensure_format
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.backends.jdm_file import Decision, read_decision

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError, NotFound, Reason
-from limen.contracts.repository_index import UNLOADED, IndexEntry, IndexState
+from limen.contracts.oip.repository_index import UNLOADED, IndexEntry, IndexState
 from limen.runtime.lifecycle import State
 from limen.serving.control.controlplane import ControlPlane
 from limen.serving.control.status import Reported, version_view

@@ -19,8 +19,8 @@ from limen.contracts.endpoint import Route
 from limen.contracts.errors import ErrorCode, Internal, LimenError, ModelError, NotFound, Unavailable, Unsupported
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, StreamPart
 from limen.contracts.names import parse_version
-from limen.contracts.openapi_model import ServedContract
-from limen.contracts.statistics import ModelStatistics
+from limen.contracts.oip.statistics import ModelStatistics
+from limen.contracts.openapi.model import ServedContract
 from limen.runtime.fallback import MARK
 from limen.runtime.handle import COUNT_EVERY, VersionHandle
 from limen.runtime.lifecycle import State, VersionStatus

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from limen.contracts.classification import classify
 from limen.contracts.contract import Field
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest
+from limen.contracts.oip.classification import classify
 from limen.contracts.tensors import Array
 from limen.runtime.handle import VersionHandle
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from limen.contracts.errors import NotFound, Unavailable
-from limen.contracts.statistics import ModelStatistics
+from limen.contracts.oip.statistics import ModelStatistics
 from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.statistics import model_statistics
 from limen.telemetry.totals import Totals

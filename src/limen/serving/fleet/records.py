@@ -12,7 +12,7 @@ import msgspec
 
 from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
-from limen.contracts.repository_index import UNLOADED
+from limen.contracts.oip.repository_index import UNLOADED
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.lifecycle import State, VersionStatus

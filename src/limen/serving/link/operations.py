@@ -27,7 +27,7 @@ from limen.contracts.errors import (
     Unavailable,
 )
 from limen.contracts.names import parse_model_name
-from limen.contracts.repository_index import UNLOADED, IndexEntry, IndexState
+from limen.contracts.oip.repository_index import UNLOADED, IndexEntry, IndexState
 from limen.serving.link.rules import check_load, check_unload, log_change, log_settings
 from limen.serving.messages.lines import (
     MAX_LINE_BYTES,

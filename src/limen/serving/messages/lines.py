@@ -14,7 +14,7 @@ import msgspec
 
 from limen.contracts.conditions import Condition
 from limen.contracts.errors import ErrorCode, LimenError, Violation
-from limen.contracts.repository_index import IndexEntry
+from limen.contracts.oip.repository_index import IndexEntry
 from limen.contracts.snapshot import LogLevels, Snapshot
 from limen.runtime.lifecycle import VersionLoad, VersionStatus
 

@@ -17,7 +17,7 @@ import msgspec
 
 from limen.contracts.contract import Contract, Field, Sensitivity
 from limen.contracts.errors import InvalidPackage, LimenError
-from limen.contracts.examples import example_record, is_showable
+from limen.contracts.openapi.examples import example_record, is_showable
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive import Package, open_package

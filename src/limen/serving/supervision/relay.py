@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from limen.contracts.printable import printable
+from limen.contracts.strict.printable import printable
 from limen.telemetry.logs import pass_on, wrapped_line
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from limen.contracts.errors import Internal, InvalidArgument
 from limen.contracts.inference import InferenceResponse
+from limen.contracts.oip.wire import encode_raw
 from limen.contracts.tensors import Array
-from limen.contracts.wire import encode_raw
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.codec import decode_request, encode_part, encode_response, encode_stream_error
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from limen.contracts.errors import InvalidArgument
-from limen.contracts.statistics import (
+from limen.contracts.oip.statistics import (
     BatchStatistics,
     Duration,
     InferStatistics,

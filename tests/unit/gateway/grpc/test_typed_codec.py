@@ -7,11 +7,11 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limen.contracts.checks import ContractCheck
 from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.errors import InvalidArgument
 from limen.contracts.inference import InferenceResponse
-from limen.contracts.proto_descriptor import file_descriptor
+from limen.contracts.proto.descriptor import file_descriptor
+from limen.contracts.validation.tensors import ContractCheck
 from limen.gateway.grpc.typed_codec import TypedCodec
 from limen.gateway.grpc.typed_layout import layout_of
 

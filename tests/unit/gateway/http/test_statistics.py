@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from limen.contracts.errors import InvalidArgument, NotFound
-from limen.contracts.statistics import ModelStatistics
+from limen.contracts.oip.statistics import ModelStatistics
 from limen.gateway.http.errors import Refused
 from limen.gateway.http.message import Head, Request
 from limen.gateway.http.routes import Router

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from limen.contracts.errors import ErrorCode, InvalidPackage, Unavailable
-from limen.contracts.repository_index import IndexEntry, IndexState
+from limen.contracts.oip.repository_index import IndexEntry, IndexState
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import LogLevels
 from limen.runtime.lifecycle import State, VersionStatus

@@ -20,7 +20,7 @@ from limen.contracts.errors import (
     Unavailable,
     Violation,
 )
-from limen.contracts.repository_index import IndexEntry, IndexState
+from limen.contracts.oip.repository_index import IndexEntry, IndexState
 from limen.serving.link import operations
 from limen.serving.link.operations import Operations
 from limen.serving.messages.lines import AskLoad, AskUnload, Denied, Done, Failure, Index, Operation, line

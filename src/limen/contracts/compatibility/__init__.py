@@ -1,0 +1,1 @@
+"""Compares two contracts for the sake of their callers."""

@@ -1,0 +1,1 @@
+"""The vocabulary of the Open Inference Protocol, shared by REST and gRPC."""

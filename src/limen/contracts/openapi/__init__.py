@@ -1,0 +1,1 @@
+"""Contracts as OpenAPI documents and JSON Schema."""

@@ -1,0 +1,1 @@
+"""Contracts compiled to checks of tensors and records."""
