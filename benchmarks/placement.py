@@ -24,7 +24,7 @@ import uvloop
 
 from benchmarks import fraud, servers
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse, Outcome
-from limen.packaging.archive import Package, open_package
+from limen.packaging.archive.package import Package, open_package
 from limen.runtime.allocator import keep_buffers
 from limen.runtime.execution import load, run
 from limen.runtime.placement.process import OwnPool, OwnReplicas, handshake

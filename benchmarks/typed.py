@@ -30,7 +30,7 @@ from limen.contracts.validation.tensors import ContractCheck
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.codec import decode_request, encode_response
 from limen.gateway.grpc.typed_codec import TypedCodec
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 
 REPEATS: Final = 9
 REPEAT_S: Final = 0.03

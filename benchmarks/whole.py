@@ -25,7 +25,7 @@ from limen.gateway.grpc.typed import TypedServices
 from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.connection import Connection
 from limen.gateway.http.server import HttpServer
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.runtime.allocator import keep_buffers
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement

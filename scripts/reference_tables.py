@@ -25,8 +25,8 @@ from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
 from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.errors import STATUS as HTTP_STATUS
-from limen.packaging.decoder import MANIFEST
-from limen.packaging.manifest import Bind, Fallback, Manifest, OutputBinding
+from limen.packaging.manifest.decoder import MANIFEST
+from limen.packaging.manifest.values import Bind, Fallback, Manifest, OutputBinding
 from limen.settings import SECTIONS as SETTINGS
 from limen.settings import variable_of
 from limen.traffic.endpoints import ENDPOINT
@@ -67,10 +67,10 @@ FIXED_LIMITS = (
     ("Elements of an output to classify", "limen.contracts.oip.classification", "MAX_ELEMENTS", ""),
     ("A caller's deadline, which is cut to this", "limen.contracts.inference", "MAX_DEADLINE_S", "s"),
     ("Mistakes named in one error", "limen.contracts.errors", "MAX_VIOLATIONS", ""),
-    ("Fields in one list of `model.yaml`", "limen.packaging.fields", "MAX_FIELDS", ""),
-    ("A file of examples", "limen.packaging.decoder", "MAX_EXAMPLES_BYTES", "bytes"),
+    ("Fields in one list of `model.yaml`", "limen.packaging.manifest.fields", "MAX_FIELDS", ""),
+    ("A file of examples", "limen.packaging.manifest.decoder", "MAX_EXAMPLES_BYTES", "bytes"),
     ("Files of a package", "limen.packaging.paths", "MAX_FILES", ""),
-    ("A file of a package", "limen.packaging.index", "MAX_FILE_BYTES", "bytes"),
+    ("A file of a package", "limen.packaging.archive.index", "MAX_FILE_BYTES", "bytes"),
 )
 """Limits that are constants: what they bound, where they are, and their unit."""
 

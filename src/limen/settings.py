@@ -22,7 +22,7 @@ from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidArgument, Reason, Violation
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.http.config import HttpLimits
-from limen.packaging.config import TrustConfig
+from limen.packaging.signing.config import TrustConfig
 from limen.publishing.config import PublishConfig
 from limen.storage.config import StorageConfig
 from limen.telemetry.config import LogConfig

@@ -310,7 +310,7 @@ def test_output_that_nobody_reads_to_the_end_is_no_error(tmp_path):
 
 
 def test_a_bug_is_told_in_a_sentence_and_shown_on_request(tmp_path):
-    program = "import limen.packaging.schema as m, limen.cli as c; m.manifest_schema = lambda: 1 / 0; c.main()"
+    program = "import limen.packaging.manifest.schema as m, limen.cli as c; m.manifest_schema = lambda: 1 / 0; c.main()"
     command = [sys.executable, "-c", program, "schema"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from limen.cli import main
-from limen.packaging.archive import inspect
+from limen.packaging.archive.package import inspect
 from tests.services.packages import write_score, write_weights
 from tests.services.process import LIMEN, WAIT_S
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from limen.packaging.keys import private_key, public_half
+from limen.packaging.signing.keys import private_key, public_half
 from tests.services.packages import write_score
 from tests.services.process import limen, refused
 from tests.services.signers import write_holder, write_key

@@ -13,7 +13,7 @@ import pytest
 from limen.client import AsyncClient, Client, Management, RetryPolicy
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import DeadlineExceeded, InvalidArgument, ModelFailed, Unavailable
-from limen.packaging.archive import build
+from limen.packaging.archive.package import build
 from tests.services.packages import write_code, write_countdown, write_score, write_slow
 from tests.services.process import WAIT_S, Server, serving
 

@@ -8,7 +8,7 @@ import pytest
 
 import limen
 from limen.contracts.errors import InvalidArgument, InvalidPackage
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from tests.services.packages import write_score
 
 pandas = pytest.importorskip("pandas")

@@ -19,7 +19,7 @@ from limen.client import Management
 from limen.contracts.endpoint import EndpointSpec
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from limen.packaging.archive import build
+from limen.packaging.archive.package import build
 from tests.services.packages import write_score, write_slow
 from tests.services.process import WAIT_S, Server, limen, serving
 

@@ -18,7 +18,7 @@ from limen.contracts.contract import Slo
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import Incompatible, InvalidPackage, NotAllowedNow, NotFound, Stale, Unavailable
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
-from limen.packaging.archive import build, inspect
+from limen.packaging.archive.package import build, inspect
 from tests.services.packages import write_score, write_weights
 from tests.services.process import WAIT_S, Server, limen, refused, serving
 from tests.services.registry import ROW, World, calling, world_at

@@ -12,7 +12,7 @@ import pytest
 
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError
-from limen.packaging.archive import build
+from limen.packaging.archive.package import build
 from tests.services.chaos import FACTORS, Chaos, small_disk
 from tests.services.packages import write_product
 from tests.services.probers import probing

@@ -2,7 +2,7 @@
 
 from limen.client import Management
 from limen.contracts.endpoint import EndpointSpec
-from limen.packaging.archive import build
+from limen.packaging.archive.package import build
 from tests.services.packages import write_slow
 from tests.services.process import limen, refused, serving
 from tests.services.registry import World

@@ -16,7 +16,7 @@ from typer.core import TyperOption
 from limen.cli import app
 from limen.contracts.conditions import ConditionReason
 from limen.contracts.errors import ErrorCode, Reason
-from limen.packaging.decoder import MANIFEST, decode_manifest
+from limen.packaging.manifest.decoder import MANIFEST, decode_manifest
 from limen.traffic.endpoints import ENDPOINT_NAME, parse_spec
 
 ROOT = Path(__file__).parents[2]

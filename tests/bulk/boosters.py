@@ -10,7 +10,7 @@ import pandas as pd
 
 from limen.authoring.scaffolding import create_package
 from limen.contracts.validation.records import RecordCodec
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.execution import load, run
 from tests.bulk.verdicts import same
 

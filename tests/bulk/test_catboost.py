@@ -13,7 +13,7 @@ from tests.bulk.boosters import COUNT, asked, packaged, table, targets
 from tests.bulk.verdicts import Table, same
 
 catboost = pytest.importorskip("catboost")
-from limen.packaging.decoder import read_manifest  # noqa: E402 - after the question whether CatBoost is there
+from limen.packaging.manifest.decoder import read_manifest  # noqa: E402 - after the question whether CatBoost is there
 
 REGRESSORS = {
     "RMSE": "value",

@@ -17,8 +17,8 @@ import zen
 from limen.authoring.scaffolding import create_package
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.packaging.archive import open_package
-from limen.packaging.manifest import Manifest
+from limen.packaging.archive.package import open_package
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.execution import load, run
 from tests.bulk.decision_graphs import GRAPHS
 from tests.bulk.verdicts import Table

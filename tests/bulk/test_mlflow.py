@@ -23,7 +23,7 @@ from limen.authoring.conversion import Converted
 from limen.authoring.conversion.formats import converted
 from limen.authoring.conversion.messages import Task, rows_of
 from limen.authoring.importing import ImportOptions, import_model
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from tests.bulk.boosters import asked, records, served, table, targets
 from tests.bulk.verdicts import Table, same
 

@@ -24,8 +24,8 @@ from limen.authoring.scaffolding import create_package
 from limen.contracts.contract import Field
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse
-from limen.packaging.archive import open_package
-from limen.packaging.manifest import Manifest
+from limen.packaging.archive.package import open_package
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement

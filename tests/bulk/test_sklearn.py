@@ -39,7 +39,7 @@ from limen.authoring.parity import as_table, compare
 from limen.authoring.scaffolding import create_package
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.validation.records import RecordCodec
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.backends import backend
 from limen.runtime.execution import load, run
 from tests.bulk.verdicts import Table, same

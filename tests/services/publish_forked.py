@@ -14,7 +14,7 @@ from pathlib import Path
 
 from limen.management.catalogue import Catalogue
 from limen.management.stores import open_registry, utc_now
-from limen.packaging.trust import Trust
+from limen.packaging.signing.trust import Trust
 from limen.publishing.config import PublishConfig
 from limen.publishing.probe import Answer, Loaded, Probed
 from limen.publishing.publisher import Publisher

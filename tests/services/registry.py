@@ -11,7 +11,7 @@ import httpx
 from limen.client import Management
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.management import Published
-from limen.packaging.archive import build
+from limen.packaging.archive.package import build
 from tests.services.packages import write_score
 from tests.services.process import WAIT_S, Server, serving
 

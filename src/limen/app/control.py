@@ -142,7 +142,7 @@ def _source(start: ControlStart) -> Source:
 
 def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
     from limen.management.stores import open_registry
-    from limen.packaging.trust import Trust
+    from limen.packaging.signing.trust import Trust
     from limen.serving.sources.reconciler import Reconciler
 
     trust = Trust.of(managed.trust)

@@ -17,7 +17,7 @@ from limen.app.management_server import GRACE_S, ManagementServer
 from limen.app.process import allowed_hosts
 from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores, open_registry, utc_now
-from limen.packaging.trust import Trust
+from limen.packaging.signing.trust import Trust
 from limen.publishing.probe import Probe
 from limen.publishing.publisher import Publisher
 from limen.publishing.verification import Verification

@@ -26,9 +26,9 @@ from limen.contracts.proto.text import proto_text
 from limen.contracts.validation.comparison import differences
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.packaging.archive import Package, open_package
-from limen.packaging.decoder import read_manifest
-from limen.packaging.sniff import scan_folder
+from limen.packaging.archive.package import Package, open_package
+from limen.packaging.formats.sniff import scan_folder
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.batching import Batcher
 from limen.runtime.independence import CHECK_S, measure
 from limen.runtime.placement.inline import InlinePlacement

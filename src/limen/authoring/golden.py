@@ -17,10 +17,10 @@ from limen.contracts.contract import Contract, Example, Json, Sensitivity
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.openapi.examples import example_record
 from limen.contracts.validation.comparison import differences
-from limen.packaging.archive import Package
-from limen.packaging.decoder import read_manifest
-from limen.packaging.manifest import MANIFEST_NAME
-from limen.packaging.manifest_edit import file_of_examples, with_answers, with_examples
+from limen.packaging.archive.package import Package
+from limen.packaging.manifest.decoder import read_manifest
+from limen.packaging.manifest.edit import file_of_examples, with_answers, with_examples
+from limen.packaging.manifest.values import MANIFEST_NAME
 from limen.publishing.probe import Answer, Probed
 from limen.runtime.warmup import MADE_UP
 

@@ -29,12 +29,12 @@ from limen.authoring.workbench import compared
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
 from limen.contracts.strict.rules import shown
-from limen.packaging.decoder import read_manifest
+from limen.packaging.archive.origin import ORIGIN_NAME
 from limen.packaging.importers import read_source
 from limen.packaging.importers.draft import WHOLE, Draft, model_name
 from limen.packaging.importers.mlflow_registry import TrackingServer, fetch
-from limen.packaging.origin import ORIGIN_NAME
-from limen.packaging.scaffold import Hints
+from limen.packaging.manifest.decoder import read_manifest
+from limen.packaging.manifest.scaffold import Hints
 from limen.runtime.backends.xgboost import write_as_stopped
 from limen.runtime.sandbox.confinement import not_contained
 

@@ -19,7 +19,7 @@ from limen.contracts.validation.comparison import differences
 from limen.contracts.validation.records import as_rows
 from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.importers.draft import WHOLE
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.execution import load, run
 
 ALONE: Final = 16

@@ -17,10 +17,10 @@ import yaml
 from limen.contracts.compatibility.compare import compare
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.tensors import BY_NAME, Kind
-from limen.packaging.decoder import read_manifest
-from limen.packaging.fields import record_problems
-from limen.packaging.manifest import MANIFEST_NAME
-from limen.packaging.yaml_text import flow, word
+from limen.packaging.manifest.decoder import read_manifest
+from limen.packaging.manifest.fields import record_problems
+from limen.packaging.manifest.values import MANIFEST_NAME
+from limen.packaging.manifest.yaml_text import flow, word
 
 _TEXTS: Final = ("title", "description", "owner", "licence", "task")
 _PARTS: Final = ("tags", "slo", "tolerance", "batching")

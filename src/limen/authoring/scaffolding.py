@@ -24,13 +24,13 @@ from limen.authoring.samples.sample import Sample
 from limen.authoring.workbench import described
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.contracts.names import parse_model_name
-from limen.packaging.decoder import decode_manifest
-from limen.packaging.formats import Format
-from limen.packaging.huggingface import read_model
+from limen.packaging.formats.huggingface import read_model
+from limen.packaging.formats.known import Format
+from limen.packaging.formats.sniff import ensure_format, sniff
 from limen.packaging.importers.torch_export import TorchExportImporter, has_samples
-from limen.packaging.manifest import MANIFEST_NAME
-from limen.packaging.scaffold import Hints, scaffold
-from limen.packaging.sniff import ensure_format, sniff
+from limen.packaging.manifest.decoder import decode_manifest
+from limen.packaging.manifest.scaffold import Hints, scaffold
+from limen.packaging.manifest.values import MANIFEST_NAME
 from limen.runtime.backends import backend_for
 from limen.runtime.backends.onnx import external_files
 from limen.runtime.predictor import Signature

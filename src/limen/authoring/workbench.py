@@ -19,7 +19,7 @@ from limen.authoring.disposable import attend, one, run
 from limen.authoring.parity import Parity, as_table, compare
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.tensors import Array
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.backends import backend
 from limen.runtime.predictor import Signature
 

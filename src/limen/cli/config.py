@@ -32,7 +32,7 @@ def check(config: Config = None) -> None:
     given = sum(entry.origin != "default" for entry in settings.entries)
     believed = 0
     if settings.trust.keys or settings.trust.revoked:
-        from limen.packaging.trust import Trust
+        from limen.packaging.signing.trust import Trust
 
         trust = Trust.of(settings.trust)
         believed = len(trust.keys) + len(trust.authorities)

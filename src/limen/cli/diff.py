@@ -61,7 +61,7 @@ def diff(
 def contract_of(text: str, home: Path, server: str) -> Contract:
     """Return the contract that a word of the command line names: a package, or a version of the registry."""
     from limen.cli.words import existing_package
-    from limen.packaging.archive import inspect
+    from limen.packaging.archive.package import inspect
 
     named = registered(text)
     if named is None:

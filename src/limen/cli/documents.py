@@ -86,7 +86,7 @@ def client(what: What, output: Output = None, server: ServerUrl = "", home: Home
 def _package(what: str, server: str) -> Contract | None:
     """Return the contract of a package, or None when a server is named or what is named is no path."""
     from limen.cli.words import existing_package
-    from limen.packaging.archive import inspect
+    from limen.packaging.archive.package import inspect
 
     path = Path(what)
     if server:

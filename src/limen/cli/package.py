@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from limen.authoring.check import Step
     from limen.authoring.scaffolding import Created
     from limen.contracts.contract import Example, Field
-    from limen.packaging.archive import Inspection
+    from limen.packaging.archive.package import Inspection
 
 NAME_WIDTH: Final = 28
 FACT_WIDTH: Final = 14
@@ -71,7 +71,7 @@ def init(
     from limen.cli.diff import contract_of
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
-    from limen.packaging.manifest import MANIFEST_NAME
+    from limen.packaging.manifest.values import MANIFEST_NAME
 
     try:
         made = create_package(
@@ -195,8 +195,8 @@ def build(
 ) -> None:
     """Make one file of a package, named by its content: the same content always gives the same digest and the same bytes."""
     from limen.cli.words import existing_package, size
-    from limen.packaging.archive import SUFFIX
-    from limen.packaging.archive import build as build_archive
+    from limen.packaging.archive.package import SUFFIX
+    from limen.packaging.archive.package import build as build_archive
 
     if output.suffix == SUFFIX and not output.is_dir():
         built = build_archive(existing_package(package), output.parent, output.name)
@@ -263,7 +263,7 @@ def _inspected(text: str, home: Path, server: str) -> Inspection:
 
     from limen.cli.connection import managing, registered
     from limen.cli.words import existing_package
-    from limen.packaging.archive import inspect as inspect_package
+    from limen.packaging.archive.package import inspect as inspect_package
 
     named = registered(text)
     if named is None:
@@ -277,7 +277,7 @@ def schema() -> None:
     """Print the JSON Schema of model.yaml, for editors."""
     import msgspec
 
-    from limen.packaging.schema import manifest_schema
+    from limen.packaging.manifest.schema import manifest_schema
 
     typer.echo(msgspec.json.format(msgspec.json.encode(manifest_schema()), indent=2))
 

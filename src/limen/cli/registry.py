@@ -57,7 +57,7 @@ def publish(
     """
     from limen.cli.words import CommandError, existing_package
     from limen.contracts.catalogue import Lineage
-    from limen.packaging.archive import build, inspect
+    from limen.packaging.archive.package import build, inspect
 
     tags: dict[str, str] = {}
     for given in tag or ():

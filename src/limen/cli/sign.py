@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from limen.packaging.trust import Trust
+    from limen.packaging.signing.trust import Trust
 
 Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
 
@@ -36,11 +36,11 @@ def sign(
     the same name with `.sig`.
     """
     from limen.cli.words import CommandError, existing_package
-    from limen.packaging.archive import appearing
-    from limen.packaging.keys import private_key, public_half
+    from limen.packaging.archive.package import appearing
     from limen.packaging.paths import signature_path
-    from limen.packaging.signing import content_of
-    from limen.packaging.signing import sign as sign_content
+    from limen.packaging.signing.keys import private_key, public_half
+    from limen.packaging.signing.signatures import content_of
+    from limen.packaging.signing.signatures import sign as sign_content
     from limen.settings import read_secret
 
     content = content_of(existing_package(package))
@@ -72,8 +72,8 @@ def verify(
 ) -> None:
     """Say who signed a package; fails unless the signature is genuine, of a trusted key, and of exactly these files."""
     from limen.cli.words import CommandError, counted, existing_package
-    from limen.packaging.archive import read_signature
-    from limen.packaging.signing import content_of
+    from limen.packaging.archive.package import read_signature
+    from limen.packaging.signing.signatures import content_of
 
     if not keys and not trust:
         raise CommandError("a signature says nothing without knowing whom to believe", "Give --key FILE or --trust.")
@@ -83,8 +83,8 @@ def verify(
 
 
 def _trust(keys: list[Path], config: Path | None, *, from_settings: bool) -> Trust:
-    from limen.packaging.config import TrustConfig
-    from limen.packaging.trust import Trust
+    from limen.packaging.signing.config import TrustConfig
+    from limen.packaging.signing.trust import Trust
     from limen.settings import load_settings
 
     said = load_settings(config).trust if from_settings else TrustConfig()

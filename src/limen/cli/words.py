@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from limen.contracts.errors import Reason
 
 MANIFEST_NAME = "model.yaml"
-"""As in `packaging.manifest`, which costs more to import than the process that supervises a server has all in all."""
+"""As in `packaging.manifest.values`, which costs more to import than the process that supervises a server has all in all."""
 
 
 class CommandError(Exception):

@@ -1,6 +1,6 @@
 """The contract of a model: what goes in, what comes out and what its owner promises.
 
-These are plain immutable values. `packaging.manifest` builds them from `model.yaml`; `contracts.validation.records` and
+These are plain immutable values. `packaging.manifest.values` builds them from `model.yaml`; `contracts.validation.records` and
 `contracts.validation.tensors` compile them into validators; `contracts.openapi.document` and `contracts.proto.text` describe them to callers.
 """
 

@@ -21,7 +21,7 @@ from limen.contracts.errors import LimenError, NotAllowedNow, NotFound
 from limen.contracts.management import EndpointPreview, VersionDiff
 from limen.management.resolution import Resolved, ensure_compatible, resolve
 from limen.management.stores import Stores
-from limen.packaging.intact import is_intact
+from limen.packaging.archive.intact import is_intact
 from limen.storage import causes
 from limen.storage.faults import unavailable
 from limen.traffic.endpoint_store import StoredEndpoint

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from limen.packaging.archive import PACKAGES
+from limen.packaging.archive.package import PACKAGES
 from limen.registry.registry import Registry
 from limen.storage import causes
 from limen.storage.blobs import BlobStore, open_blobs

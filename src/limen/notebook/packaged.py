@@ -101,7 +101,7 @@ class PackagedModel:
         """
         from limen.cli.connection import managing
         from limen.cli.endpoint import open_endpoint
-        from limen.packaging.archive import build
+        from limen.packaging.archive.package import build
 
         with tempfile.TemporaryDirectory(prefix="limen-publish-") as place:
             archive = build(self.folder, Path(place)).path

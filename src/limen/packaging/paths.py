@@ -1,6 +1,6 @@
 """Which file names a package may hold, and which files of a folder belong to it.
 
-Pure rules apart from `list_files` and `ensure_inside`, which look at a folder. Called by `packaging.archive` (what goes in and
+Pure rules apart from `list_files` and `ensure_inside`, which look at a folder. Called by `packaging.archive.package` (what goes in and
 what comes out), `packaging.scan` and the backends (`ensure_inside`, for files that a model names itself).
 """
 

@@ -19,7 +19,7 @@ import msgspec
 from limen.contracts.contract import Json
 from limen.contracts.errors import Cancelled, InvalidPackage, Reason, Unavailable
 from limen.contracts.independence import Independence
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.publishing.config import PublishConfig
 from limen.runtime.sandbox.child import model_environment, start
 from limen.runtime.sandbox.exchange import Fault, Heard, Stop, ask

@@ -1,7 +1,7 @@
 """Publishing: from an archive that somebody brought to a version that exists, or to the reason why not.
 
 The order is that of cost and danger: the size, the archive's layout, what its files are, its manifest and digests (all in
-`packaging.archive`), the signature, the contract against the version before it, and only then the model itself, in a process that is
+`packaging.archive.package`), the signature, the contract against the version before it, and only then the model itself, in a process that is
 thrown away. What passes is stored, and registered with its evidence in one transaction. Whatever fails before that leaves no
 version; a blob that was stored already is reachable from nowhere, and is used when the same package comes again.
 Blocking: callers that are asynchronous use a thread. Called by the management API.
@@ -22,9 +22,9 @@ from limen.contracts.catalogue import Alias, Evidence, ModelVersion
 from limen.contracts.compatibility.findings import Compatibility
 from limen.contracts.errors import Stale
 from limen.contracts.names import parse_alias
-from limen.packaging.archive import Package
-from limen.packaging.origin import read_origin
-from limen.packaging.trust import Judgement
+from limen.packaging.archive.origin import read_origin
+from limen.packaging.archive.package import Package
+from limen.packaging.signing.trust import Judgement
 from limen.publishing.replay import Replay
 from limen.publishing.staging import staging_folder
 from limen.publishing.verification import Findings, Note, Step, Submission, Verification, evidence_of

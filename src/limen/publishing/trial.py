@@ -15,8 +15,8 @@ from limen.contracts.contract import Example, Json
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.packaging.archive import Package
-from limen.packaging.decoder import read_manifest
+from limen.packaging.archive.package import Package
+from limen.packaging.manifest.decoder import read_manifest
 from limen.publishing.probe import Answer, Loaded, Order, Refused, Said
 from limen.runtime.batching import Batcher
 from limen.runtime.independence import CHECK_S, measure

@@ -1,7 +1,7 @@
 """How a contract's fields become an artifact's tensors, and its tensors the contract's outputs again.
 
 Everything that can be decided from the manifest and the artifact's signature is decided once, when a version is loaded; what
-fits as it is costs nothing per call. Not here: checking values (`contracts.validation.tensors`) or reading `bind` (`packaging.binding`).
+fits as it is costs nothing per call. Not here: checking values (`contracts.validation.tensors`) or reading `bind` (`packaging.manifest.binding`).
 Called by the placements and `limen check`; `wanted_tensors` also by the backends.
 
 Shapes: a scalar field may stand for a tensor [-1, 1] and the other way round. Types: see `runtime.casts`. The batch axis must
@@ -23,8 +23,8 @@ from limen.contracts.strict.rules import at, listed
 from limen.contracts.tensors import BY_NAME, Array, ElementType, TensorSpec
 from limen.contracts.validation import json_values
 from limen.contracts.validation.tensors import no_output
-from limen.packaging.binding import reshape_problem
-from limen.packaging.manifest import InputBinding, Manifest, OutputBinding
+from limen.packaging.manifest.binding import reshape_problem
+from limen.packaging.manifest.values import InputBinding, Manifest, OutputBinding
 from limen.packaging.paths import invalid
 from limen.runtime.batch_axis import Pack, Unpack, as_one_row, with_batch_axis, without_batch_axis
 from limen.runtime.casts import cast_problem, cast_values, limits_of, listed_shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime.handle import VersionHandle
 from limen.runtime.lifecycle import State, VersionStatus
 

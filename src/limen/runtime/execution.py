@@ -12,7 +12,7 @@ import numpy as np
 from limen.contracts.errors import CallerError, InvalidOutput, LimenError, ModelFailed
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
 from limen.runtime.binding import Binding, compile_binding
 from limen.runtime.predictor import LoadedModel

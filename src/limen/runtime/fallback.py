@@ -11,7 +11,7 @@ import numpy as np
 from limen.contracts.inference import InferenceRequest, InferenceResponse
 from limen.contracts.tensors import Array
 from limen.contracts.validation.records import RecordCodec
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 
 MARK = "limen_fallback"
 """The response parameter that marks the answer; its value is `constant` or `version`."""

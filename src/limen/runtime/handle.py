@@ -9,7 +9,7 @@ from limen.contracts.contract import Contract
 from limen.contracts.oip.wire_form import wire_form
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime.fallback import compile_fallback
 from limen.runtime.outage import outage
 from limen.runtime.predictor import Predictor

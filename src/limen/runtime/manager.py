@@ -15,7 +15,7 @@ from functools import partial
 from limen.contracts.catalogue import Verdict
 from limen.contracts.errors import LimenError, NotFound, Unavailable
 from limen.contracts.names import parse_model_name, parse_version
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime import outage
 from limen.runtime.batching import Batcher
 from limen.runtime.entry import Entry

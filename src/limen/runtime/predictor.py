@@ -13,7 +13,7 @@ import msgspec
 
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, Parameter
 from limen.contracts.tensors import Array, TensorSpec
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 
 Done = Callable[[Outcome], None]
 """Takes the answer of one request; called exactly once, unless the request was cancelled before."""
@@ -176,7 +176,7 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
-    """The names `packaging.sniff` gives to the file formats this backend loads."""
+    """The names `packaging.formats.sniff` gives to the file formats this backend loads."""
 
     def load(self, path: Path, manifest: Manifest) -> LoadedModel:
         """Load the artifact of the package folder `path`."""

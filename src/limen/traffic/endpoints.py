@@ -26,7 +26,7 @@ from limen.contracts.management import SettingChange
 from limen.contracts.names import ALIAS, ALIAS_RULE, MODEL_NAME, MODEL_NAME_RULE, is_number, is_reference
 from limen.contracts.strict.rules import INVALID, Flag, Key, Keys, ListOf, Number, OneOf, Report, Text, at, shown
 from limen.contracts.strict.yaml import read_yaml
-from limen.packaging.serving import SERVING, build_serving, check_serving
+from limen.packaging.manifest.serving import SERVING, build_serving, check_serving
 
 ENDPOINT_NAME: Final = "endpoint.yaml"
 MAX_ROUTES: Final = 16

@@ -17,9 +17,9 @@ from limen.contracts.endpoint import EndpointStatus
 from limen.contracts.management import HEAD_LENGTH, PACKAGE_TYPE
 from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores, open_registry, utc_now
-from limen.packaging.archive import build
-from limen.packaging.config import TrustConfig
-from limen.packaging.trust import Trust
+from limen.packaging.archive.package import build
+from limen.packaging.signing.config import TrustConfig
+from limen.packaging.signing.trust import Trust
 from limen.publishing.config import PublishConfig
 from limen.publishing.probe import Answer, Loaded, Probed
 from limen.publishing.publisher import Publisher

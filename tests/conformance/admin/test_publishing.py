@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from limen.contracts.management import HEAD_LENGTH, PACKAGE_TYPE
-from limen.packaging.config import TrustConfig
+from limen.packaging.signing.config import TrustConfig
 from tests.conformance.admin.office import HOST, ROOT, Office
 from tests.conformance.admin.test_changes import code_of, paths_of
 

@@ -10,7 +10,7 @@ from limen.app.reading import RegistryReader
 from limen.client import Management
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import LimenError, NotFound
-from limen.packaging.archive import build
+from limen.packaging.archive.package import build
 from limen.settings import Settings, load_settings
 from tests.services.packages import write_score
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from limen.contracts.contract import Contract, Field
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.manifest import Bind, Manifest, OutputBinding
+from limen.packaging.manifest.values import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
 from limen.runtime.binding import compile_binding
 from limen.runtime.predictor import LoadedModel, Signature

@@ -11,7 +11,7 @@ import xgboost
 
 from limen.authoring.scaffolding import create_package
 from limen.contracts.errors import InvalidPackage
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.backends import backend
 from limen.runtime.execution import load, run
 

@@ -11,7 +11,7 @@ import xgboost
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
 from limen.runtime.backends.ubjson import decode
 from tests.conformance.backends.conftest import X, Y

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper, save_model
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage, ModelFailed, Reason
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.manifest import Bind, Manifest, OutputBinding
+from limen.packaging.manifest.values import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
 from limen.runtime.backends.onnx import OnnxModel
 from limen.runtime.binding import compile_binding

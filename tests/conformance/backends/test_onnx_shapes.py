@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
 from limen.runtime.backends.onnx import OnnxModel
 from limen.runtime.binding import compile_binding

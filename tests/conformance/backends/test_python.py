@@ -8,7 +8,7 @@ import pytest
 
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage, ModelFailed, Reason
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
 
 SECRET = "the-password-is-42"

@@ -31,7 +31,7 @@ from sklearn.tree import DecisionTreeClassifier
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.manifest import Bind, Manifest
+from limen.packaging.manifest.values import Bind, Manifest
 from limen.runtime.backends import backend
 from limen.runtime.binding import compile_binding
 from tests.conformance.backends.conftest import X, Y

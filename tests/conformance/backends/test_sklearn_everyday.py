@@ -30,9 +30,9 @@ from sklearn.tree import DecisionTreeClassifier
 from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.validation.records import RecordCodec
-from limen.packaging.decoder import decode_manifest
-from limen.packaging.manifest import Manifest
-from limen.packaging.scaffold import scaffold
+from limen.packaging.manifest.decoder import decode_manifest
+from limen.packaging.manifest.scaffold import scaffold
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
 from limen.runtime.backends.sklearn import read_estimator
 from limen.runtime.binding import compile_binding

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime.lifecycle import State
 from limen.runtime.placement.inline import InlinePlacement
 from tests.conformance.bad_inputs.entries import infer_json, predict, tensor

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
 from limen.serving.dataplane.plane import DataPlane

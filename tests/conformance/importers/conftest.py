@@ -17,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from limen.contracts.tensors import Array
 from limen.contracts.validation.records import RecordCodec
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.execution import load, run
 
 COUNT = 200

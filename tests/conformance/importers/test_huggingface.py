@@ -18,8 +18,8 @@ from limen.authoring.scaffolding import create_package
 from limen.contracts.errors import InvalidArgument, InvalidPackage, Reason
 from limen.contracts.serving import Resources, Serving
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.decoder import read_manifest
-from limen.packaging.sniff import scan_folder
+from limen.packaging.formats.sniff import scan_folder
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.backends import backend
 from limen.runtime.execution import load
 from tests.conformance.importers.conftest import answers

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 
 from limen.authoring.parity import Table, compare
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from tests.conformance.placements.test_independence import write_dynamic
 from tests.services.packages import write_iris
 

@@ -21,7 +21,7 @@ from limen.authoring.check import check_package
 from limen.authoring.conversion import convert
 from limen.authoring.importing import ImportOptions, import_model
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from tests.conformance.importers.conftest import NUMBERS, answers, make_linear, table, target
 from tests.conformance.importers.conftest import make_pipeline as make_original
 from tests.services.mlflow_folder import write_folder

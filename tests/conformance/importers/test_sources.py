@@ -12,7 +12,7 @@ import yaml
 from limen.authoring.check import check_package
 from limen.authoring.importing import ImportOptions, import_model
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from tests.conformance.importers.conftest import NUMBERS, answers, make_linear, table, target
 from tests.services.mlflow_folder import write_folder
 from tests.services.packages import SPECIES, write_iris

@@ -15,9 +15,9 @@ from limen.authoring.check import check_package
 from limen.authoring.importing import ImportOptions, import_model
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.archive import open_package
-from limen.packaging.decoder import read_manifest
-from limen.packaging.sniff import scan_folder
+from limen.packaging.archive.package import open_package
+from limen.packaging.formats.sniff import scan_folder
+from limen.packaging.manifest.decoder import read_manifest
 from limen.runtime.backends import backend
 from limen.runtime.placement.inline import InlinePlacement
 from tests.conformance.importers.conftest import answers

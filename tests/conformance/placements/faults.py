@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from limen.contracts.inference import InferenceRequest
-from limen.packaging.archive import Package, open_package
+from limen.packaging.archive.package import Package, open_package
 
 FAIL, DIE, HANG, HOG = -1.0, -2.0, -3.0, -4.0
 """Rows that raise, kill the process, never end, and take a gibibyte."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from limen.contracts.errors import InvalidPackage
-from limen.packaging.archive import Package, open_package
+from limen.packaging.archive.package import Package, open_package
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import OwnReplicas, ReplicaPool, ReplicaStart, launch
 from limen.runtime.placement.process.own import end

@@ -18,7 +18,7 @@ from limen.contracts.errors import (
     Violation,
 )
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.runtime.batching import Batcher
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import OwnReplicas

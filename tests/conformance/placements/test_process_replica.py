@@ -14,7 +14,7 @@ import pytest
 
 from limen.contracts.errors import InvalidPackage, ModelFailed, Unavailable
 from limen.contracts.inference import InferenceResponse
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.runtime.placement.process import (
     OwnReplicas,
     ProcessPlacement,

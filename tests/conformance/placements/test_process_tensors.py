@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limen.contracts.inference import InferenceRequest, InferenceResponse
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.runtime.placement.process import OwnReplicas, handshake
 from limen.runtime.placement.process.arena import ARENA_BYTES, SHARED_MIN
 from tests.conformance.placements.asking import ask, ask_all

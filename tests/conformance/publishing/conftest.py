@@ -7,10 +7,10 @@ import pytest
 
 from limen.management.catalogue import Catalogue
 from limen.management.stores import open_registry, utc_now
-from limen.packaging.archive import build
-from limen.packaging.config import TrustConfig
+from limen.packaging.archive.package import build
 from limen.packaging.paths import signature_path
-from limen.packaging.trust import Trust
+from limen.packaging.signing.config import TrustConfig
+from limen.packaging.signing.trust import Trust
 from limen.publishing.config import PublishConfig
 from limen.publishing.probe import Probe
 from limen.publishing.publisher import Published, Publisher

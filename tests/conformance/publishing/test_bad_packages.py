@@ -13,13 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from limen.authoring.check import check_package
 from limen.contracts.errors import ErrorCode, InvalidPackage, LimenError, PermissionDenied, Reason
-from limen.packaging.archive import build
-from limen.packaging.config import TrustConfig
-from limen.packaging.index import FileEntry, encode_index
-from limen.packaging.keys import private_key
+from limen.packaging.archive.index import FileEntry, encode_index
+from limen.packaging.archive.package import build
+from limen.packaging.archive.tarball import END, encode_header, padding
 from limen.packaging.paths import INDEX_NAME, signature_path
-from limen.packaging.signing import Content, content_of, sign
-from limen.packaging.tarball import END, encode_header, padding
+from limen.packaging.signing.config import TrustConfig
+from limen.packaging.signing.keys import private_key
+from limen.packaging.signing.signatures import Content, content_of, sign
 from limen.publishing.config import PublishConfig
 from tests.services.broken_safetensors import BROKEN
 from tests.services.packages import write_code, write_score, write_trouble

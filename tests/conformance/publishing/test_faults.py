@@ -10,7 +10,7 @@ import pytest
 
 from limen.contracts.catalogue import EvidenceKind
 from limen.contracts.errors import InvalidPackage, Unavailable
-from limen.packaging.archive import build, open_package
+from limen.packaging.archive.package import build, open_package
 from limen.publishing.probe import Answer, Loaded, Order, Probed
 from limen.runtime.sandbox.child import python
 from limen.runtime.sandbox.room import Room

@@ -7,10 +7,10 @@ import pytest
 
 from limen.contracts.catalogue import EvidenceKind, Lineage, Verdict
 from limen.contracts.errors import AlreadyExists, Incompatible, InvalidArgument, NotAllowedNow, NotFound, Reason
-from limen.packaging.archive import open_package
-from limen.packaging.keys import private_key, public_half
+from limen.packaging.archive.package import open_package
 from limen.packaging.paths import signature_path
-from limen.packaging.signing import content_of, sign
+from limen.packaging.signing.keys import private_key, public_half
+from limen.packaging.signing.signatures import content_of, sign
 from limen.publishing.config import PublishConfig
 from limen.publishing.probe import Answer, Loaded, Probed
 from tests.services.packages import write_countdown, write_score, write_trouble

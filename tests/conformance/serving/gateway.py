@@ -18,7 +18,7 @@ import uvloop
 from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.server import HttpServer
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.runtime.manager import VersionManager
 from limen.runtime.placement import Placement
 from limen.runtime.placement.inline import InlinePlacement

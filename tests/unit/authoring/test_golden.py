@@ -6,7 +6,7 @@ import pytest
 
 from limen.authoring.golden import record, unable
 from limen.contracts.errors import InvalidPackage
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from limen.publishing.probe import Answer, Loaded, Probed
 from tests.services.packages import write_code
 

@@ -4,7 +4,7 @@ import pytest
 
 from limen.authoring.retraining import Known, adopt
 from limen.contracts.contract import Contract, Example, Field, Slo
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from tests.services.packages import write_score
 
 KNOWN = Contract(

@@ -6,7 +6,7 @@ import pytest
 from limen.authoring.samples.files import read_sample
 from limen.authoring.scaffolding import create_package
 from limen.contracts.errors import InvalidPackage
-from limen.packaging.decoder import read_manifest
+from limen.packaging.manifest.decoder import read_manifest
 from limen.serving.dataplane.metadata import platform_of
 from tests.services.packages import write_iris, write_sum_graph
 

@@ -5,8 +5,8 @@ from limen.app import Ready
 from limen.cli import words
 from limen.cli.serve import _show
 from limen.contracts.contract import Contract, Field, Sensitivity
-from limen.packaging import manifest
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest import values as manifest
+from limen.packaging.manifest.values import Manifest
 from limen.serving.messages.lines import ModelSummary
 from limen.serving.sources.opening import summary_of
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from limen.contracts.errors import InvalidPackage, Reason, Unavailable
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.publishing import probe
 from limen.publishing.config import PublishConfig
 from limen.publishing.probe import Probe

@@ -8,8 +8,8 @@ import numpy as np
 
 from limen.contracts.contract import Contract, Example, Field
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
-from limen.packaging.archive import Package
-from limen.packaging.manifest import Fallback, Manifest
+from limen.packaging.archive.package import Package
+from limen.packaging.manifest.values import Fallback, Manifest
 from limen.runtime.batching import Batcher
 from limen.runtime.predictor import Sink
 

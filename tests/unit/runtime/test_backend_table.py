@@ -5,8 +5,8 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.packaging.decoder import BACKENDS
-from limen.packaging.formats import Format
+from limen.packaging.formats.known import Format
+from limen.packaging.manifest.decoder import BACKENDS
 from limen.runtime import backends
 
 

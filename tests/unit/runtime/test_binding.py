@@ -6,7 +6,7 @@ import pytest
 from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.errors import InvalidOutput, InvalidPackage
 from limen.contracts.tensors import TensorSpec
-from limen.packaging.manifest import Bind, InputBinding, Manifest, OutputBinding
+from limen.packaging.manifest.values import Bind, InputBinding, Manifest, OutputBinding
 from limen.runtime.binding import Binding, compile_binding, wanted_tensors
 from limen.runtime.predictor import Signature
 

@@ -12,9 +12,9 @@ from limen.contracts.contract import Contract, Field
 from limen.contracts.errors import InvalidOutput, InvalidPackage, Reason, Refused
 from limen.contracts.openapi.examples import example_record
 from limen.contracts.validation.records import RecordCodec
-from limen.packaging.archive import open_package
-from limen.packaging.manifest import Bind, Manifest, OutputBinding
-from limen.packaging.sniff import sniff
+from limen.packaging.archive.package import open_package
+from limen.packaging.formats.sniff import sniff
+from limen.packaging.manifest.values import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
 from limen.runtime.backends.jdm_file import MAX_BYTES, MAX_EXPRESSION, read_decision
 from limen.runtime.binding import compile_binding

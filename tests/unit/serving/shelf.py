@@ -9,7 +9,7 @@ from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import EndpointSpec
 from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores, open_registry
-from limen.packaging.archive import build, open_package
+from limen.packaging.archive.package import build, open_package
 from limen.registry.values import NewVersion
 from limen.storage.blobs import hash_of
 from limen.storage.config import StorageConfig

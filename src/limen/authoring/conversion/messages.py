@@ -53,7 +53,7 @@ class Candidate(msgspec.Struct, frozen=True):
     """The model in one format."""
 
     format: str
-    """A name that `packaging.sniff` gives: onnx, skops, xgboost-ubj, lightgbm."""
+    """A name that `packaging.formats.sniff` gives: onnx, skops, xgboost-ubj, lightgbm."""
     data: bytes
 
 

@@ -2,7 +2,7 @@
 
 A `Rule` says what one value may be. `rule.read(value, path, report)` returns the value, or `INVALID` after it told the report
 where and why; it never stops at the first mistake. `rule.schema()` says the same to editors. Rules know nothing of models:
-`packaging.fields`, `packaging.binding` and `packaging.decoder` declare `model.yaml` with them, and any other file that people
+`packaging.manifest.fields`, `packaging.manifest.binding` and `packaging.manifest.decoder` declare `model.yaml` with them, and any other file that people
 write can be declared the same way.
 """
 

@@ -3,7 +3,7 @@
 One document, read as JSON would be: text, whole numbers, numbers, true, false, null, lists and mappings with text keys. Words
 follow YAML 1.2, so `no`, `off`, `007`, `1_000` and `2024-01-31` are text; only `true` and `false` are booleans. Refused: tags,
 anchors and aliases, repeated keys, several documents, and texts that are too large, too deep or too many values.
-Not here: what the values mean (`contracts.strict.rules`). Called by `packaging.decoder`.
+Not here: what the values mean (`contracts.strict.rules`). Called by `packaging.manifest.decoder`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Model folders of Hugging Face: `config.json`, weights in safetensors and a tokenizer; also those of sentence-transformers.
 
-Pickled weights, other frameworks' weights and the rest of a folder stay behind. What is taken is decided by `packaging.huggingface`.
+Pickled weights, other frameworks' weights and the rest of a folder stay behind. What is taken is decided by `packaging.formats.huggingface`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Final
 
-from limen.packaging.huggingface import CONFIG, MODULES, SHARDS, WEIGHTS, Answer, Pooling, TextModel, read_model
+from limen.packaging.formats.huggingface import CONFIG, MODULES, SHARDS, WEIGHTS, Answer, Pooling, TextModel, read_model
 from limen.packaging.importers.draft import Column, Draft
 
 MAX_ROWS: Final = 32

@@ -17,11 +17,11 @@ import msgspec
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.strict.rules import Report
 from limen.contracts.strict.yaml import read_yaml
-from limen.packaging.formats import Format
+from limen.packaging.formats.known import Format
+from limen.packaging.formats.sniff import examine
 from limen.packaging.importers.draft import Draft
 from limen.packaging.importers.mlflow_signature import read_example, read_signature
 from limen.packaging.paths import ensure_inside
-from limen.packaging.sniff import examine
 
 MODEL_FILE: Final = "MLmodel"
 _ORIGIN: Final = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from limen.packaging.formats import Format
+from limen.packaging.formats.known import Format
+from limen.packaging.formats.sniff import examine
 from limen.packaging.importers.draft import Draft
-from limen.packaging.sniff import examine
 
 
 class PlainImporter:

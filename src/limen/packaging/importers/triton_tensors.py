@@ -14,8 +14,8 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage, Violation
 from limen.contracts.tensors import TYPES, TensorSpec
-from limen.packaging.binding import reshape_problem
 from limen.packaging.importers.text_proto import Message, messages, one
+from limen.packaging.manifest.binding import reshape_problem
 from limen.packaging.paths import ensure_inside
 
 _TYPES: Final = {f"TYPE_{t.wire}": t.name for t in TYPES if t.wire != "BYTES"} | {"TYPE_STRING": "string"}

@@ -59,5 +59,5 @@ def backend(name: str) -> Backend:
 
 
 def backend_for(file_format: str) -> Backend | None:
-    """Return the backend that loads files of this format (a name given by `packaging.sniff`), or None."""
+    """Return the backend that loads files of this format (a name given by `packaging.formats.sniff`), or None."""
     return next((found for found in map(backend, names()) if file_format in found.formats), None)

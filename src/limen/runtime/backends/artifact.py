@@ -15,9 +15,9 @@ from typing import Any, Final
 from limen.contracts.errors import InvalidPackage, LimenError, ModelFailed, Reason
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array
-from limen.packaging.manifest import Manifest
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.packaging.paths import ensure_inside
-from limen.packaging.sniff import ensure_format
 from limen.runtime.predictor import Signature
 from limen.runtime.sandbox.quiet import silence
 from limen.telemetry.logs import ABOUT_A_PACKAGE

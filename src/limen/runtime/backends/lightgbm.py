@@ -16,8 +16,8 @@ from typing import ClassVar, Final
 import numpy as np
 
 from limen.contracts.tensors import BY_NAME, Array, Kind, TensorSpec, element_type_of
-from limen.packaging.manifest import Manifest
-from limen.packaging.sniff import ensure_format
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import artifact_file, loading, require
 from limen.runtime.backends.boosters import BoosterModel
 from limen.runtime.backends.categories import Table

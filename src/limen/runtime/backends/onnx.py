@@ -21,9 +21,9 @@ import numpy as np
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import TYPES, Array, Kind, TensorSpec
-from limen.packaging.manifest import Manifest
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.packaging.paths import ensure_inside
-from limen.packaging.sniff import ensure_format
 from limen.runtime.backends import onnx_rows, onnx_trial
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.binding import wanted_tensors

@@ -36,8 +36,8 @@ import numpy as np
 from limen.contracts.errors import InvalidPackage, LimenError, ModelFailed, Reason, Refused
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array
-from limen.packaging.manifest import Manifest
-from limen.packaging.sniff import ensure_format
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import LOG, artifact_file, failed
 from limen.runtime.context import NAME as CONTEXT
 from limen.runtime.context import context_of

@@ -21,8 +21,8 @@ from limen.contracts.inference import Parameter
 from limen.contracts.strict.rules import listed
 from limen.contracts.tensors import BY_NAME, Array, ElementType, Kind, TensorSpec, is_whole
 from limen.contracts.validation import json_values
-from limen.packaging.manifest import Manifest
-from limen.packaging.sniff import ensure_format
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.backends.jdm_file import Decision, read_decision
 from limen.runtime.backends.jdm_graph import EVERYTHING, WHOLE, Given

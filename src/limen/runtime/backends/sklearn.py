@@ -21,8 +21,8 @@ import numpy as np
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import BY_NAME, Array, element_type_of
-from limen.packaging.manifest import InputBinding, Manifest
-from limen.packaging.sniff import ensure_format
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import InputBinding, Manifest
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.backends.sklearn_answers import answers_of, ask, specs_of
 from limen.runtime.backends.sklearn_inputs import Rows, layout_of

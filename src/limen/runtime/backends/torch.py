@@ -22,8 +22,8 @@ import numpy as np
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array, TensorSpec
-from limen.packaging.manifest import Manifest
-from limen.packaging.sniff import ensure_format
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.binding import wanted_tensors
 from limen.runtime.predictor import Signature

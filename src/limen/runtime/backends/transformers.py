@@ -1,6 +1,6 @@
 """Text encoders of Hugging Face: a text, or a pair, becomes probabilities of labels or a vector; on the CPU, in single precision.
 
-The folder is read by `packaging.huggingface`; `tokenizers` makes tokens of exactly what `tokenizer.json` says, `safetensors` maps the
+The folder is read by `packaging.formats.huggingface`; `tokenizers` makes tokens of exactly what `tokenizer.json` says, `safetensors` maps the
 weights and `transformers` only lends the class. So no code, adapter or kernel is looked for, here or on the network. Weights must fit
 the class: none may be missing. A text that is too long is the caller's mistake unless the folder says that texts are cut off.
 
@@ -20,9 +20,9 @@ import numpy as np
 from limen.contracts.errors import InvalidArgument, InvalidPackage, LimenError, Reason, Violation
 from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array, TensorSpec
-from limen.packaging.huggingface import TOKENIZER, Answer, Pooling, TextModel, padding_token, read_model
-from limen.packaging.manifest import Manifest
-from limen.packaging.sniff import ensure_format
+from limen.packaging.formats.huggingface import TOKENIZER, Answer, Pooling, TextModel, padding_token, read_model
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
 from limen.runtime.predictor import Signature
 

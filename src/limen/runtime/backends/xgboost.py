@@ -17,9 +17,9 @@ from limen.contracts.contract import Field
 from limen.contracts.errors import Violation
 from limen.contracts.strict.rules import listed
 from limen.contracts.tensors import Array, TensorSpec
-from limen.packaging.manifest import Manifest
+from limen.packaging.formats.sniff import ensure_format
+from limen.packaging.manifest.values import Manifest
 from limen.packaging.paths import invalid
-from limen.packaging.sniff import ensure_format
 from limen.runtime.backends.artifact import artifact_file, loading, require
 from limen.runtime.backends.boosters import BoosterModel
 from limen.runtime.backends.categories import Table

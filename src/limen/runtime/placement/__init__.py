@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime.predictor import Sink
 
 

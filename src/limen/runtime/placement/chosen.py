@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import ProcessPlacement
 from limen.runtime.predictor import Sink

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.packaging.manifest import Manifest
+from limen.packaging.manifest.values import Manifest
 
 
 def ensure_trusted(manifest: Manifest, *, trust_code: bool) -> None:

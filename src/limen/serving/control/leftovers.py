@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from limen.packaging.archive import PACKAGES
+from limen.packaging.archive.package import PACKAGES
 from limen.storage.locks import is_held
 from limen.storage.sockets import LOCK, is_socket_folder
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from limen.contracts.errors import LimenError
-from limen.packaging.intact import is_intact
+from limen.packaging.archive.intact import is_intact
 from limen.serving.fleet.records import Phase, Version
 
 LOG = logging.getLogger("limen.control")

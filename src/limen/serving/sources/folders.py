@@ -11,7 +11,7 @@ from pathlib import Path
 
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
-from limen.packaging.intact import is_intact
+from limen.packaging.archive.intact import is_intact
 from limen.serving.control.controlplane import ControlPlane
 from limen.serving.fleet.history import Cause
 from limen.serving.fleet.records import Aim, Opened, Phase, Version

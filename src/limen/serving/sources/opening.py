@@ -20,10 +20,10 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.openapi.examples import example_record, is_showable
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
-from limen.packaging.archive import Package, open_package
-from limen.packaging.decoder import read_manifest
-from limen.packaging.intact import ensure_intact, is_small
-from limen.packaging.manifest import Manifest
+from limen.packaging.archive.intact import ensure_intact, is_small
+from limen.packaging.archive.package import Package, open_package
+from limen.packaging.manifest.decoder import read_manifest
+from limen.packaging.manifest.values import Manifest
 from limen.packaging.paths import is_ignored, list_files
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving.fleet.records import Opened

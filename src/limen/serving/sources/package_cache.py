@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from limen.contracts.errors import InvalidPackage, NotFound, Reason, Unavailable
-from limen.packaging.archive import Package, open_package
-from limen.packaging.decoder import read_manifest
-from limen.packaging.intact import is_intact
+from limen.packaging.archive.intact import is_intact
+from limen.packaging.archive.package import Package, open_package
+from limen.packaging.manifest.decoder import read_manifest
 from limen.storage import causes
 from limen.storage.blobs import BlobStore
 from limen.storage.private import make_private_folder

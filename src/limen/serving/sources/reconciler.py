@@ -22,7 +22,7 @@ from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailab
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.management.catalogue import ANYBODY, Catalogue
 from limen.management.stores import Stores
-from limen.packaging.intact import is_intact
+from limen.packaging.archive.intact import is_intact
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving.control.controlplane import ControlPlane
 from limen.serving.control.status import endpoint_statuses

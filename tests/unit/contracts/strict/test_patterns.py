@@ -15,7 +15,7 @@ from limen.contracts.openapi.pattern_example import matching_text
 from limen.contracts.strict.patterns import MAX_STEPS, Pattern, PatternError, compile_pattern
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.packaging.decoder import decode_manifest
+from limen.packaging.manifest.decoder import decode_manifest
 
 BACKTRACKING = [
     "^(a+)+$",

@@ -10,7 +10,7 @@ from limen.contracts.openapi.examples import example_record
 from limen.contracts.openapi.jsonschema import record_schemas
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.packaging.decoder import decode_manifest
+from limen.packaging.manifest.decoder import decode_manifest
 
 VALUES = [{"a": [1, {"b": None}]}, [], [1, [2]], "text", "", 0.5, -3, True, {"ü": "🦉"}]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from limen.contracts.errors import InvalidPackage, Reason
-from limen.packaging.huggingface import Answer, Pooling, read_model
+from limen.packaging.formats.huggingface import Answer, Pooling, read_model
 from limen.packaging.importers import read_source
 from tests.services.hugging_face import tokenizer, weights, write_json, write_model, write_sentence_steps
 

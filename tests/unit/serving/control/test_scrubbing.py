@@ -7,7 +7,7 @@ import pytest
 
 from limen.contracts.errors import Unavailable
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
-from limen.packaging.archive import open_package
+from limen.packaging.archive.package import open_package
 from limen.serving.control.scrubbing import EVERY_S, Scrubbing
 from limen.serving.fleet.records import Phase, Version
 from limen.serving.sources import opening

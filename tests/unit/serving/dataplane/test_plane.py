@@ -34,7 +34,7 @@ from limen.contracts.inference import (
     RequestedOutput,
 )
 from limen.contracts.serving import Queue
-from limen.packaging.manifest import Fallback
+from limen.packaging.manifest.values import Fallback
 from limen.runtime.lifecycle import State
 from limen.runtime.manager import VersionManager
 from limen.serving.dataplane.call import Call

@@ -8,7 +8,7 @@ import pytest
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.serving import Replicas, Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
-from limen.packaging.archive import build
+from limen.packaging.archive.package import build
 from limen.serving.sources.opening import forget_copy, open_verified, package_of, reopen, scan
 from tests.services.packages import write_countdown, write_score
 

@@ -15,7 +15,7 @@ from limen.contracts.endpoint import EndpointSpec, EndpointStatus, Route
 from limen.contracts.errors import Unavailable
 from limen.contracts.serving import Queue, Serving
 from limen.management.stores import Stores
-from limen.packaging.intact import is_intact
+from limen.packaging.archive.intact import is_intact
 from limen.runtime.lifecycle import State, VersionStatus
 from limen.serving.control.conditions import Conditions
 from limen.serving.fleet.fleet import Fleet

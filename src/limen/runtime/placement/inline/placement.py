@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from limen.packaging.archive import Package
-from limen.packaging.intact import ensure_intact
+from limen.packaging.archive.intact import ensure_intact
+from limen.packaging.archive.package import Package
 from limen.runtime.execution import load
 from limen.runtime.placement.inline.sink import InlineSink
 from limen.runtime.placement.trust import ensure_trusted

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime.placement.process.pool import ReplicaPool
 from limen.runtime.placement.process.start import (
     COMMAND,

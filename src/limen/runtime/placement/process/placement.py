@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from limen.packaging.archive import Package
+from limen.packaging.archive.package import Package
 from limen.runtime.placement.process.pool import ReplicaPool
 from limen.runtime.placement.trust import ensure_trusted
 

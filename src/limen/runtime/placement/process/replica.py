@@ -24,9 +24,9 @@ from types import FrameType
 import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError
-from limen.packaging.decoder import read_manifest
-from limen.packaging.intact import ensure_intact, is_small
-from limen.packaging.manifest import Manifest
+from limen.packaging.archive.intact import ensure_intact, is_small
+from limen.packaging.manifest.decoder import read_manifest
+from limen.packaging.manifest.values import Manifest
 from limen.runtime.allocator import keep_buffers
 from limen.runtime.binding import Binding
 from limen.runtime.execution import load

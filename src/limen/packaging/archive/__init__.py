@@ -1,0 +1,1 @@
+"""Package archives: building, opening, indexing and checking them."""

@@ -1,0 +1,1 @@
+"""Model file formats, told apart by content without loading them."""

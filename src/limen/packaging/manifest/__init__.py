@@ -1,0 +1,1 @@
+"""`model.yaml`: reading, checking, writing and editing it."""

@@ -1,0 +1,1 @@
+"""Signatures of packages, and whom to trust."""
