@@ -34,7 +34,7 @@ from limen.gateway.http.answers import encode_json, encode_mixed
 from limen.gateway.http.message import Response
 from limen.gateway.http.tensors import decode_infer
 from limen.packaging.archive.package import open_package
-from limen.runtime.allocator import keep_buffers
+from limen.runtime.sandbox.allocator import keep_buffers
 from limen.telemetry.metrics import Metrics
 
 Work = Callable[[], Any]

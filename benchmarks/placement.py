@@ -25,10 +25,11 @@ import uvloop
 from benchmarks import fraud, servers
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse, Outcome
 from limen.packaging.archive.package import Package, open_package
-from limen.runtime.allocator import keep_buffers
 from limen.runtime.execution import load, run
-from limen.runtime.placement.process import OwnPool, OwnReplicas, handshake
-from limen.runtime.placement.process import layout as layouts
+from limen.runtime.placement.process import OwnPool, OwnReplicas
+from limen.runtime.placement.process.wire import handshake
+from limen.runtime.placement.process.wire import layout as layouts
+from limen.runtime.sandbox.allocator import keep_buffers
 
 ROUNDS: Final = 5
 ROUND_S: Final = 0.4

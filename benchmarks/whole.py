@@ -26,9 +26,9 @@ from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.connection import Connection
 from limen.gateway.http.server import HttpServer
 from limen.packaging.archive.package import open_package
-from limen.runtime.allocator import keep_buffers
-from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.sandbox.allocator import keep_buffers
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.logs import RequestLog
 from limen.telemetry.metrics import Metrics

@@ -17,7 +17,7 @@ from benchmarks.bare.model import open_model
 
 # The same memory and garbage settings as Limen's workers, so that they do not count as its merit.
 from limen.app import freeze_garbage
-from limen.runtime.allocator import keep_buffers
+from limen.runtime.sandbox.allocator import keep_buffers
 
 HOST = "127.0.0.1"
 

@@ -57,7 +57,7 @@ ONLY = {
 
 PURE = (
     *("limen.contracts", "limen.traffic.rollout", "limen.traffic.admission", "limen.traffic.limit"),
-    *("limen.runtime.policy", "limen.serving.fleet.scaling"),
+    *("limen.runtime.versions.policy", "limen.serving.fleet.scaling"),
 )
 """Decide, describe, compute; touch neither the outside nor a framework."""
 

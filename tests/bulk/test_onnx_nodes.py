@@ -26,9 +26,9 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse
 from limen.packaging.archive.package import open_package
 from limen.packaging.manifest.values import Manifest
-from limen.runtime.lifecycle import State
-from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.versions.lifecycle import State
+from limen.runtime.versions.manager import VersionManager
 from tests.bulk.verdicts import Table, same
 
 ROWS = 8

@@ -16,8 +16,8 @@ import pytest
 from limen.authoring.importing import ImportOptions, import_model
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest
 from limen.packaging.archive.package import open_package
-from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
 from tests.bulk.verdicts import Table, same
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from limen.runtime.backends import backend
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 
 AT_REST_S = 2.0
 """How long a library has to start reporting in the background."""

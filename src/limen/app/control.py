@@ -181,7 +181,7 @@ def _gateway_specs(start: ControlStart) -> tuple[ProcessSpec, ...]:
 
 
 def _replica_launcher(settings: ServeSettings, run: str) -> Launch:
-    from limen.runtime.placement.process.start import COMMAND, ReplicaStart
+    from limen.runtime.placement.process.wire.start import COMMAND, ReplicaStart
 
     def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
         resources = opened.serving.resources

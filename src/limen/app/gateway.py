@@ -26,11 +26,11 @@ from limen.gateway.grpc.server import GrpcServer
 from limen.gateway.held_bytes import HeldBytes
 from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.server import HttpServer
-from limen.runtime.allocator import Bursts, keep_buffers, trim
-from limen.runtime.manager import VersionManager
 from limen.runtime.placement.chosen import ChosenPlacement
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import ProcessPlacement
+from limen.runtime.sandbox.allocator import Bursts, keep_buffers, trim
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.control.leftovers import collect_native
 from limen.serving.dataplane.plane import DataPlane
 from limen.serving.dataplane.statistics import Statistics

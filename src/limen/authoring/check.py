@@ -29,12 +29,12 @@ from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.archive.package import Package, open_package
 from limen.packaging.formats.sniff import scan_folder
 from limen.packaging.manifest.decoder import read_manifest
-from limen.runtime.batching import Batcher
-from limen.runtime.independence import CHECK_S, measure
+from limen.runtime.batching.batcher import Batcher
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.trust import ensure_trusted
 from limen.runtime.predictor import Predictor
-from limen.runtime.warmup import MADE_UP, answer_example, outcome_of
+from limen.runtime.versions.independence import CHECK_S, measure
+from limen.runtime.versions.warmup import MADE_UP, answer_example, outcome_of
 
 T = TypeVar("T")
 PROCESS = "limen.authoring.check_process"

@@ -22,7 +22,7 @@ from limen.packaging.manifest.decoder import read_manifest
 from limen.packaging.manifest.edit import file_of_examples, with_answers, with_examples
 from limen.packaging.manifest.values import MANIFEST_NAME
 from limen.publishing.probe import Answer, Probed
-from limen.runtime.warmup import MADE_UP
+from limen.runtime.versions.warmup import MADE_UP
 
 MAX_VALUES: Final = 1000
 """A larger output is not written down."""

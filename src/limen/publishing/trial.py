@@ -18,11 +18,11 @@ from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.archive.package import Package
 from limen.packaging.manifest.decoder import read_manifest
 from limen.publishing.probe import Answer, Loaded, Order, Refused, Said
-from limen.runtime.batching import Batcher
-from limen.runtime.independence import CHECK_S, measure
+from limen.runtime.batching.batcher import Batcher
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.predictor import Predictor
-from limen.runtime.warmup import answer_example
+from limen.runtime.versions.independence import CHECK_S, measure
+from limen.runtime.versions.warmup import answer_example
 from limen.telemetry.logs import ABOUT_A_PACKAGE
 
 LOG = logging.getLogger("limen.model")

@@ -14,7 +14,7 @@ from limen.contracts.inference import Parameter
 from limen.contracts.tensors import Array
 from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
-from limen.runtime.binding import Binding, compile_binding
+from limen.runtime.binding.binding import Binding, compile_binding
 from limen.runtime.predictor import LoadedModel
 
 

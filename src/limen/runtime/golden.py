@@ -1,6 +1,6 @@
 """Golden examples, asked of a loaded model before anybody else asks it.
 
-`runtime.warmup` asks a version through everything that a request goes through, once in each gateway. This is for a process that has just
+`runtime.versions.warmup` asks a version through everything that a request goes through, once in each gateway. This is for a process that has just
 loaded a model: a replica that answers an example wrongly is never used, however often it is started again.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.inference import InferenceRequest
-from limen.runtime.binding import Binding
+from limen.runtime.binding.binding import Binding
 from limen.runtime.context import with_context
 from limen.runtime.execution import run
 from limen.runtime.predictor import LoadedModel

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from limen.contracts.errors import LimenError, NotFound, Unavailable
-from limen.runtime.lifecycle import State
+from limen.runtime.versions.lifecycle import State
 
 SOON_S: Final = 1.0
 """How long callers wait before they retry a model that is on its way."""

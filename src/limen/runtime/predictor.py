@@ -1,6 +1,6 @@
 """The seams of the runtime: `Predictor` answers requests, `Sink` takes merged batches, `Backend` loads one kind of package.
 
-Called by `serving.dataplane.plane` (predictors), by `runtime.batching` (sinks) and by the placements (backends).
+Called by `serving.dataplane.plane` (predictors), by `runtime.batching.batcher` (sinks) and by the placements (backends).
 """
 
 from __future__ import annotations

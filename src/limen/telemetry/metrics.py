@@ -116,7 +116,7 @@ class Series(_Counted):
 
 
 class RuntimeSeries(_Counted):
-    """What happens to the requests for one version between the data plane and the model. A `runtime.in_flight.Observer`."""
+    """What happens to the requests for one version between the data plane and the model. A `runtime.batching.in_flight.Observer`."""
 
     __slots__ = ()
 

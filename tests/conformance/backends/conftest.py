@@ -14,7 +14,7 @@ from limen.contracts.contract import Contract, Field
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.manifest.values import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 from limen.runtime.predictor import LoadedModel, Signature
 
 IRIS = load_iris()

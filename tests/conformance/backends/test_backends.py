@@ -11,7 +11,7 @@ import pytest
 
 from limen.contracts.errors import InvalidPackage, ModelFailed, Reason
 from limen.runtime.backends import backend
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 from tests.conformance.backends.conftest import COLUMNS, X, columns
 
 

@@ -13,7 +13,7 @@ from limen.contracts.errors import InvalidPackage
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
-from limen.runtime.backends.ubjson import decode
+from limen.runtime.backends.files.ubjson import decode
 from tests.conformance.backends.conftest import X, Y
 
 CATEGORIES = np.column_stack([X[:, 0], np.arange(150) % 12])

@@ -10,7 +10,7 @@ from limen.contracts.tensors import TensorSpec
 from limen.packaging.manifest.values import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
 from limen.runtime.backends.onnx import OnnxModel
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 from tests.conformance.backends.conftest import SPECIES, X, Y
 
 

@@ -10,7 +10,7 @@ from limen.contracts.errors import InvalidPackage
 from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
 from limen.runtime.backends.onnx import OnnxModel
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 from tests.conformance.backends.test_onnx import graph
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

@@ -33,7 +33,7 @@ from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.manifest.values import Bind, Manifest
 from limen.runtime.backends import backend
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 from tests.conformance.backends.conftest import X, Y
 
 ANSWERS = (

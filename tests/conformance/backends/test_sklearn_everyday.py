@@ -35,7 +35,7 @@ from limen.packaging.manifest.scaffold import scaffold
 from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends import backend
 from limen.runtime.backends.sklearn import read_estimator
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 from limen.runtime.execution import load, run
 from tests.conformance.backends.conftest import X, Y
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from limen.packaging.archive.package import Package
-from limen.runtime.lifecycle import State
 from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.versions.lifecycle import State
 from tests.conformance.bad_inputs.entries import infer_json, predict, tensor
 from tests.conformance.serving.expectations import assert_right, refused
 from tests.conformance.serving.gates import OPEN, WAITING

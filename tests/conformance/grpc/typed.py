@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
 from limen.packaging.archive.package import open_package
-from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.metrics import Metrics
 from limen.telemetry.metrics_file import SUFFIX

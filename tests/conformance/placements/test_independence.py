@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse
 from limen.packaging.archive.package import open_package
-from limen.runtime.manager import VersionManager
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import OwnReplicas
+from limen.runtime.versions.manager import VersionManager
 
 PLACEMENTS = {"inline": InlinePlacement, "process": OwnReplicas}
 CALLERS = 60

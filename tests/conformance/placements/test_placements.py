@@ -19,7 +19,7 @@ from limen.contracts.errors import (
 )
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest
 from limen.packaging.archive.package import open_package
-from limen.runtime.batching import Batcher
+from limen.runtime.batching.batcher import Batcher
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import OwnReplicas
 from tests.conformance.placements.asking import ask, ask_all, send

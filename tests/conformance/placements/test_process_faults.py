@@ -9,7 +9,7 @@ import pytest
 from limen.contracts.errors import DeadlineExceeded, ModelFailed, Reason, Unavailable
 from limen.contracts.inference import Deadline, InferenceResponse
 from limen.runtime.placement.process import OOM_STATUS, OwnReplicas, ReplicaPool, fingerprint, own
-from limen.runtime.placement.process.start import RECYCLE_AT, resident_share
+from limen.runtime.placement.process.wire.start import RECYCLE_AT, resident_share
 from tests.conformance.placements.asking import ask, ask_all, send
 from tests.conformance.placements.faults import DIE, FAIL, HANG, HOG, MEMORY_MB, closed_gate, faults, row, until
 

@@ -15,15 +15,9 @@ import pytest
 from limen.contracts.errors import InvalidPackage, ModelFailed, Unavailable
 from limen.contracts.inference import InferenceResponse
 from limen.packaging.archive.package import open_package
-from limen.runtime.placement.process import (
-    OwnReplicas,
-    ProcessPlacement,
-    ReplicaPool,
-    ReplicaStart,
-    frames,
-    launch,
-)
+from limen.runtime.placement.process import OwnReplicas, ProcessPlacement, ReplicaPool, ReplicaStart, launch
 from limen.runtime.placement.process.own import end
+from limen.runtime.placement.process.wire import frames
 from limen.runtime.sandbox.child import model_environment
 from tests.conformance.placements.asking import ask, ask_all, send
 from tests.conformance.placements.faults import HANG, closed_gate, faults, row, until

@@ -7,8 +7,9 @@ import pytest
 
 from limen.contracts.inference import InferenceRequest, InferenceResponse
 from limen.packaging.archive.package import open_package
-from limen.runtime.placement.process import OwnReplicas, handshake
-from limen.runtime.placement.process.arena import ARENA_BYTES, SHARED_MIN
+from limen.runtime.placement.process import OwnReplicas
+from limen.runtime.placement.process.wire import handshake
+from limen.runtime.placement.process.wire.arena import ARENA_BYTES, SHARED_MIN
 from tests.conformance.placements.asking import ask, ask_all
 
 MIB = 1 << 18

@@ -19,9 +19,9 @@ from limen.gateway.http.app import HttpApplication
 from limen.gateway.http.config import HttpLimits
 from limen.gateway.http.server import HttpServer
 from limen.packaging.archive.package import open_package
-from limen.runtime.manager import VersionManager
 from limen.runtime.placement import Placement
 from limen.runtime.placement.inline import InlinePlacement
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
 from limen.serving.link.operations import Operations
 from limen.telemetry.form import FORMAT_VARIABLE

@@ -9,7 +9,7 @@ import numpy as np
 
 from limen.contracts.contract import Batching
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Outcome
-from limen.runtime.batching import Batcher
+from limen.runtime.batching.batcher import Batcher
 
 
 class FakeTimer:

@@ -10,7 +10,7 @@ from limen.contracts.contract import Contract, Example, Field
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.packaging.archive.package import Package
 from limen.packaging.manifest.values import Fallback, Manifest
-from limen.runtime.batching import Batcher
+from limen.runtime.batching.batcher import Batcher
 from limen.runtime.predictor import Sink
 
 GOLDEN = Example(name="golden", inputs={"x": 2.0}, outputs={"y": 4.0})

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from limen.contracts.errors import DeadlineExceeded, Internal, ModelFailed
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceResponse, Outcome
-from limen.runtime.batching import TICK_S, Batcher
-from limen.runtime.waiting import DEFAULT_PRIORITY
+from limen.runtime.batching.batcher import TICK_S, Batcher
+from limen.runtime.batching.queue import DEFAULT_PRIORITY
 from tests.unit.runtime.batching_fakes import Scene, Sent, answer, request
 
 MAX_ROWS = 5

@@ -12,8 +12,8 @@ from limen.contracts.contract import Batching, Contract, Field
 from limen.contracts.errors import DeadlineExceeded, InvalidArgument, InvalidOutput, LimenError, ModelFailed
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.packaging.manifest.values import Manifest
-from limen.runtime.batching import Batcher
-from limen.runtime.binding import compile_binding
+from limen.runtime.batching.batcher import Batcher
+from limen.runtime.binding.binding import compile_binding
 from limen.runtime.placement.inline import InlineSink, sink
 from limen.runtime.placement.inline.sink import ON_LOOP_S, RowCost
 from limen.runtime.predictor import Signature

@@ -16,8 +16,8 @@ from limen.packaging.archive.package import open_package
 from limen.packaging.formats.sniff import sniff
 from limen.packaging.manifest.values import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
-from limen.runtime.backends.jdm_file import MAX_BYTES, MAX_EXPRESSION, read_decision
-from limen.runtime.binding import compile_binding
+from limen.runtime.backends.files.jdm import MAX_BYTES, MAX_EXPRESSION, read_decision
+from limen.runtime.binding.binding import compile_binding
 from limen.runtime.execution import load, run
 from tests.conformance.backends.conftest import RULES
 

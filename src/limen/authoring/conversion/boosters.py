@@ -17,10 +17,10 @@ from limen.authoring.conversion.messages import Candidate, Converted, rows_of
 from limen.authoring.conversion.samples import ask, rows_to_ask
 from limen.contracts.tensors import Array
 from limen.runtime.backends.categories import Category, plain_name
+from limen.runtime.backends.files.lightgbm import checked
+from limen.runtime.backends.files.xgboost import facts_of
 from limen.runtime.backends.lightgbm import table_of as lightgbm_table
-from limen.runtime.backends.lightgbm_file import checked
 from limen.runtime.backends.xgboost import table_of as xgboost_table
-from limen.runtime.backends.xgboost_file import facts_of
 
 KINDS = ("xgboost.sklearn.", "xgboost.core.Booster", "lightgbm.sklearn.", "lightgbm.basic.Booster")
 """What the names of such classes start with."""

@@ -30,7 +30,7 @@ from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
 from limen.gateway.grpc.status import Context, refuse, request_id_of
 from limen.gateway.grpc.typed_codec import TypedCodec
-from limen.runtime.handle import VersionHandle
+from limen.runtime.versions.handle import VersionHandle
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.plane import DataPlane
 

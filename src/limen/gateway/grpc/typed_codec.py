@@ -28,7 +28,7 @@ from limen.gateway.grpc.parameters import TYPED, Options, read_parameters
 from limen.gateway.grpc.typed_columns import column_of
 from limen.gateway.grpc.typed_layout import layout_of
 from limen.gateway.grpc.typed_outputs import output_column_of
-from limen.runtime.fallback import MARK
+from limen.runtime.versions.fallback import MARK
 
 _ELEMENT: Final = re.compile(r"(\w+)\[(\d+)\]")
 """How the contract check names an element of a tensor: the field, its row, and the rest."""

@@ -22,9 +22,9 @@ from limen.gateway.http.later import Later
 from limen.gateway.http.message import Answer, Request, Response
 from limen.gateway.http.oip import check_type, deadline_of
 from limen.gateway.http.routes import Route, Table
-from limen.runtime.fallback import MARK
-from limen.runtime.handle import VersionHandle
-from limen.runtime.lifecycle import State
+from limen.runtime.versions.fallback import MARK
+from limen.runtime.versions.handle import VersionHandle
+from limen.runtime.versions.lifecycle import State
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.plane import DataPlane
 

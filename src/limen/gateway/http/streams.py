@@ -31,8 +31,8 @@ from limen.gateway.http.oip import check_type, deadline_of
 from limen.gateway.http.record_api import PROTOCOL as RECORD
 from limen.gateway.http.record_api import read_large
 from limen.gateway.http.routes import Route, Table
-from limen.runtime.fallback import MARK
-from limen.runtime.handle import VersionHandle
+from limen.runtime.versions.fallback import MARK
+from limen.runtime.versions.handle import VersionHandle
 from limen.serving.dataplane.plane import DataPlane
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"

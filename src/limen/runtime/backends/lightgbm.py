@@ -21,9 +21,9 @@ from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import artifact_file, loading, require
 from limen.runtime.backends.boosters import BoosterModel
 from limen.runtime.backends.categories import Table
-from limen.runtime.backends.lightgbm_categories import assign
-from limen.runtime.backends.lightgbm_file import TextModel, read_model
-from limen.runtime.binding import field_types, wanted_tensors
+from limen.runtime.backends.files.lightgbm import TextModel, read_model
+from limen.runtime.backends.files.lightgbm_categories import assign
+from limen.runtime.binding.binding import field_types, wanted_tensors
 from limen.runtime.predictor import Signature
 
 _BINARY: Final = ("binary", "cross_entropy")

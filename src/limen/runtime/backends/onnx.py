@@ -2,7 +2,7 @@
 
 A graph is looked at before ONNX Runtime sees it: its operators must be ones that ONNX Runtime brings itself and its external
 data must lie inside the package. Only the outputs that the manifest needs are fetched. Not here: mapping contract fields to
-tensors and casting them to the graph's own types (`runtime.binding`). Called through `limen.runtime.backends`.
+tensors and casting them to the graph's own types (`runtime.binding.binding`). Called through `limen.runtime.backends`.
 
 Types: every contract type except bfloat16, which ONNX Runtime does not exchange with NumPy. A missing string (None) becomes the
 empty string. ZipMap outputs (a sequence of maps, what skl2onnx writes by default) are given as the matrix they stand for.
@@ -26,7 +26,7 @@ from limen.packaging.manifest.values import Manifest
 from limen.packaging.paths import ensure_inside
 from limen.runtime.backends import onnx_rows, onnx_trial
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
-from limen.runtime.binding import wanted_tensors
+from limen.runtime.binding.binding import wanted_tensors
 from limen.runtime.predictor import Signature
 
 DOMAINS: Final = frozenset(["", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"])

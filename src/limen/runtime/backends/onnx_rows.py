@@ -1,6 +1,6 @@
 """What in an ONNX graph computes over all rows of a run, so that one row changes another one's answer.
 
-Read from the graph, before anything runs: a test with rows that differ (`runtime.independence`) shows most of this too, but not where
+Read from the graph, before anything runs: a test with rows that differ (`runtime.versions.independence`) shows most of this too, but not where
 the model gives only a class, and it cannot name the place. Only what is certain is told. Not here: whether the rows of a run are told
 apart at all. Called by `backends.onnx`.
 """

@@ -24,11 +24,11 @@ from limen.contracts.validation import json_values
 from limen.packaging.formats.sniff import ensure_format
 from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
-from limen.runtime.backends.jdm_file import Decision, read_decision
-from limen.runtime.backends.jdm_graph import EVERYTHING, WHOLE, Given
-from limen.runtime.backends.jdm_schema import Said
-from limen.runtime.backends.zen_expressions import ANY, EXAMPLES, TRUTH
-from limen.runtime.binding import wanted_tensors
+from limen.runtime.backends.files.jdm import Decision, read_decision
+from limen.runtime.backends.files.jdm_graph import EVERYTHING, WHOLE, Given
+from limen.runtime.backends.files.jdm_schema import Said
+from limen.runtime.backends.files.zen_expressions import ANY, EXAMPLES, TRUTH
+from limen.runtime.binding.binding import wanted_tensors
 from limen.runtime.predictor import Signature
 
 _decoder: Final = json.JSONDecoder()

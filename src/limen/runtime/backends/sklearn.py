@@ -24,13 +24,13 @@ from limen.contracts.tensors import BY_NAME, Array, element_type_of
 from limen.packaging.formats.sniff import ensure_format
 from limen.packaging.manifest.values import InputBinding, Manifest
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
+from limen.runtime.backends.files.skops import read_archive
+from limen.runtime.backends.files.skops_types import ACCEPTED, refusal
 from limen.runtime.backends.sklearn_answers import answers_of, ask, specs_of
 from limen.runtime.backends.sklearn_inputs import Rows, layout_of
 from limen.runtime.backends.sklearn_parts import settle
 from limen.runtime.backends.sklearn_trial import Trial
-from limen.runtime.backends.skops_file import read_archive
-from limen.runtime.backends.skops_types import ACCEPTED, refusal
-from limen.runtime.binding import wanted_tensors
+from limen.runtime.binding.binding import wanted_tensors
 from limen.runtime.predictor import Signature
 
 

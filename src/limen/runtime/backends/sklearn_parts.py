@@ -15,7 +15,7 @@ import numpy as np
 
 from limen.contracts.errors import InvalidPackage, Reason
 from limen.runtime.backends.artifact import require
-from limen.runtime.backends.trees import check_links, check_range, unsound
+from limen.runtime.backends.files.trees import check_links, check_range, unsound
 
 _PACKAGES = ("sklearn.", "xgboost.", "lightgbm.", "scipy.sparse.")
 

@@ -25,7 +25,7 @@ from limen.contracts.tensors import Array, TensorSpec
 from limen.packaging.formats.sniff import ensure_format
 from limen.packaging.manifest.values import Manifest
 from limen.runtime.backends.artifact import OneAnswer, artifact_file, failed, loading, require
-from limen.runtime.binding import wanted_tensors
+from limen.runtime.binding.binding import wanted_tensors
 from limen.runtime.predictor import Signature
 
 _TYPES: Final = {

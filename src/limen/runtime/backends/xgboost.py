@@ -23,8 +23,8 @@ from limen.packaging.paths import invalid
 from limen.runtime.backends.artifact import artifact_file, loading, require
 from limen.runtime.backends.boosters import BoosterModel
 from limen.runtime.backends.categories import Table
-from limen.runtime.backends.xgboost_file import Facts, read_facts
-from limen.runtime.binding import field_types, fields_by_tensor, wanted_tensors
+from limen.runtime.backends.files.xgboost import Facts, read_facts
+from limen.runtime.binding.binding import field_types, fields_by_tensor, wanted_tensors
 from limen.runtime.predictor import Signature
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from limen.runtime.allocator import keep_buffers
 from limen.runtime.sandbox import isolation, namespaces, scratch
+from limen.runtime.sandbox.allocator import keep_buffers
 from limen.runtime.sandbox.confinement import confine_from_others, confine_to_scratch
 
 

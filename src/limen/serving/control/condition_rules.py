@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from limen.contracts.conditions import Condition, ConditionReason, ConditionStatus, ConditionType, holds
-from limen.runtime.lifecycle import State
+from limen.runtime.versions.lifecycle import State
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Aim, Endpoint, Gateway, Phase, Replica, Version
 from limen.serving.messages.lines import ProcessPhase

@@ -20,7 +20,7 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import Snapshot
-from limen.runtime.placement.process.start import resident_share
+from limen.runtime.placement.process.wire.start import resident_share
 from limen.serving.control import leftovers
 from limen.serving.control.conditions import Conditions
 from limen.serving.control.mending import Mending

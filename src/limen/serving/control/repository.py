@@ -13,7 +13,7 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError, NotFound, Reason
 from limen.contracts.oip.repository_index import UNLOADED, IndexEntry, IndexState
-from limen.runtime.lifecycle import State
+from limen.runtime.versions.lifecycle import State
 from limen.serving.control.controlplane import ControlPlane
 from limen.serving.control.status import Reported, version_view
 from limen.serving.fleet.records import Endpoint

@@ -10,7 +10,7 @@ import msgspec
 
 from limen.contracts.conditions import Condition, ConditionType, holds
 from limen.contracts.endpoint import EndpointPhase, EndpointStatus
-from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
+from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.control.conditions import Conditions
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Aim, Endpoint, Phase, Version

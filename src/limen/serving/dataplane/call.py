@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from limen.contracts.errors import Cancelled, DeadlineExceeded, LimenError
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
-from limen.runtime.handle import VersionHandle
 from limen.runtime.predictor import Cancel
+from limen.runtime.versions.handle import VersionHandle
 from limen.traffic.admission import Ended, Lane
 
 if TYPE_CHECKING:

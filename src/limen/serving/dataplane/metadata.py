@@ -9,7 +9,7 @@ import msgspec
 from limen import __version__
 from limen.contracts.contract import Field
 from limen.contracts.tensors import Kind
-from limen.runtime.handle import VersionHandle
+from limen.runtime.versions.handle import VersionHandle
 
 EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_data", "model_configuration")
 """The protocol extensions that every server implements, by Triton's names."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from limen.contracts.contract import Field
-from limen.runtime.handle import VersionHandle
+from limen.runtime.versions.handle import VersionHandle
 from limen.serving.dataplane.metadata import platform_of
 
 MICROSECONDS = 1000

@@ -21,10 +21,10 @@ from limen.contracts.inference import Deadline, InferenceRequest, InferenceRespo
 from limen.contracts.names import parse_version
 from limen.contracts.oip.statistics import ModelStatistics
 from limen.contracts.openapi.model import ServedContract
-from limen.runtime.fallback import MARK
-from limen.runtime.handle import COUNT_EVERY, VersionHandle
-from limen.runtime.lifecycle import State, VersionStatus
-from limen.runtime.manager import VersionManager
+from limen.runtime.versions.fallback import MARK
+from limen.runtime.versions.handle import COUNT_EVERY, VersionHandle
+from limen.runtime.versions.lifecycle import State, VersionStatus
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.call import Call, Started
 from limen.serving.dataplane.metadata import ModelMetadata, ServerMetadata, model_metadata, platform_of, server_metadata
 from limen.serving.dataplane.model_config import ModelConfig, model_config

@@ -9,7 +9,7 @@ from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import InferenceRequest
 from limen.contracts.oip.classification import classify
 from limen.contracts.tensors import Array
-from limen.runtime.handle import VersionHandle
+from limen.runtime.versions.handle import VersionHandle
 
 MAX_REQUESTED_OUTPUTS = 64
 

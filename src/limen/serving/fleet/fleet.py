@@ -17,8 +17,8 @@ from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import LogLevels, Snapshot
-from limen.runtime.lifecycle import State, VersionLoad
-from limen.runtime.placement.process.start import OOM_STATUS
+from limen.runtime.placement.process.wire.start import OOM_STATUS
+from limen.runtime.versions.lifecycle import State, VersionLoad
 from limen.serving.fleet import replication
 from limen.serving.fleet.launching import Launch, Launcher
 from limen.serving.fleet.open_files import AMPLE, Room

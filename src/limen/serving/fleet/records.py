@@ -15,8 +15,8 @@ from limen.contracts.endpoint import Route
 from limen.contracts.oip.repository_index import UNLOADED
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
-from limen.runtime.lifecycle import State, VersionStatus
-from limen.runtime.placement.process.start import OOM_STATUS
+from limen.runtime.placement.process.wire.start import OOM_STATUS
+from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.fleet.scaling import ScalingState
 from limen.serving.messages.lines import FirstWord, ModelSummary, ProcessPhase, ProcessSpec, ProcessState, Report
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from limen.runtime.lifecycle import VersionLoad
-from limen.runtime.placement.process.start import RECYCLE_AT
+from limen.runtime.placement.process.wire.start import RECYCLE_AT
+from limen.runtime.versions.lifecycle import VersionLoad
 from limen.serving.fleet.records import DEATH_WINDOW_S, MAX_OOMS, Phase, Replica, Version
 from limen.serving.fleet.scaling import Load, ScalingState, next_count
 from limen.serving.messages.lines import ProcessPhase

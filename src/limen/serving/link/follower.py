@@ -24,7 +24,7 @@ from limen.contracts.errors import LimenError
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import LogLevels, ServedEndpoint, ServedVersion, Snapshot
 from limen.packaging.archive.package import Package
-from limen.runtime.lifecycle import State, VersionStatus
+from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.dataplane.plane import DataPlane
 from limen.serving.messages.lines import MAX_LINE_BYTES, Apply, Hello, Poison, Report, Wake, line
 from limen.serving.sources.opening import package_of

@@ -16,7 +16,7 @@ from limen.contracts.conditions import Condition
 from limen.contracts.errors import ErrorCode, LimenError, Violation
 from limen.contracts.oip.repository_index import IndexEntry
 from limen.contracts.snapshot import LogLevels, Snapshot
-from limen.runtime.lifecycle import VersionLoad, VersionStatus
+from limen.runtime.versions.lifecycle import VersionLoad, VersionStatus
 
 MAX_LINE_BYTES = 16 << 20
 """A longer line is a fault of the other end; a snapshot of a thousand versions has about half a mebibyte."""

@@ -8,7 +8,7 @@ import pytest
 from limen.contracts.tensors import TensorSpec
 from limen.packaging.manifest.decoder import decode_manifest
 from limen.packaging.manifest.scaffold import Hints, scaffold
-from limen.runtime.binding import compile_binding
+from limen.runtime.binding.binding import compile_binding
 from limen.runtime.predictor import Signature
 
 MATRIX = Signature((TensorSpec("X", "float32", (-1, 3)),), (TensorSpec("probabilities", "float32", (-1, 2)),))

@@ -106,7 +106,7 @@ def test_memory_is_bounded_and_cores_are_as_many_as_asked_for():
     program = """
 import os, resource
 import numpy as np
-from limen.runtime.allocator import keep_buffers
+from limen.runtime.sandbox.allocator import keep_buffers
 from limen.runtime.sandbox.isolation import limit_resources
 keep_buffers(300)
 limit_resources(300, 1)

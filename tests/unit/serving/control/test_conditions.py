@@ -8,7 +8,7 @@ import pytest
 
 from limen.contracts.conditions import Condition, ConditionReason, ConditionStatus, ConditionType, find
 from limen.contracts.endpoint import EndpointStatus, Route
-from limen.runtime.lifecycle import State
+from limen.runtime.versions.lifecycle import State
 from limen.serving.control.condition_rules import SILENCE_S
 from limen.serving.control.conditions import Conditions
 from limen.serving.control.status import endpoint_status

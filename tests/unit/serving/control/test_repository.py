@@ -9,7 +9,7 @@ from limen.contracts.errors import ErrorCode, InvalidPackage, Unavailable
 from limen.contracts.oip.repository_index import IndexEntry, IndexState
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import LogLevels
-from limen.runtime.lifecycle import State, VersionStatus
+from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.control.repository import ModelRepository
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Aim, Endpoint, Gateway, Opened, Phase, Version

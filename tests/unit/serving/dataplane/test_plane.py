@@ -35,8 +35,8 @@ from limen.contracts.inference import (
 )
 from limen.contracts.serving import Queue
 from limen.packaging.manifest.values import Fallback
-from limen.runtime.lifecycle import State
-from limen.runtime.manager import VersionManager
+from limen.runtime.versions.lifecycle import State
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.plane import DataPlane
 from limen.serving.dataplane.selection import MAX_REQUESTED_OUTPUTS

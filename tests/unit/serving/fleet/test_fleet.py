@@ -6,7 +6,7 @@ import pytest
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Replicas, Resources, Serving
 from limen.contracts.snapshot import LogLevels, Snapshot
-from limen.runtime.lifecycle import State, VersionLoad, VersionStatus
+from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet.fleet import LEAVE_S, OFFER_S, RETIRE_S, SILENT_S, START_S, Fleet
 from limen.serving.fleet.open_files import Room
 from limen.serving.fleet.records import DEATH_WINDOW_S, Aim, Opened, Phase, Version

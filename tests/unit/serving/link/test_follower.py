@@ -12,8 +12,8 @@ from limen.contracts.contract import Slo
 from limen.contracts.errors import InvalidPackage, Unavailable
 from limen.contracts.serving import Queue, Serving
 from limen.contracts.snapshot import LogLevels, ServedEndpoint, ServedVersion, Snapshot
-from limen.runtime.lifecycle import State
-from limen.runtime.manager import VersionManager
+from limen.runtime.versions.lifecycle import State
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
 from limen.serving.link import follower
 from limen.serving.link.follower import GatewayLink

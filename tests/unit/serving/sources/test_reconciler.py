@@ -16,7 +16,7 @@ from limen.contracts.errors import Unavailable
 from limen.contracts.serving import Queue, Serving
 from limen.management.stores import Stores
 from limen.packaging.archive.intact import is_intact
-from limen.runtime.lifecycle import State, VersionStatus
+from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.control.conditions import Conditions
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Aim, Gateway, Phase, Version

@@ -21,7 +21,7 @@ from limen.contracts.contract import Contract
 from limen.contracts.errors import Cancelled, DeadlineExceeded, LimenError, ModelFailed
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, Parameter
 from limen.contracts.tensors import Array
-from limen.runtime.binding import Binding
+from limen.runtime.binding.binding import Binding
 from limen.runtime.context import with_context
 from limen.runtime.execution import Part, log_failure, run, run_batch
 from limen.runtime.placement.inline.thread import ModelThread

@@ -5,9 +5,9 @@
 
 from limen.runtime.placement.process.own import Launched, OwnPool, OwnReplicas, launch
 from limen.runtime.placement.process.placement import ProcessPlacement
-from limen.runtime.placement.process.pool import ReplicaPool
-from limen.runtime.placement.process.start import COMMAND, OOM_STATUS, Ready, ReplicaStart, Said
-from limen.runtime.placement.process.suspects import fingerprint
+from limen.runtime.placement.process.pool.pool import ReplicaPool
+from limen.runtime.placement.process.pool.suspects import fingerprint
+from limen.runtime.placement.process.wire.start import COMMAND, OOM_STATUS, Ready, ReplicaStart, Said
 
 __all__ = [
     "COMMAND",

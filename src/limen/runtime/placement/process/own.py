@@ -17,8 +17,8 @@ import msgspec
 
 from limen.contracts.errors import InvalidPackage, LimenError, Reason
 from limen.packaging.archive.package import Package
-from limen.runtime.placement.process.pool import ReplicaPool
-from limen.runtime.placement.process.start import (
+from limen.runtime.placement.process.pool.pool import ReplicaPool
+from limen.runtime.placement.process.wire.start import (
     COMMAND,
     RECYCLE_AT,
     Ready,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from limen.packaging.archive.package import Package
-from limen.runtime.placement.process.pool import ReplicaPool
+from limen.runtime.placement.process.pool.pool import ReplicaPool
 from limen.runtime.placement.trust import ensure_trusted
 
 CONNECT_S: Final = 30.0

@@ -1,0 +1,1 @@
+"""Strict readers of model files, which run before a library loads them."""

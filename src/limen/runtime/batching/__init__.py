@@ -1,0 +1,1 @@
+"""Batches requests that arrive while the model is busy."""

@@ -1,0 +1,1 @@
+"""Binds a contract's fields to an artifact's tensors."""

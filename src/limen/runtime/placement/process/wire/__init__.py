@@ -1,0 +1,1 @@
+"""What gateways and replicas send each other: frames, layouts and shared memory."""

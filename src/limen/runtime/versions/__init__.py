@@ -1,0 +1,1 @@
+"""The versions in memory: loading, warming up, leasing and letting go."""
