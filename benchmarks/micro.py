@@ -28,11 +28,11 @@ from limen.contracts.inference import InferenceResponse
 from limen.contracts.tensors import Array
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
+from limen.gateway.engine.message import Response
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
-from limen.gateway.grpc.codec import decode_request, encode_response
-from limen.gateway.http.answers import encode_json, encode_mixed
-from limen.gateway.http.message import Response
-from limen.gateway.http.tensors import decode_infer
+from limen.gateway.grpc.oip.codec import decode_request, encode_response
+from limen.gateway.http.oip.answers import encode_json, encode_mixed
+from limen.gateway.http.oip.tensors import decode_infer
 from limen.packaging.archive.package import open_package
 from limen.runtime.sandbox.allocator import keep_buffers
 from limen.telemetry.metrics import Metrics

@@ -28,8 +28,8 @@ from limen.contracts.proto.descriptor import file_descriptor
 from limen.contracts.tensors import Array
 from limen.contracts.validation.tensors import ContractCheck
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
-from limen.gateway.grpc.codec import decode_request, encode_response
-from limen.gateway.grpc.typed_codec import TypedCodec
+from limen.gateway.grpc.oip.codec import decode_request, encode_response
+from limen.gateway.grpc.typed.codec import TypedCodec
 from limen.packaging.archive.package import open_package
 
 REPEATS: Final = 9

@@ -18,13 +18,13 @@ from benchmarks.bare.http import BareConnection
 from benchmarks.bare.model import Score, open_model
 from benchmarks.loads import PATH, Load
 from limen.app import freeze_garbage
+from limen.gateway.engine.connection import Connection
+from limen.gateway.engine.server import HttpServer
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
-from limen.gateway.grpc.service import InferenceService
-from limen.gateway.grpc.typed import TypedServices
+from limen.gateway.grpc.oip.service import InferenceService
+from limen.gateway.grpc.typed.services import TypedServices
 from limen.gateway.http.app import HttpApplication
-from limen.gateway.http.connection import Connection
-from limen.gateway.http.server import HttpServer
 from limen.packaging.archive.package import open_package
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.sandbox.allocator import keep_buffers

@@ -21,10 +21,10 @@ from limen.contracts.errors import ErrorCode
 from limen.contracts.serving import Queue, Replicas, Resources, Serving
 from limen.contracts.strict import rules
 from limen.contracts.tensors import BY_NAME
+from limen.gateway.engine.config import HttpLimits
+from limen.gateway.engine.errors import STATUS as HTTP_STATUS
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
-from limen.gateway.http.config import HttpLimits
-from limen.gateway.http.errors import STATUS as HTTP_STATUS
 from limen.packaging.manifest.decoder import MANIFEST
 from limen.packaging.manifest.values import Bind, Fallback, Manifest, OutputBinding
 from limen.settings import SECTIONS as SETTINGS
@@ -50,13 +50,13 @@ SECTIONS: dict[str, tuple[tuple[str, ...], type[Any] | None]] = {
 }
 """The mappings of `model.yaml`: the keys that lead there, and the type that holds the defaults."""
 FIXED_LIMITS = (
-    ("Longest request target", "limen.gateway.http.routes", "MAX_TARGET_BYTES", "bytes"),
+    ("Longest request target", "limen.gateway.engine.routes", "MAX_TARGET_BYTES", "bytes"),
     ("Levels of nested JSON", "limen.contracts.strict.pieces", "MAX_DEPTH", ""),
     ("Body from which it is read in pieces", "limen.contracts.strict.pieces", "LARGE_TEXT", "bytes"),
-    ("Anything beside the data in such a body", "limen.gateway.http.large_tensors", "MAX_BESIDE", "bytes"),
-    ("A generate body", "limen.gateway.http.streams", "MAX_GENERATE_BYTES", "bytes"),
-    ("Inputs of one REST request", "limen.gateway.http.tensors", "MAX_INPUTS", ""),
-    ("Inputs of one gRPC request", "limen.gateway.grpc.codec", "MAX_INPUTS", ""),
+    ("Anything beside the data in such a body", "limen.gateway.http.oip.large_tensors", "MAX_BESIDE", "bytes"),
+    ("A generate body", "limen.gateway.http.records.streams", "MAX_GENERATE_BYTES", "bytes"),
+    ("Inputs of one REST request", "limen.gateway.http.oip.tensors", "MAX_INPUTS", ""),
+    ("Inputs of one gRPC request", "limen.gateway.grpc.oip.codec", "MAX_INPUTS", ""),
     ("Requested outputs", "limen.serving.dataplane.selection", "MAX_REQUESTED_OUTPUTS", ""),
     ("Request parameters", "limen.contracts.oip.parameters", "MAX_PARAMETERS", ""),
     ("Dimensions of a tensor", "limen.contracts.oip.wire", "MAX_DIMENSIONS", ""),

@@ -20,8 +20,8 @@ import msgspec
 from limen.admin.config import AdminConfig
 from limen.contracts.contract import Json
 from limen.contracts.errors import InvalidArgument, Reason, Violation
+from limen.gateway.engine.config import HttpLimits
 from limen.gateway.grpc.config import GrpcConfig
-from limen.gateway.http.config import HttpLimits
 from limen.packaging.signing.config import TrustConfig
 from limen.publishing.config import PublishConfig
 from limen.storage.config import StorageConfig

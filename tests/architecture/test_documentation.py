@@ -123,8 +123,8 @@ def test_every_reason_of_a_condition_is_on_the_page_of_conditions() -> None:
 
 
 def test_the_table_of_errors_for_callers_agrees_with_the_gateways() -> None:
+    from limen.gateway.engine.errors import STATUS as HTTP
     from limen.gateway.grpc.status import STATUS as GRPC
-    from limen.gateway.http.errors import STATUS as HTTP
 
     text = (DOCS / "how-to" / "call.md").read_text()
     shown = re.findall(r"^\| (\d{3}) \| `([A-Z_]+)` \|", text, re.MULTILINE)

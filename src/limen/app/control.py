@@ -210,8 +210,8 @@ def _replica_launcher(settings: ServeSettings, run: str) -> Launch:
 
 async def _serve_metrics(settings: ServeSettings, control: ControlPlane) -> None:
     """Serve the metrics of all processes until cancelled."""
+    from limen.gateway.engine.server import HttpServer
     from limen.gateway.http.metrics_app import MetricsApplication
-    from limen.gateway.http.server import HttpServer
     from limen.serving.control.metrics_text import metrics_text
 
     server = HttpServer(MetricsApplication(partial(metrics_text, control), allowed_hosts(settings.host)), settings.http)

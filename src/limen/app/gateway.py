@@ -22,10 +22,10 @@ from limen.app.process import (
 )
 from limen.app.starts import GatewayStart, decode_start
 from limen.contracts.errors import Reason
+from limen.gateway.engine.held_bytes import HeldBytes
+from limen.gateway.engine.server import HttpServer
 from limen.gateway.grpc.server import GrpcServer
-from limen.gateway.held_bytes import HeldBytes
 from limen.gateway.http.app import HttpApplication
-from limen.gateway.http.server import HttpServer
 from limen.runtime.placement.chosen import ChosenPlacement
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.placement.process import ProcessPlacement

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from limen.contracts.contract import Batching
 from limen.contracts.tensors import BY_NAME, ElementType, Kind
-from limen.gateway.http import tensors
+from limen.gateway.http.oip import tensors
 from tests.conformance.bad_inputs.entries import (
     BINARY_INFER,
     ENTRIES,

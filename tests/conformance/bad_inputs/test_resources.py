@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from limen.gateway.http.config import HttpLimits
-from limen.gateway.http.phase import Phase
+from limen.gateway.engine.config import HttpLimits
+from limen.gateway.engine.phase import Phase
 from tests.conformance.bad_inputs.entries import JSON_INFER, PREDICT, infer_json, tensor
 from tests.conformance.serving.expectations import assert_right, refused
 from tests.conformance.serving.gates import OPEN, WAITING

@@ -8,10 +8,10 @@ import time
 import grpc
 import pytest
 
+from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.grpc.census import Census
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
-from limen.gateway.held_bytes import HeldBytes
 from tests.conformance.grpc.plane import Client, raw_request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells about connections")

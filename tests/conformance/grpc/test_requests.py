@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
-from limen.gateway.grpc.codec import MAX_INPUTS
+from limen.gateway.grpc.oip.codec import MAX_INPUTS
 from tests.conformance.grpc.plane import raw_request, typed_request, with_parameters
 
 ONE = ("FP32", [1], np.array([1], np.float32).tobytes())

@@ -8,10 +8,10 @@ import grpc
 import numpy as np
 import pytest
 
+from limen.gateway.engine.listeners import sockets_at
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
-from limen.gateway.listeners import sockets_at
 from limen.storage.sockets import make_socket_folder, remove_socket_folder
 from tests.conformance.grpc.plane import Client, raw_request
 

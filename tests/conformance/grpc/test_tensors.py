@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from limen.gateway.grpc.codec import CONTENTS
+from limen.gateway.grpc.oip.codec import CONTENTS
 from tests.conformance.grpc.plane import raw_request, typed_request
 
 EDGES = {

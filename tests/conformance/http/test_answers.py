@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from limen.contracts.errors import LimenError, Unavailable
-from limen.gateway.http.config import HttpLimits
-from limen.gateway.http.errors import Refused, error_response
-from limen.gateway.http.message import Answer, Head, Pending, Request, Response, Streaming
-from limen.gateway.http.server import HttpServer
+from limen.gateway.engine.config import HttpLimits
+from limen.gateway.engine.errors import Refused, error_response
+from limen.gateway.engine.message import Answer, Head, Pending, Request, Response, Streaming
+from limen.gateway.engine.server import HttpServer
 
 ASK = b"GET /%s HTTP/1.1\r\nhost: a\r\n\r\n"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from limen.gateway.http.config import HttpLimits
-from limen.gateway.http.phase import Phase
+from limen.gateway.engine.config import HttpLimits
+from limen.gateway.engine.phase import Phase
 from tests.conformance.bad_inputs.entries import PREDICT
 from tests.conformance.http.test_connections import GATED, GOOD, HEAD, is_good
 from tests.conformance.serving.gates import OPEN, WAITING

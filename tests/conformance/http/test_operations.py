@@ -9,12 +9,12 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2, status_pb2
 
+from limen.gateway.engine.errors import STATUS as HTTP_STATUS
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
-from limen.gateway.http.errors import STATUS as HTTP_STATUS
 from limen.serving.link.operations import Operations
 from limen.serving.messages.lines import AskLoad, AskUnload
 from tests.conformance.serving.control import ScriptedControl

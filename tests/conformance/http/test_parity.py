@@ -10,11 +10,11 @@ from google.rpc import error_details_pb2, status_pb2
 
 from limen.contracts.errors import ErrorCode
 from limen.contracts.tensors import BY_NAME, TYPES
+from limen.gateway.engine.errors import STATUS as HTTP_STATUS
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.server import GrpcServer
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
-from limen.gateway.http.errors import STATUS as HTTP_STATUS
 from tests.conformance.bad_inputs.entries import LENGTH, elements, infer_raw
 from tests.conformance.grpc.plane import raw_request
 from tests.conformance.serving.gateway import Gateway

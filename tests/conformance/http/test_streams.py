@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from limen.gateway.http.config import HttpLimits
+from limen.gateway.engine.config import HttpLimits
 from tests.conformance.serving.expectations import assert_logged, assert_right, refused
 from tests.conformance.serving.gates import CLOSED, MADE, STEP
 from tests.conformance.serving.gateway import Gateway

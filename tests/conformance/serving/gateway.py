@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import uvloop
 
+from limen.gateway.engine.config import HttpLimits
+from limen.gateway.engine.server import HttpServer
 from limen.gateway.http.app import HttpApplication
-from limen.gateway.http.config import HttpLimits
-from limen.gateway.http.server import HttpServer
 from limen.packaging.archive.package import open_package
 from limen.runtime.placement import Placement
 from limen.runtime.placement.inline import InlinePlacement

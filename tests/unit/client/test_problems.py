@@ -10,8 +10,8 @@ from limen.client.problems import from_event, from_grpc, from_http
 from limen.contracts import errors
 from limen.contracts.errors import CallerError, LimenError, PlatformError, Reason, Violation
 from limen.contracts.management import Problem
+from limen.gateway.engine.errors import Refused, error_response, status_of
 from limen.gateway.grpc.status import failure
-from limen.gateway.http.errors import Refused, error_response, status_of
 
 OTHER_REASONS = [
     (errors.InvalidArgument, Reason.SHAPE_MISMATCH),

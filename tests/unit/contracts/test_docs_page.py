@@ -16,8 +16,8 @@ from limen.contracts.openapi.document import ServedContract, openapi
 from limen.contracts.proto.descriptor import file_descriptor
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.gateway.http.docs_page import docs_page
-from limen.gateway.http.docs_snippets import (
+from limen.gateway.http.docs.page import docs_page
+from limen.gateway.http.docs.snippets import (
     curl_generate,
     curl_records,
     curl_stream,
@@ -26,7 +26,7 @@ from limen.gateway.http.docs_snippets import (
     grpcurl_records,
     python,
 )
-from limen.gateway.http.tensors import decode_infer
+from limen.gateway.http.oip.tensors import decode_infer
 from tests.unit.contracts.served import ALL, CREDIT, CREDIT_1, DIGITS_3, EVERYTHING_1, HALVES_1, TELLER_1
 
 EVIL = """</pre></code></style><script>alert(1)</script><img src=x onerror="alert(1)"> ' " & \\ ${HOME} `id` javascript:alert(1)"""

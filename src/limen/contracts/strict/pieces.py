@@ -3,7 +3,7 @@
 A `Cursor` goes through one container after the other and gives its elements in groups of about a piece, as texts that any decoder
 takes. An element that is larger than a piece is given by its place, and whoever expects a container there goes into it. Only
 brackets, commas and the limits of strings are looked at here; that a group is JSON is for its decoder to say.
-Called by `contracts.validation.large_records` and by `gateway.http.large_tensors`, beside the event loop.
+Called by `contracts.validation.large_records` and by `gateway.http.oip.large_tensors`, beside the event loop.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import termios
 import time
 from typing import Final
 
-from limen.gateway.listeners import sockets_at
+from limen.gateway.engine.listeners import sockets_at
 
 GOAWAY: Final = struct.pack(">I", 8)[1:] + b"\x07\x00" + struct.pack(">III", 0, (1 << 31) - 1, 0)
 """On stream 0: the last stream that is answered is the last possible one, and there is no error."""

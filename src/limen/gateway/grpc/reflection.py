@@ -17,7 +17,7 @@ from limen.gateway.grpc.health import INFERENCE_SERVICE
 from limen.gateway.grpc.health import SERVICE as HEALTH_SERVICE
 from limen.gateway.grpc.messages import parse
 from limen.gateway.grpc.status import Context, refuse
-from limen.gateway.grpc.typed import TypedService
+from limen.gateway.grpc.typed.services import TypedService
 
 SERVICE: Final = "grpc.reflection.v1alpha.ServerReflection"
 SERVICE_V1: Final = "grpc.reflection.v1.ServerReflection"

@@ -16,7 +16,9 @@ from typing import Any, Final, cast
 import grpc
 from grpc import aio
 
-from limen.gateway.connections import grpc_connections
+from limen.gateway.engine.connection_quota import grpc_connections
+from limen.gateway.engine.held_bytes import HeldBytes
+from limen.gateway.engine.listeners import SETTLE_S, keep_newcomers_out, sockets_at
 from limen.gateway.grpc.access import Access
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.census import Census
@@ -24,13 +26,11 @@ from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.goaway import Farewell
 from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
 from limen.gateway.grpc.health import SERVICE as HEALTH_SERVICE
+from limen.gateway.grpc.oip.service import InferenceService
 from limen.gateway.grpc.reflection import SERVICE as REFLECTION_SERVICE
 from limen.gateway.grpc.reflection import SERVICE_V1 as REFLECTION_SERVICE_V1
 from limen.gateway.grpc.reflection import ReflectionService
-from limen.gateway.grpc.service import InferenceService
-from limen.gateway.grpc.typed import TypedServices
-from limen.gateway.held_bytes import HeldBytes
-from limen.gateway.listeners import SETTLE_S, keep_newcomers_out, sockets_at
+from limen.gateway.grpc.typed.services import TypedServices
 from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.logs import RequestLog
 

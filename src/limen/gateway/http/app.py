@@ -1,6 +1,6 @@
 """The HTTP application: admits a request, finds its handler, and turns whatever happens into a response.
 
-Called by `gateway.http.connection`; calls the protocol modules `oip`, `record_api` and `documents`.
+Called by `gateway.engine.connection`; calls the protocol modules `oip`, `record_api` and `documents`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from limen.contracts.errors import Internal, LimenError, PermissionDenied
 from limen.contracts.names import REQUEST_ID
 from limen.contracts.strict.pieces import LARGE_TEXT
 from limen.contracts.web import FOREIGN_PAGE, is_for_another_site
+from limen.gateway.engine.config import HttpLimits
+from limen.gateway.engine.encoding import Inflation, choose, deflate
+from limen.gateway.engine.errors import Refused, error_response, status_of, too_large
+from limen.gateway.engine.message import Answer, Head, Pending, Request, Response, Streaming
+from limen.gateway.engine.routes import Route, Router, Table, not_found
 from limen.gateway.http.aside import Aside, does_take_large
-from limen.gateway.http.config import HttpLimits
-from limen.gateway.http.documents import Documents
-from limen.gateway.http.encoding import Inflation, choose, deflate
-from limen.gateway.http.errors import Refused, error_response, status_of, too_large
-from limen.gateway.http.log_settings import LogSettingsApi
-from limen.gateway.http.message import Answer, Head, Pending, Request, Response, Streaming
-from limen.gateway.http.oip import PROTOCOL as REST
-from limen.gateway.http.oip import OipApi
-from limen.gateway.http.record_api import PROTOCOL as RECORD
-from limen.gateway.http.record_api import RecordApi
-from limen.gateway.http.repository import RepositoryApi
-from limen.gateway.http.routes import Route, Router, Table, not_found
-from limen.gateway.http.statistics import StatisticsApi
-from limen.gateway.http.streams import StreamApi
+from limen.gateway.http.docs.documents import Documents
+from limen.gateway.http.oip.infer import PROTOCOL as REST
+from limen.gateway.http.oip.infer import OipApi
+from limen.gateway.http.oip.log_settings import LogSettingsApi
+from limen.gateway.http.oip.repository import RepositoryApi
+from limen.gateway.http.oip.statistics import StatisticsApi
+from limen.gateway.http.records.predict import PROTOCOL as RECORD
+from limen.gateway.http.records.predict import RecordApi
+from limen.gateway.http.records.streams import StreamApi
 from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.logs import RequestLine, RequestLog, now
 

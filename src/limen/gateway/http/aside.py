@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from limen.gateway.http.message import Handler
+from limen.gateway.engine.message import Handler
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from limen.contracts.errors import LimenError
 from limen.contracts.inference import InferenceResponse, Outcome
-from limen.gateway.http.message import Pending, Response
+from limen.gateway.engine.message import Pending, Response
 from limen.serving.dataplane.call import Call
 
 

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from limen.contracts.errors import Internal, LimenError
-from limen.gateway.http.encoding import choose, deflate
-from limen.gateway.http.errors import Refused, error_response
-from limen.gateway.http.message import Answer, Head, Request, Response
-from limen.gateway.http.routes import Route, Router
+from limen.gateway.engine.encoding import choose, deflate
+from limen.gateway.engine.errors import Refused, error_response
+from limen.gateway.engine.message import Answer, Head, Request, Response
+from limen.gateway.engine.routes import Route, Router
 from limen.telemetry.exposition import CONTENT_TYPE
 
 LOG = logging.getLogger("limen.gateway")

@@ -10,9 +10,9 @@ from limen.contracts.errors import InvalidArgument
 from limen.contracts.openapi.document import ServedContract, default_versions, openapi
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.gateway.http.message import Head, Request
-from limen.gateway.http.streams import _asked
-from limen.gateway.http.tensors import decode_infer
+from limen.gateway.engine.message import Head, Request
+from limen.gateway.http.oip.tensors import decode_infer
+from limen.gateway.http.records.streams import _asked
 from tests.unit.contracts.served import ALL, CREDIT, CREDIT_1, EVERYTHING_1, HALVES_1, TELLER_1
 
 DOCUMENT = openapi(ALL, server_version="0.1.0", title="Limen")

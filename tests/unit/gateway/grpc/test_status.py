@@ -14,7 +14,7 @@ from limen.contracts.inference import InferenceRequest
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
-from limen.gateway.grpc.service import InferenceService
+from limen.gateway.grpc.oip.service import InferenceService
 from limen.gateway.grpc.status import STATUS, Context, failure
 from limen.serving.dataplane.plane import DataPlane
 

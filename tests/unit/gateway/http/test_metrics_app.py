@@ -10,11 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from limen.contracts.errors import Internal, Unavailable
-from limen.gateway.http.application import Application
-from limen.gateway.http.errors import Refused
-from limen.gateway.http.message import Head, Request, Response
+from limen.gateway.engine.application import Application
+from limen.gateway.engine.errors import Refused
+from limen.gateway.engine.message import Head, Request, Response
+from limen.gateway.engine.server import HttpServer
 from limen.gateway.http.metrics_app import MetricsApplication
-from limen.gateway.http.server import HttpServer
 
 TEXT = b"# HELP up 1 if it is\n# TYPE up gauge\n" + b"".join(b'up{process="p%d"} 1.0\n' % i for i in range(100))
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})

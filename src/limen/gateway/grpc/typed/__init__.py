@@ -1,0 +1,1 @@
+"""A typed gRPC service for each endpoint."""

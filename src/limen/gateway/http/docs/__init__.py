@@ -1,0 +1,1 @@
+"""The documents of a server: OpenAPI, the docs page, contracts."""

@@ -1,0 +1,1 @@
+"""The record API: rows of named fields, unary and streamed."""
