@@ -35,7 +35,7 @@ from limen.gateway.http.oip.answers import encode_json, encode_mixed
 from limen.gateway.http.oip.tensors import decode_infer
 from limen.packaging.archive.package import open_package
 from limen.runtime.sandbox.allocator import keep_buffers
-from limen.telemetry.metrics import Metrics
+from limen.telemetry.metrics.series import Metrics
 
 Work = Callable[[], Any]
 FIELDS: Final = 20

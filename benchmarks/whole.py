@@ -31,7 +31,7 @@ from limen.runtime.sandbox.allocator import keep_buffers
 from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
 from limen.telemetry.logs import RequestLog
-from limen.telemetry.metrics import Metrics
+from limen.telemetry.metrics.series import Metrics
 
 Ask = Callable[[], Coroutine[Any, Any, Any]]
 """Sends one request and returns when it is answered."""

@@ -39,11 +39,11 @@ from limen.serving.link.operations import Operations
 from limen.serving.messages.lines import Failure, FirstWord
 from limen.serving.supervision import run_folder
 from limen.serving.supervision.ports import shared_listener, shown_address
-from limen.telemetry import instruments as table
 from limen.telemetry.logs import RequestLog, log_to_stderr
-from limen.telemetry.metrics import Metrics
-from limen.telemetry.metrics_file import SUFFIX
-from limen.telemetry.totals import read_folder
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.file import SUFFIX
+from limen.telemetry.metrics.series import Metrics
+from limen.telemetry.metrics.totals import read_folder
 
 LOG = logging.getLogger("limen")
 LOG_FLUSH_S = 0.25

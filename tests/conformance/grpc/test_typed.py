@@ -14,7 +14,7 @@ from limen.contracts.inference import NO_DEADLINE, InferenceRequest
 from limen.contracts.proto.descriptor import file_descriptor
 from limen.contracts.validation.records import RecordCodec
 from limen.packaging.archive.package import open_package
-from limen.telemetry.totals import read_folder, summaries
+from limen.telemetry.metrics.totals import read_folder, summaries
 from tests.conformance.grpc.typed import typed_server, with_major
 from tests.conformance.serving.gates import CLOSED, MADE, STEP
 from tests.conformance.serving.models import flood, steps, teller

@@ -20,8 +20,8 @@ from limen.packaging.archive.package import open_package
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
-from limen.telemetry.metrics import Metrics
-from limen.telemetry.metrics_file import SUFFIX
+from limen.telemetry.metrics.file import SUFFIX
+from limen.telemetry.metrics.series import Metrics
 from tests.conformance.grpc.plane import Refusal
 
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"

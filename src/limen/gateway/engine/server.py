@@ -16,7 +16,7 @@ from limen.gateway.engine.heads import KnownHeads
 from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.engine.listeners import SETTLE_S
 from limen.gateway.engine.phase import Phase
-from limen.telemetry.instruments import ENDS
+from limen.telemetry.metrics.instruments import ENDS
 
 if TYPE_CHECKING:
     from limen.gateway.engine.application import Application

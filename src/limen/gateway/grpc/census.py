@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from limen.gateway.grpc.config import GrpcConfig
-from limen.telemetry.instruments import ENDS
+from limen.telemetry.metrics.instruments import ENDS
 
 LOOK_S: Final = 2.0
 """How often the connections are looked at."""

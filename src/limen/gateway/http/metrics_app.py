@@ -16,7 +16,7 @@ from limen.gateway.engine.encoding import choose, deflate
 from limen.gateway.engine.errors import Refused, error_response
 from limen.gateway.engine.message import Answer, Head, Request, Response
 from limen.gateway.engine.routes import Route, Router
-from limen.telemetry.exposition import CONTENT_TYPE
+from limen.telemetry.metrics.exposition import CONTENT_TYPE
 
 LOG = logging.getLogger("limen.gateway")
 COMPRESS_FROM_BYTES: Final = 1024

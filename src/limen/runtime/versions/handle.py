@@ -13,7 +13,7 @@ from limen.packaging.archive.package import Package
 from limen.runtime.outage import outage
 from limen.runtime.predictor import Predictor
 from limen.runtime.versions.fallback import compile_fallback
-from limen.telemetry.metrics import RuntimeSeries
+from limen.telemetry.metrics.series import RuntimeSeries
 
 COUNT_EVERY = 16
 """Answers given at once that are counted together."""

@@ -27,7 +27,7 @@ from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
 from limen.runtime.versions.policy import Verb, next_action
 from limen.runtime.versions.warmup import WARM_UP_TIMEOUT_S, warm_up
 from limen.telemetry.logs import ABOUT_A_PACKAGE
-from limen.telemetry.metrics import RuntimeSeries
+from limen.telemetry.metrics.series import RuntimeSeries
 
 LOG = logging.getLogger("limen.runtime")
 DRAIN_TIMEOUT_S = 30.0

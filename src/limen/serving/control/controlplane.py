@@ -56,7 +56,7 @@ from limen.serving.messages.lines import (
 from limen.serving.sources import opening
 from limen.serving.sources.source import Source
 from limen.serving.supervision import run_folder
-from limen.telemetry.totals import Totals, read_folder
+from limen.telemetry.metrics.totals import Totals, read_folder
 
 LOG = logging.getLogger("limen.control")
 TICK_S = 1.0

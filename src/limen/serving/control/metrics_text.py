@@ -14,10 +14,10 @@ from limen.serving.control.room import free_bytes
 from limen.serving.fleet.open_files import limit_of, open_files
 from limen.serving.messages.lines import Status
 from limen.serving.supervision import run_folder
-from limen.telemetry import instruments as table
-from limen.telemetry.exposition import Reading, exposition
-from limen.telemetry.instrument import Instrument
-from limen.telemetry.totals import Totals, read_folder
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.exposition import Reading, exposition
+from limen.telemetry.metrics.instrument import Instrument
+from limen.telemetry.metrics.totals import Totals, read_folder
 
 
 async def metrics_text(control: ControlPlane) -> bytes:

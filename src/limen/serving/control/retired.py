@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from limen.contracts.snapshot import Snapshot
-from limen.telemetry.instrument import RETIRED, Scope
-from limen.telemetry.metrics_file import Labels
+from limen.telemetry.metrics.file import Labels
+from limen.telemetry.metrics.instrument import RETIRED, Scope
 
 _SCOPES = (Scope.GATEWAY.value, Scope.RUNTIME.value)
 

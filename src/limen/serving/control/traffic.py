@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from limen.serving.messages.lines import TrafficView, WindowView
-from limen.telemetry.histogram import Histogram, empty
-from limen.telemetry.instrument import Scope
-from limen.telemetry.instruments import REQUEST_SECONDS, REQUESTS
-from limen.telemetry.totals import Totals, errors, read_folder
+from limen.telemetry.metrics.histogram import Histogram, empty
+from limen.telemetry.metrics.instrument import Scope
+from limen.telemetry.metrics.instruments import REQUEST_SECONDS, REQUESTS
+from limen.telemetry.metrics.totals import Totals, errors, read_folder
 
 WINDOW_S: Final = 300.0
 """What the last minutes are."""

@@ -30,7 +30,7 @@ from limen.serving.dataplane.metadata import ModelMetadata, ServerMetadata, mode
 from limen.serving.dataplane.model_config import ModelConfig, model_config
 from limen.serving.dataplane.selection import check_requested, wanted_outputs
 from limen.serving.link.operations import Operations
-from limen.telemetry.metrics import Metrics
+from limen.telemetry.metrics.series import Metrics
 from limen.traffic.admission import Admission, Ended, Lane
 from limen.traffic.routing import Split
 

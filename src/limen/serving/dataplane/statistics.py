@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from limen.contracts.errors import NotFound, Unavailable
 from limen.contracts.oip.statistics import ModelStatistics
 from limen.serving.dataplane.plane import DataPlane
-from limen.telemetry.statistics import model_statistics
-from limen.telemetry.totals import Totals
+from limen.telemetry.metrics.statistics import model_statistics
+from limen.telemetry.metrics.totals import Totals
 
 
 class Statistics:

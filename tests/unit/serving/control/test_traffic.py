@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from limen.serving.control.traffic import STEP_S, WINDOW_S, Traffic
-from limen.telemetry.metrics import Metrics
-from limen.telemetry.totals import Totals, read_folder
+from limen.telemetry.metrics.series import Metrics
+from limen.telemetry.metrics.totals import Totals, read_folder
 
 
 def test_the_last_minutes_show_what_the_time_since_the_start_hides(tmp_path: Path):

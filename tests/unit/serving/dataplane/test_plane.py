@@ -40,10 +40,10 @@ from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.plane import DataPlane
 from limen.serving.dataplane.selection import MAX_REQUESTED_OUTPUTS
-from limen.telemetry.instruments import MODEL_FAILURES
-from limen.telemetry.metrics import Metrics
-from limen.telemetry.statistics import model_statistics
-from limen.telemetry.totals import read_folder, summaries
+from limen.telemetry.metrics.instruments import MODEL_FAILURES
+from limen.telemetry.metrics.series import Metrics
+from limen.telemetry.metrics.statistics import model_statistics
+from limen.telemetry.metrics.totals import read_folder, summaries
 from tests.unit.runtime.fakes import FakePlacement, FakeSink, package
 
 LABELS = ("no", "yes", "maybe")

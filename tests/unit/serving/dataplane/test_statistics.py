@@ -7,7 +7,7 @@ import pytest
 
 from limen.contracts.errors import NotFound
 from limen.serving.dataplane.statistics import Statistics
-from limen.telemetry.totals import Totals
+from limen.telemetry.metrics.totals import Totals
 
 SERVED = {"credit": ("1", "2"), "fraud": ("7",), "leaving": ()}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from limen.telemetry.instrument import LABELS, Instrument, Kind, Scope
-from limen.telemetry.instruments import CELLS, TABLE, offset
-from limen.telemetry.metrics_file import LABEL_BYTES
+from limen.telemetry.metrics.file import LABEL_BYTES
+from limen.telemetry.metrics.instrument import LABELS, Instrument, Kind, Scope
+from limen.telemetry.metrics.instruments import CELLS, TABLE, offset
 
 PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"
 UNITS = ("seconds", "rows", "bytes")

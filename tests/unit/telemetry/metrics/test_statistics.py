@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from limen.contracts.oip.statistics import ModelStatistics, StatisticsDocument
-from limen.telemetry.metrics import Metrics
-from limen.telemetry.statistics import model_statistics
-from limen.telemetry.totals import Totals, read_folder
+from limen.telemetry.metrics.series import Metrics
+from limen.telemetry.metrics.statistics import model_statistics
+from limen.telemetry.metrics.totals import Totals, read_folder
 
 MODEL_STAT = {
     *("name", "version", "last_inference", "inference_count", "execution_count"),
@@ -21,7 +21,7 @@ INFERENCE_STATS = {
 
 @pytest.fixture
 def totals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Totals:
-    monkeypatch.setattr("limen.telemetry.metrics.time.time", lambda: 1_700_000_000.25)
+    monkeypatch.setattr("limen.telemetry.metrics.series.time.time", lambda: 1_700_000_000.25)
     metrics = Metrics(tmp_path / "a.metrics")
     for protocol in ("rest", "grpc"):
         series = metrics.series("credit", "1", protocol)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limen.telemetry.histogram import ROWS, SECONDS, SHOWN_SECONDS, Histogram, cumulative, empty, percentile
+from limen.telemetry.metrics.histogram import ROWS, SECONDS, SHOWN_SECONDS, Histogram, cumulative, empty, percentile
 
 SHARES = (0.01, 0.5, 0.9, 0.95, 0.99, 1.0)
 

@@ -9,7 +9,7 @@ to read again. A cell is eight aligned bytes and never seen half written. Number
 
 What a slot takes on disk is taken ahead, with as many others as the file had room for, so that a disk that is filling up costs the next
 series nothing; where that cannot be, it is taken when the series is made. A full disk is an error then and never a fault of the memory
-later. Called by `telemetry.metrics` (writing) and `telemetry.totals` (reading).
+later. Called by `telemetry.metrics.series` (writing) and `telemetry.metrics.totals` (reading).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from limen.telemetry.instrument import LABELS
-from limen.telemetry.instruments import CELLS, FINGERPRINT, LATEST
+from limen.telemetry.metrics.instrument import LABELS
+from limen.telemetry.metrics.instruments import CELLS, FINGERPRINT, LATEST
 
 SUFFIX: Final = ".metrics"
 MAGIC: Final = b"LIMENMT2"

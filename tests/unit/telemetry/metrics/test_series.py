@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limen.contracts.errors import ErrorCode
-from limen.telemetry import instruments as table
-from limen.telemetry import metrics_file
-from limen.telemetry.instrument import RETIRED, Scope
-from limen.telemetry.metrics import LINGER_S, Metrics
-from limen.telemetry.metrics_file import FIRST_SLOTS, HEADER_BYTES, LABEL_BYTES, SLOT_BYTES, size_of
-from limen.telemetry.totals import Totals, read_folder, summaries
+from limen.telemetry.metrics import file as metrics_file
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.file import FIRST_SLOTS, HEADER_BYTES, LABEL_BYTES, SLOT_BYTES, size_of
+from limen.telemetry.metrics.instrument import RETIRED, Scope
+from limen.telemetry.metrics.series import LINGER_S, Metrics
+from limen.telemetry.metrics.totals import Totals, read_folder, summaries
 
 KEY = ("credit", "1", "rest")
 RUNTIME = ("credit", "1")
@@ -25,7 +25,7 @@ RUNTIME = ("credit", "1")
 COUNT = """
 import sys
 from pathlib import Path
-from limen.telemetry.metrics import Metrics
+from limen.telemetry.metrics.series import Metrics
 metrics = Metrics(Path(sys.argv[1]))
 series, runtime = metrics.series("credit", "1", "rest"), metrics.runtime("credit", "1")
 for _ in range(int(sys.argv[2])):
@@ -129,7 +129,7 @@ def test_two_processes_are_summed(tmp_path: Path):
 
 def test_the_last_run_of_several_processes_is_the_latest_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, at in (("a", 5.0), ("b", 9.0), ("c", 7.0)):
-        monkeypatch.setattr("limen.telemetry.metrics.time.time", lambda at=at: at)
+        monkeypatch.setattr("limen.telemetry.metrics.series.time.time", lambda at=at: at)
         Metrics(tmp_path / f"{name}.metrics").runtime(*RUNTIME).ran(1, 0.1)
     assert read_folder(tmp_path).number(table.LAST_RUN, RUNTIME) == 9.0
 
@@ -451,7 +451,7 @@ def test_without_a_file_counting_works_and_nobody_sees_it():
 
 def test_the_lock_ends_with_the_process(path: Path):
     """A replacement can go on at once, however its predecessor ended."""
-    program = f"import os\nfrom pathlib import Path\nfrom limen.telemetry.metrics import Metrics\nm = Metrics(Path({str(path)!r}))\nos._exit(9)"
+    program = f"import os\nfrom pathlib import Path\nfrom limen.telemetry.metrics.series import Metrics\nm = Metrics(Path({str(path)!r}))\nos._exit(9)"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 9
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

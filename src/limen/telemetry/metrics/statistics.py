@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from limen.contracts.oip.statistics import BatchStatistics, Duration, InferStatistics, Latency, ModelStatistics
-from limen.telemetry import instruments as table
-from limen.telemetry.histogram import Histogram
-from limen.telemetry.instrument import Scope
-from limen.telemetry.instruments import OK
-from limen.telemetry.totals import Totals, latency
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.histogram import Histogram
+from limen.telemetry.metrics.instrument import Scope
+from limen.telemetry.metrics.instruments import OK
+from limen.telemetry.metrics.totals import Totals, latency
 
 _NS: Final = 1_000_000_000
 

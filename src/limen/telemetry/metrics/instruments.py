@@ -1,7 +1,7 @@
 """Every metric of the product in one table: its name, what it says, its labels and its cells.
 
-The table decides the layout of the files (`telemetry.metrics_file`), the text for Prometheus (`telemetry.exposition`) and the page
-docs/reference/metrics.md. Who counts: `telemetry.metrics`. To add a metric, add a row to `TABLE`, a method that counts it and a row to
+The table decides the layout of the files (`telemetry.metrics.file`), the text for Prometheus (`telemetry.metrics.exposition`) and the page
+docs/reference/metrics.md. Who counts: `telemetry.metrics.series`. To add a metric, add a row to `TABLE`, a method that counts it and a row to
 the page.
 """
 
@@ -11,8 +11,8 @@ import zlib
 from typing import Final
 
 from limen.contracts.errors import ErrorCode
-from limen.telemetry.histogram import ROWS, SECONDS
-from limen.telemetry.instrument import OTHER, Instrument, Kind, Scope
+from limen.telemetry.metrics.histogram import ROWS, SECONDS
+from limen.telemetry.metrics.instrument import OTHER, Instrument, Kind, Scope
 
 OK: Final = "OK"
 """The outcome of a request that was answered; others have the name of their `ErrorCode`."""

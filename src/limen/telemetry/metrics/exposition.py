@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from limen.telemetry.histogram import SECONDS, SHOWN_SECONDS
-from limen.telemetry.instrument import LABELS, Instrument, Kind, Scope
-from limen.telemetry.instruments import TABLE, offset
-from limen.telemetry.metrics_file import Labels
-from limen.telemetry.totals import Totals
+from limen.telemetry.metrics.file import Labels
+from limen.telemetry.metrics.histogram import SECONDS, SHOWN_SECONDS
+from limen.telemetry.metrics.instrument import LABELS, Instrument, Kind, Scope
+from limen.telemetry.metrics.instruments import TABLE, offset
+from limen.telemetry.metrics.totals import Totals
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """Of the text; every Prometheus since 2014 takes it."""

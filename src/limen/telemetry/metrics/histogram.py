@@ -1,6 +1,6 @@
 """Histograms with fixed buckets: where the buckets end, and what can be said about numbers that were only counted by bucket.
 
-Not here: counting, which `telemetry.metrics` does in place. A bucket holds what is above the bound before it and at most its own;
+Not here: counting, which `telemetry.metrics.series` does in place. A bucket holds what is above the bound before it and at most its own;
 one more bucket than there are bounds takes everything above the last.
 """
 

@@ -1,6 +1,6 @@
 """What all processes have counted together, read from the folder of their files.
 
-Reading takes no lock and disturbs nobody. Called when metrics are asked for: by `telemetry.exposition`, `telemetry.statistics`, and
+Reading takes no lock and disturbs nobody. Called when metrics are asked for: by `telemetry.metrics.exposition`, `telemetry.metrics.statistics`, and
 whoever judges a version by its numbers.
 """
 
@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from limen.telemetry import instruments as table
-from limen.telemetry.histogram import Histogram, cumulative, empty
-from limen.telemetry.instrument import Instrument, Scope
-from limen.telemetry.instruments import CELLS, GAUGES, LATEST, OK, offset
-from limen.telemetry.metrics_file import SUFFIX, Labels, SavedFile, read_file
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.file import SUFFIX, Labels, SavedFile, read_file
+from limen.telemetry.metrics.histogram import Histogram, cumulative, empty
+from limen.telemetry.metrics.instrument import Instrument, Scope
+from limen.telemetry.metrics.instruments import CELLS, GAUGES, LATEST, OK, offset
 
 
 class Totals:

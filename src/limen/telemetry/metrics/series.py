@@ -1,7 +1,7 @@
 """Counting: what a process knows about its requests, as float64 cells in shared memory that any process can read.
 
 Get a series once and keep it; counting in it is a few array assignments, without a lock, a look-up or an object. Each `Metrics` is used
-by one thread at a time. What the numbers are called stands in `telemetry.instruments`; who reads them is `telemetry.totals`.
+by one thread at a time. What the numbers are called stands in `telemetry.metrics.instruments`; who reads them is `telemetry.metrics.totals`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from limen.contracts.errors import ErrorCode
-from limen.telemetry import instruments as table
-from limen.telemetry.histogram import ROWS, SECONDS
-from limen.telemetry.instrument import OTHER, RETIRED, Instrument, Scope
-from limen.telemetry.instruments import CELLS, GAUGES, offset
-from limen.telemetry.metrics_file import Labels, MetricsFile, add
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.file import Labels, MetricsFile, add
+from limen.telemetry.metrics.histogram import ROWS, SECONDS
+from limen.telemetry.metrics.instrument import OTHER, RETIRED, Instrument, Scope
+from limen.telemetry.metrics.instruments import CELLS, GAUGES, offset
 
 LINGER_S: Final = 300.0
 """How long a version that is no longer served keeps its series: one that comes back soon goes on counting where it was."""

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from limen.telemetry import instruments as table
-from limen.telemetry.exposition import Reading, exposition
-from limen.telemetry.instrument import Kind, Scope
-from limen.telemetry.instruments import TABLE
-from limen.telemetry.metrics import Metrics
-from limen.telemetry.totals import Totals, read_folder
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.exposition import Reading, exposition
+from limen.telemetry.metrics.instrument import Kind, Scope
+from limen.telemetry.metrics.instruments import TABLE
+from limen.telemetry.metrics.series import Metrics
+from limen.telemetry.metrics.totals import Totals, read_folder
 
 READINGS = [
     Reading(table.REPLICAS, ("credit", "1", "ready"), 2),
