@@ -11,10 +11,10 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from limen import __version__
-from limen.admin import endpoints, files, models, publishing, status, versions
 from limen.admin.document import document
 from limen.admin.gate import Gate
 from limen.admin.problems import on_error
+from limen.admin.resources import endpoints, files, models, publishing, status, versions
 from limen.admin.services import Services
 from limen.admin.strictness import JSON_TYPE, MAX_JSON_BYTES, before, declares
 

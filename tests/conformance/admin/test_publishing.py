@@ -269,8 +269,8 @@ async def test_f08_a_disk_that_is_full_is_507_and_the_same_key_works_later(
         raise OSError(28, "No space left on device")
 
     for where in (
-        "limen.admin.publishing._take",
-        "limen.admin.publishing.staging_folder",
+        "limen.admin.resources.publishing._take",
+        "limen.admin.resources.publishing.staging_folder",
         "limen.publishing.publisher.staging_folder",
     ):
         with monkeypatch.context() as patched:

@@ -12,9 +12,9 @@ from litestar import get
 from litestar.params import FromPath
 from litestar.response import Stream
 
+from limen.admin.resources.versions import find_version
 from limen.admin.services import Given, Services
 from limen.admin.strictness import JSON_TYPE, declares
-from limen.admin.versions import find_version
 from limen.contracts.errors import NotFound
 from limen.contracts.management import PACKAGE_TYPE
 from limen.management.stores import Stores
