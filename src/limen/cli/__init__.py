@@ -11,7 +11,7 @@ import sys
 import typer
 
 from limen import __version__
-from limen.cli import (
+from limen.cli.commands import (
     config,
     diff,
     documents,

@@ -61,7 +61,7 @@ class PackagedModel:
             The report; `report.ok` says whether the package is fit to serve.
         """
         from limen.authoring.check import check_package
-        from limen.cli.package import print_step
+        from limen.cli.commands.package import print_step
 
         report = _run(check_package(self.folder, Path(home), trust_code=self.needs_trust))
         for step in report.steps:
@@ -99,8 +99,8 @@ class PackagedModel:
         Raises:
             LimenError: it is refused; the text says why.
         """
+        from limen.cli.commands.endpoint import open_endpoint
         from limen.cli.connection import managing
-        from limen.cli.endpoint import open_endpoint
         from limen.packaging.archive.package import build
 
         with tempfile.TemporaryDirectory(prefix="limen-publish-") as place:

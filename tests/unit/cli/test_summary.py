@@ -3,7 +3,7 @@
 from limen import __version__
 from limen.app import Ready
 from limen.cli import words
-from limen.cli.serve import _show
+from limen.cli.commands.serve import _show
 from limen.contracts.contract import Contract, Field, Sensitivity
 from limen.packaging.manifest import values as manifest
 from limen.packaging.manifest.values import Manifest

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.models import OptionInfo
 
+from limen.cli.commands.package import TrustCode
 from limen.cli.connection import Config
-from limen.cli.package import TrustCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from limen.cli.status import _server, _time
+from limen.cli.commands.status import _server, _time
 from limen.contracts.conditions import Condition, ConditionReason, ConditionStatus, ConditionType
 from limen.serving.messages.lines import ModelView, ProcessView, Status, TrafficView, VersionView
 

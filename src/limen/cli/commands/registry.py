@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limen.cli.commands.endpoint import open_endpoint, wait_for_followers, without_endpoint
+from limen.cli.commands.package import TrustCode
 from limen.cli.connection import AsJson, Config, Home, Server, managing, pages, print_json, reading, table, when
-from limen.cli.endpoint import open_endpoint, wait_for_followers, without_endpoint
-from limen.cli.package import TrustCode
 
 if TYPE_CHECKING:
     from limen.client.management import PublishOptions

@@ -68,7 +68,7 @@ def init(
     from limen.app.asking import asker
     from limen.authoring.retraining import Known
     from limen.authoring.scaffolding import create_package
-    from limen.cli.diff import contract_of
+    from limen.cli.commands.diff import contract_of
     from limen.cli.words import CommandError
     from limen.contracts.errors import InvalidPackage, Reason
     from limen.packaging.manifest.values import MANIFEST_NAME

@@ -122,7 +122,7 @@ def adopt_command(
 
     A server that runs on the home follows within seconds.
     """
-    from limen.cli.endpoint import agreed
+    from limen.cli.commands.endpoint import agreed
     from limen.serving.sources.adoption import adopt, outlook
 
     where = _where(home, config)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limen.cli.package import SampleFile, Targets, contents, print_notes
+from limen.cli.commands.package import SampleFile, Targets, contents, print_notes
 
 if TYPE_CHECKING:
     from limen.authoring.importing import Imported

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limen.cli import package as packages
-from limen.cli import serve as server
+from limen.cli.commands import package as packages
+from limen.cli.commands import serve as server
 from limen.cli.connection import Home
 
 if TYPE_CHECKING:
