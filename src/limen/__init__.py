@@ -1,16 +1,16 @@
 """Limen puts a governed API in front of a machine-learning model.
 
-This package root stays light: importing it loads nothing but this file, so that the command line answers at once. What it
+This package root stays light: importing it loads nothing but its version, so that the command line answers at once. What it
 exports is resolved on first use (PEP 562). It holds no logic; the composition root is `limen.app`.
 """
+
+from limen._version import __version__
 
 TYPE_CHECKING = False  # and not from `typing`: `-m` would take that from the working directory
 if TYPE_CHECKING:
     from limen.contracts.errors import Refused
     from limen.notebook.packaged import package
     from limen.runtime.context import Context
-
-__version__ = "0.1.0"
 
 __all__ = ["Context", "Refused", "__version__", "package"]
 

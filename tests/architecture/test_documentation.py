@@ -111,7 +111,7 @@ def test_the_page_about_serving_lists_every_option_with_its_default() -> None:
 def test_every_code_that_callers_see_is_on_the_page_of_errors() -> None:
     codes = (DOCS / "reference" / "errors.md").read_text().partition("## Codes")[2]
     listed = set(re.findall(r"^\| `([A-Z_]+)` \|", codes, re.MULTILINE))
-    source = "".join(p.read_text() for p in (ROOT / "src/limen/gateway/http").glob("*.py"))
+    source = "".join(p.read_text() for p in (ROOT / "src/limen/gateway").rglob("*.py"))
     refused = set(re.findall(r"Refused\(\s*\d{3}, \"([A-Z_]+)\"", source))
     assert len(refused) > 8
     assert listed == set(Reason) | refused

@@ -84,7 +84,7 @@ import sys
 import limen
 print(*sorted(name for name in sys.modules if name.partition(".")[0] not in sys.stdlib_module_names))
 """)
-    assert [name for name in done.stdout.split() if name.startswith("limen")] == ["limen"]
+    assert [name for name in done.stdout.split() if name.startswith("limen")] == ["limen", "limen._version"]
     assert [name for name in done.stdout.split() if name.partition(".")[0] in HEAVY] == []
 
 

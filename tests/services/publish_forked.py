@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+from limen.contracts.trial import Answer, Loaded, Probed
 from limen.management.catalogue import Catalogue
 from limen.management.stores import open_registry, utc_now
 from limen.packaging.signing.trust import Trust
 from limen.publishing.config import PublishConfig
-from limen.publishing.probe import Answer, Loaded, Probed
 from limen.publishing.publisher import Publisher
 from limen.publishing.verification import Submission, Verification
 from limen.storage.config import StorageConfig

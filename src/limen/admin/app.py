@@ -10,7 +10,7 @@ from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from limen import __version__
+from limen._version import __version__
 from limen.admin.document import document
 from limen.admin.gate import Gate
 from limen.admin.problems import on_error

@@ -20,10 +20,10 @@ from limen.authoring.importing import ImportOptions, import_model
 from limen.authoring.scaffolding import Created, create_package
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.packaging.archive.origin import ORIGIN_NAME
+from limen.packaging.archive.scan import Scan, scan
 from limen.packaging.importers.draft import model_name
 from limen.packaging.manifest.edit import without_answers
 from limen.packaging.manifest.values import MANIFEST_NAME
-from limen.serving.sources.opening import Scan, scan
 
 PYTHON_SUFFIX: Final = ".py"
 _MADE: Final = "manifest_sha256"

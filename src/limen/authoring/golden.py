@@ -16,12 +16,12 @@ import msgspec
 from limen.contracts.contract import Contract, Example, Json, Sensitivity
 from limen.contracts.errors import InvalidPackage
 from limen.contracts.openapi.examples import example_record
+from limen.contracts.trial import Answer, Probed
 from limen.contracts.validation.comparison import differences
 from limen.packaging.archive.package import Package
 from limen.packaging.manifest.decoder import read_manifest
 from limen.packaging.manifest.edit import file_of_examples, with_answers, with_examples
 from limen.packaging.manifest.values import MANIFEST_NAME
-from limen.publishing.probe import Answer, Probed
 from limen.runtime.versions.warmup import MADE_UP
 
 MAX_VALUES: Final = 1000

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from limen import __version__
+from limen._version import __version__
 from limen.cli.commands import (
     config,
     diff,

@@ -19,6 +19,7 @@ import msgspec
 from limen.contracts.contract import Json
 from limen.contracts.errors import Cancelled, InvalidPackage, Reason, Unavailable
 from limen.contracts.independence import Independence
+from limen.contracts.trial import Answer, Loaded, Probed
 from limen.packaging.archive.package import Package
 from limen.publishing.config import PublishConfig
 from limen.runtime.sandbox.child import model_environment, start
@@ -41,22 +42,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     inputs_bytes: int
 
 
-class Loaded(msgspec.Struct, frozen=True):
-    """The model is loaded and has the tensors that its contract says."""
-
-    load_s: float
-    can_stream: bool
-    isolation: tuple[str, ...]
-    """What was taken away from the process, as `runtime.sandbox` calls it."""
-
-
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the model makes of one example: its outputs, or why there are none."""
-
-    outputs: dict[str, Json] | None = None
-    problem: str = ""
-
-
 class Refused(msgspec.Struct, frozen=True):
     """The package cannot be loaded."""
 
@@ -71,16 +56,6 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     answer: Answer | None = None
     independence: Independence | None = None
     refused: Refused | None = None
-
-
-class Probed(msgspec.Struct, frozen=True):
-    """What was found out."""
-
-    loaded: Loaded
-    answers: tuple[Answer, ...]
-    """One for each example, in their order; none of a model that streams."""
-    independence: Independence | None = None
-    """Whether rows leave each other's answers alone; None when the process ended over it."""
 
 
 class Probe:

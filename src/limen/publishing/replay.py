@@ -13,8 +13,8 @@ import msgspec
 
 from limen.contracts.catalogue import Verdict
 from limen.contracts.contract import Contract, Example, Sensitivity
+from limen.contracts.trial import Answer
 from limen.contracts.validation.comparison import differences
-from limen.publishing.probe import Answer
 
 MAX_DIFFERENCES: Final = 100
 """How many differences are kept of one comparison."""

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from limen.contracts.contract import Example, Json
 from limen.contracts.errors import InvalidPackage, LimenError
+from limen.contracts.trial import Answer, Loaded
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.archive.package import Package
 from limen.packaging.manifest.decoder import read_manifest
-from limen.publishing.probe import Answer, Loaded, Order, Refused, Said
+from limen.publishing.probe import Order, Refused, Said
 from limen.runtime.batching.batcher import Batcher
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.predictor import Predictor

@@ -17,13 +17,13 @@ from limen.contracts.compatibility.findings import Compatibility
 from limen.contracts.contract import Contract, Example, Json
 from limen.contracts.errors import Incompatible, InvalidArgument, InvalidPackage, Reason, Violation
 from limen.contracts.openapi.examples import example_record
+from limen.contracts.trial import Probed
 from limen.packaging.archive.origin import Origin
 from limen.packaging.archive.package import Package, hash_folder, open_package
 from limen.packaging.archive.statement import MAX_SIGNATURE_BYTES
 from limen.packaging.signing.signatures import Content
 from limen.packaging.signing.trust import Judgement, Trust
 from limen.publishing.config import PublishConfig
-from limen.publishing.probe import Probed
 from limen.publishing.replay import Replay, compare_answers
 from limen.runtime.sandbox.exchange import Stop
 

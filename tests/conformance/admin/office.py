@@ -15,13 +15,13 @@ from limen.contracts.conditions import Condition
 from limen.contracts.contract import Contract, Field
 from limen.contracts.endpoint import EndpointStatus
 from limen.contracts.management import HEAD_LENGTH, PACKAGE_TYPE
+from limen.contracts.trial import Answer, Loaded, Probed
 from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores, open_registry, utc_now
 from limen.packaging.archive.package import build
 from limen.packaging.signing.config import TrustConfig
 from limen.packaging.signing.trust import Trust
 from limen.publishing.config import PublishConfig
-from limen.publishing.probe import Answer, Loaded, Probed
 from limen.publishing.publisher import Publisher
 from limen.publishing.verification import Verification
 from limen.registry.values import NewVersion

@@ -10,8 +10,9 @@ import pytest
 
 from limen.contracts.catalogue import EvidenceKind
 from limen.contracts.errors import InvalidPackage, Unavailable
+from limen.contracts.trial import Answer, Loaded, Probed
 from limen.packaging.archive.package import build, open_package
-from limen.publishing.probe import Answer, Loaded, Order, Probed
+from limen.publishing.probe import Order
 from limen.runtime.sandbox.child import python
 from limen.runtime.sandbox.room import Room
 from tests.services import publish_forked

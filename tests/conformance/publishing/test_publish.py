@@ -7,12 +7,12 @@ import pytest
 
 from limen.contracts.catalogue import EvidenceKind, Lineage, Verdict
 from limen.contracts.errors import AlreadyExists, Incompatible, InvalidArgument, NotAllowedNow, NotFound, Reason
+from limen.contracts.trial import Answer, Loaded, Probed
 from limen.packaging.archive.package import open_package
 from limen.packaging.paths import signature_path
 from limen.packaging.signing.keys import private_key, public_half
 from limen.packaging.signing.signatures import content_of, sign
 from limen.publishing.config import PublishConfig
-from limen.publishing.probe import Answer, Loaded, Probed
 from tests.services.packages import write_countdown, write_score, write_trouble
 from tests.services.signers import write_key
 

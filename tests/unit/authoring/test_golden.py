@@ -6,8 +6,8 @@ import pytest
 
 from limen.authoring.golden import record, unable
 from limen.contracts.errors import InvalidPackage
+from limen.contracts.trial import Answer, Loaded, Probed
 from limen.packaging.manifest.decoder import read_manifest
-from limen.publishing.probe import Answer, Loaded, Probed
 from tests.services.packages import write_code
 
 FIELDS = """\

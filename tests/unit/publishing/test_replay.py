@@ -4,7 +4,7 @@ import pytest
 
 from limen.contracts.catalogue import Verdict
 from limen.contracts.contract import Contract, Example, Field, Sensitivity, Tolerance
-from limen.publishing.probe import Answer
+from limen.contracts.trial import Answer
 from limen.publishing.replay import MAX_DIFFERENCES, compare_answers
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from limen import __version__
+from limen._version import __version__
 from limen.admin.requests import deadline_of
 from limen.admin.services import Given, Services, shown
 from limen.admin.strictness import declares

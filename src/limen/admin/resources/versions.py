@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Request, Response, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from limen import __version__
+from limen._version import __version__
 from limen.admin.requests import page_of, tags_of, window_of
 from limen.admin.services import Done, Given, Services, shown
 from limen.admin.strictness import check_text, declares
@@ -16,11 +16,11 @@ from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.management import Page, Retirement, TagChanges
 from limen.contracts.names import is_reference, parse_model_name, parse_version
+from limen.contracts.oip.platform import platform_of
 from limen.contracts.openapi.document import openapi
 from limen.contracts.openapi.model import ServedContract
 from limen.contracts.proto.text import proto_text
 from limen.management.catalogue import ANYBODY
-from limen.serving.dataplane.metadata import platform_of
 
 Caller = Request[Any, Any, Any]
 

@@ -54,7 +54,7 @@ def openapi(what: What, output: Output = None, server: ServerUrl = "", home: Hom
     """Write the OpenAPI document of a model: its records and tensors over REST."""
     import msgspec
 
-    from limen import __version__
+    from limen._version import __version__
     from limen.contracts.openapi.document import openapi as openapi_document
     from limen.contracts.openapi.model import ServedContract
 

@@ -222,7 +222,7 @@ def _patience(what: str) -> Iterator[Callable[[Ready], None]]:
 
 def _show(ready: Ready) -> None:
     """Print what is served and where, calmly."""
-    from limen import __version__
+    from limen._version import __version__
     from limen.cli.words import counted, paint
 
     http = f"http://{ready.http}"

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any, Self
 
 from limen.contracts.contract import Contract
-from limen.contracts.oip.wire_form import wire_form
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
+from limen.contracts.validation.wire_form import wire_form
 from limen.packaging.archive.package import Package
 from limen.runtime.outage import outage
 from limen.runtime.predictor import Predictor

@@ -3,7 +3,7 @@
 A model whose answer to a row depends on the other rows of the run (a scale or a mean taken over the batch, a sort, the length of the longest
 row) would answer one caller with another's data. It is served one request at a time, and so is one that could not be tested. Called
 wherever a version is loaded (`runtime.versions.manager`), by `limen check` and when a package is tried out. What is asked comes from
-`contracts.validation.varied`.
+`contracts.varied`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from limen.contracts.inference import InferenceRequest
 from limen.contracts.tensors import Array
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.contracts.validation.varied import base_rows, varied_row
+from limen.contracts.varied import base_rows, varied_row
 from limen.runtime.predictor import Predictor
 from limen.runtime.versions.warmup import outcome_of
 

@@ -7,7 +7,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from limen import __version__
+from limen._version import __version__
 from limen.contracts.conditions import Condition, ConditionStatus
 from limen.serving.control.controlplane import ControlPlane
 from limen.serving.control.room import free_bytes

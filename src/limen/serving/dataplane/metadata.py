@@ -6,23 +6,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from limen import __version__
+from limen._version import __version__
 from limen.contracts.contract import Field
+from limen.contracts.oip.platform import platform_of
 from limen.contracts.tensors import Kind
 from limen.runtime.versions.handle import VersionHandle
 
 EXTENSIONS = ("classification", "schedule_policy", "parameters", "binary_tensor_data", "model_configuration")
 """The protocol extensions that every server implements, by Triton's names."""
-_PLATFORMS = {
-    "onnx": "onnx_onnxv1",
-    "sklearn": "sklearn_skops",
-    "xgboost": "xgboost_booster",  # JSON or UBJ: one model, two spellings
-    "lightgbm": "lightgbm_text",
-    "rules": "gorules_jdm",
-    "torch": "pytorch_export",
-    "transformers": "huggingface_safetensors",
-    "python": "python",
-}
 
 
 class TensorMetadata(msgspec.Struct, frozen=True):
@@ -105,8 +96,3 @@ def _renamed(fields: Sequence[Field]) -> str:
     """Return the fields of the tensors that are called otherwise, as a JSON object; nothing when there are none."""
     found = {field.wire: field.name for field in fields if field.wire}
     return msgspec.json.encode(found).decode() if found else ""
-
-
-def platform_of(backend: str) -> str:
-    """Return OIP's platform name of a backend, `<project>_<format>`."""
-    return _PLATFORMS.get(backend, backend)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from limen.contracts.contract import Field
+from limen.contracts.oip.platform import platform_of
 from limen.runtime.versions.handle import VersionHandle
-from limen.serving.dataplane.metadata import platform_of
 
 MICROSECONDS = 1000
 

@@ -19,6 +19,7 @@ from limen.contracts.endpoint import Route
 from limen.contracts.errors import ErrorCode, Internal, LimenError, ModelError, NotFound, Unavailable, Unsupported
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome, StreamPart
 from limen.contracts.names import parse_version
+from limen.contracts.oip.platform import platform_of
 from limen.contracts.oip.statistics import ModelStatistics
 from limen.contracts.openapi.model import ServedContract
 from limen.runtime.versions.fallback import MARK
@@ -26,7 +27,7 @@ from limen.runtime.versions.handle import COUNT_EVERY, VersionHandle
 from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.call import Call, Started
-from limen.serving.dataplane.metadata import ModelMetadata, ServerMetadata, model_metadata, platform_of, server_metadata
+from limen.serving.dataplane.metadata import ModelMetadata, ServerMetadata, model_metadata, server_metadata
 from limen.serving.dataplane.model_config import ModelConfig, model_config
 from limen.serving.dataplane.selection import check_requested, wanted_outputs
 from limen.serving.link.operations import Operations

@@ -12,6 +12,7 @@ from pathlib import Path
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive.intact import is_intact
+from limen.packaging.archive.scan import Scan, scan
 from limen.serving.control.controlplane import ControlPlane
 from limen.serving.fleet.history import Cause
 from limen.serving.fleet.records import Aim, Opened, Phase, Version
@@ -57,7 +58,7 @@ class Folders:
         self._is_inline = is_inline
         self._trust_code = trust_code
         self._causes: dict[str, Cause] = {}
-        self._scans: dict[str, opening.Scan] = {}
+        self._scans: dict[str, Scan] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self, control: ControlPlane) -> None:
@@ -82,19 +83,19 @@ class Folders:
     def resume(self, served: ServedEndpoint, version: ServedVersion) -> Opened:
         """Return a version that an earlier control process has verified."""
         for path in self._packages:
-            self._scans.setdefault(path, opening.scan(Path(path)))
+            self._scans.setdefault(path, scan(Path(path)))
         return opening.reopen(served, version)
 
     async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
         """Load a package again when its files have changed and have been left alone since the last look."""
-        seen: dict[str, opening.Scan] = {}
+        seen: dict[str, Scan] = {}
         while is_watching:
             await asyncio.sleep(WATCH_S)
             for endpoint in tuple(control.fleet.endpoints.values()):
                 if endpoint.is_paused:
                     continue
                 path = endpoint.newest.opened.origin
-                found = await asyncio.to_thread(opening.scan, Path(path))
+                found = await asyncio.to_thread(scan, Path(path))
                 known = self._scans.setdefault(path, found)
                 if found and found != known and found == seen.get(path):
                     self._scans[path] = found
@@ -165,7 +166,7 @@ class Folders:
 
     async def _open(self, path: str) -> Opened:
         # Before it is read: a change that comes meanwhile must be seen as one.
-        self._scans[path] = await asyncio.to_thread(opening.scan, Path(path))
+        self._scans[path] = await asyncio.to_thread(scan, Path(path))
         return await asyncio.to_thread(
             opening.open_verified,
             Path(path),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ from limen.packaging.archive.intact import ensure_intact, is_small
 from limen.packaging.archive.package import Package, open_package
 from limen.packaging.manifest.decoder import read_manifest
 from limen.packaging.manifest.values import Manifest
-from limen.packaging.paths import is_ignored, list_files
+from limen.packaging.paths import list_files
 from limen.runtime.placement.trust import ensure_trusted
 from limen.serving.fleet.records import Opened
 from limen.serving.messages.lines import ModelSummary
@@ -32,9 +32,6 @@ from limen.storage.private import make_private_folder
 
 LOG = logging.getLogger("limen.control")
 MAX_EXAMPLE_CHARS = 400
-
-Scan = tuple[tuple[str, int, int], ...]
-"""The name, size and time of change of each file of a package."""
 
 
 def open_verified(path: Path, home: Path, copies: Path, *, is_inline: bool, trust_code: bool) -> Opened:
@@ -139,14 +136,6 @@ def forget_copy(root: str, copies: Path) -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def scan(path: Path) -> Scan:
-    """Return what tells that a package was changed; nothing when it cannot be read just now."""
-    try:
-        return tuple(sorted(_scan(path)))
-    except OSError:
-        return ()
-
-
 def summary_of(endpoint: str, manifest: Manifest) -> ModelSummary:
     """Return what the summary of a started server shows of an endpoint."""
     contract = manifest.contract
@@ -189,18 +178,6 @@ def _copied(folder: Path, copies: Path) -> Path:
         text = f"the package cannot be copied to {copies}: {exc.strerror or type(exc).__name__}"
         raise InvalidPackage(text) from exc
     return target
-
-
-def _scan(path: Path) -> Iterator[tuple[str, int, int]]:
-    if path.is_file():
-        facts = path.stat()
-        yield path.name, facts.st_size, facts.st_mtime_ns
-        return
-    for file in path.rglob("*"):
-        name = file.relative_to(path).as_posix()
-        if not is_ignored(name) and file.is_file():
-            facts = file.stat()
-            yield name, facts.st_size, facts.st_mtime_ns
 
 
 def _example(contract: Contract) -> str:

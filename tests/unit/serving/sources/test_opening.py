@@ -9,7 +9,8 @@ from limen.contracts.errors import InvalidPackage, Reason
 from limen.contracts.serving import Replicas, Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive.package import build
-from limen.serving.sources.opening import forget_copy, open_verified, package_of, reopen, scan
+from limen.packaging.archive.scan import scan
+from limen.serving.sources.opening import forget_copy, open_verified, package_of, reopen
 from tests.services.packages import write_countdown, write_score
 
 

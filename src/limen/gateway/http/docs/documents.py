@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from limen import __version__
+from limen._version import __version__
 from limen.contracts.openapi.document import openapi
 from limen.contracts.openapi.examples import contract_document
 from limen.contracts.proto.text import proto_text

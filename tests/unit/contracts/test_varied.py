@@ -6,7 +6,7 @@ import pytest
 from limen.contracts.contract import Contract, Example, Field
 from limen.contracts.validation.records import RecordCodec
 from limen.contracts.validation.tensors import ContractCheck
-from limen.contracts.validation.varied import base_rows, varied_row
+from limen.contracts.varied import base_rows, varied_row
 from tests.unit.contracts.served import ALL
 
 COUNT = 12
