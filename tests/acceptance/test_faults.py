@@ -20,6 +20,7 @@ import pytest
 
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.services import plain_http
 from tests.services.load import Report, capacity, load
 from tests.services.packages import write_countdown, write_score, write_trouble
 from tests.services.process import WAIT_S, Server, limen, serving
@@ -299,7 +300,7 @@ class Callers:
 
     def _ask(self, how: str) -> None:
         options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
-        with httpx.Client(timeout=WAIT_S) as client, grpc.insecure_channel(self._server.grpc, options) as channel:
+        with plain_http.Client(timeout=WAIT_S) as client, grpc.insecure_channel(self._server.grpc, options) as channel:
             stub = GRPCInferenceServiceStub(channel)
             url = f"http://{self._server.announced['http']}{TROUBLE}"
             headers = {"content-type": "application/json"} | ({"connection": "close"} if how == "fresh" else {})
@@ -436,7 +437,7 @@ def test_f24_callers_who_ask_again_at_once_do_not_keep_a_server_down(
 
 def counted(server: Server, metric: str, label: str = "") -> float:
     """Return a counter over all its series, or over those with a label."""
-    lines = httpx.get(f"http://{server.announced['metrics']}/metrics").text.splitlines()
+    lines = plain_http.get(f"http://{server.announced['metrics']}/metrics").text.splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric + "{") and label in line)
 
 

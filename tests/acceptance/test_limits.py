@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from limen.contracts.endpoint import EndpointSpec
 from limen.serving.fleet.open_files import Room
+from tests.services import plain_http
 from tests.services.process import WAIT_S
 from tests.services.registry import World, world_at
 
@@ -48,7 +48,7 @@ def test_endpoints_that_fit_the_limit_of_open_files_are_served_and_the_next_is_t
     address = world.server.http.base_url.host, world.server.http.base_url.port
     silent = [socket.create_connection(address) for _ in range(2 * FILES)]
     assert [world.answering("e0") for _ in range(5)] == ["1"] * 5
-    text = httpx.get(f"http://{world.server.announced['metrics']}/metrics", timeout=WAIT_S).text
+    text = plain_http.get(f"http://{world.server.announced['metrics']}/metrics", timeout=WAIT_S).text
     assert f'limen_process_max_fds{{process="gateway-1"}} {FILES}.0' in text
     for connection in silent:
         connection.close()

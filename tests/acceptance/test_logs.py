@@ -6,10 +6,10 @@ import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from limen.client import Client
+from tests.services import plain_http
 from tests.services.packages import write_score
 from tests.services.process import LIMEN, WAIT_S
 
@@ -26,12 +26,12 @@ def test_every_line_of_every_process_is_an_object_and_says_what_happened(tmp_pat
         until(announced.exists)
         where = msgspec.json.decode(announced.read_bytes())
         url = f"http://{where['http']}/v1/models/score:predict"
-        assert httpx.post(url, json={"instances": [SCORE]}, timeout=WAIT_S).status_code == 200
-        assert httpx.post(url, json=BAD, headers={"x-request-id": "bad-1"}, timeout=WAIT_S).status_code == 400
+        assert plain_http.post(url, json={"instances": [SCORE]}, timeout=WAIT_S).status_code == 200
+        assert plain_http.post(url, json=BAD, headers={"x-request-id": "bad-1"}, timeout=WAIT_S).status_code == 400
         with Client(f"grpc://{where['grpc']}") as client:
             client.predict("score", SCORE)
         os.kill(replica_of(process.pid), signal.SIGKILL)
-        until(lambda: httpx.post(url, json={"instances": [SCORE]}, timeout=WAIT_S).status_code == 200)
+        until(lambda: plain_http.post(url, json={"instances": [SCORE]}, timeout=WAIT_S).status_code == 200)
     finally:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=WAIT_S)

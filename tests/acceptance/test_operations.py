@@ -20,6 +20,7 @@ from limen.contracts.endpoint import EndpointSpec
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from limen.packaging.archive.package import build
+from tests.services import plain_http
 from tests.services.packages import write_score, write_slow
 from tests.services.process import WAIT_S, Server, limen, serving
 
@@ -37,7 +38,7 @@ def until(is_so: Callable[[], bool]) -> None:
 
 def post(server: Server, path: str, body: Any = None) -> httpx.Response:
     """Ask over a new connection, so that any worker may answer."""
-    return httpx.post(f"{server.http.base_url}{path}", json={} if body is None else body, timeout=WAIT_S)
+    return plain_http.post(f"{server.http.base_url}{path}", json={} if body is None else body, timeout=WAIT_S)
 
 
 def index(server: Server) -> dict[tuple[str, str], tuple[str, str]]:
@@ -51,8 +52,10 @@ def index(server: Server) -> dict[tuple[str, str], tuple[str, str]]:
 
 def statuses(server: Server, *models: str) -> dict[str, int]:
     """Return what each model answers a readiness check."""
-    found = {m: httpx.get(f"{server.http.base_url}/v2/models/{m}/ready", timeout=WAIT_S).status_code for m in models}
-    return found | {"": httpx.get(f"{server.http.base_url}/v2/health/ready", timeout=WAIT_S).status_code}
+    found = {
+        m: plain_http.get(f"{server.http.base_url}/v2/models/{m}/ready", timeout=WAIT_S).status_code for m in models
+    }
+    return found | {"": plain_http.get(f"{server.http.base_url}/v2/health/ready", timeout=WAIT_S).status_code}
 
 
 @contextmanager
@@ -82,8 +85,8 @@ def test_a_model_is_unloaded_while_it_is_used_and_loaded_again(server):
     # The server as a whole is ready: what is unloaded is not missed.
     assert statuses(server, "slow", "score") == {"slow": 503, "score": 200, "": 200}
     for path in ("/v1/models/slow", "/v2/models/slow/stats", "/v2/models/slow/config", "/v2/models/slow"):
-        assert httpx.get(f"{server.http.base_url}{path}", timeout=WAIT_S).status_code == 503, path
-    counted = httpx.get(f"{server.http.base_url}/v2/models/stats", timeout=WAIT_S).json()
+        assert plain_http.get(f"{server.http.base_url}{path}", timeout=WAIT_S).status_code == 503, path
+    counted = plain_http.get(f"{server.http.base_url}/v2/models/stats", timeout=WAIT_S).json()
     assert [m["name"] for m in counted["model_stats"]] == ["score"]
     assert server.predict("score", **SCORE) == {"score": 6.0}
     assert post(server, "/v2/repository/models/slow/unload").status_code == 200
@@ -152,7 +155,7 @@ def test_what_is_logged_is_changed_for_all_workers(server):
         workers: set[str] = set()
         until(lambda: workers.add(server.worker()) or len(workers) == 2)  # type: ignore[func-returns-value]
         for _ in range(20):
-            httpx.get(f"{server.http.base_url}/v2/models/{name}", timeout=WAIT_S)
+            plain_http.get(f"{server.http.base_url}/v2/models/{name}", timeout=WAIT_S)
 
     ask_everybody("quiet")
     changed = post(server, "/v2/logging", {"log_info": True, "log_warning": False})
@@ -193,7 +196,7 @@ def test_in_a_registry_unloading_pauses_an_endpoint_for_good(tmp_path):
             assert not management.endpoint("score").spec.is_paused
             assert [r.spec.is_paused for r in management.endpoint_history("score").items] == [False, True, False]
         assert server.predict("score", **SCORE) == {"score": 6.0}
-        config = httpx.get(f"{server.http.base_url}/v2/models/score@champion/config", timeout=WAIT_S).json()
+        config = plain_http.get(f"{server.http.base_url}/v2/models/score@champion/config", timeout=WAIT_S).json()
         assert (config["name"], config["version_policy"]) == ("score", {"specific": {"versions": [1]}})
         status, err = server.stop()
         assert status == 0, err

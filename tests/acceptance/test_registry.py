@@ -11,7 +11,6 @@ from functools import partial
 from typing import TypeVar
 
 import grpc
-import httpx
 import pytest
 
 from limen.contracts.contract import Slo
@@ -19,6 +18,7 @@ from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import Incompatible, InvalidPackage, NotAllowedNow, NotFound, Stale, Unavailable
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.packaging.archive.package import build, inspect
+from tests.services import plain_http
 from tests.services.packages import write_score, write_weights
 from tests.services.process import WAIT_S, Server, limen, refused, serving
 from tests.services.registry import ROW, World, calling, world_at
@@ -45,7 +45,7 @@ def test_versions_are_published_named_and_served_and_old_and_new_can_be_called(w
     assert world.answering(path="/versions/2") == "2"
     assert world.answering(path="/labels/challenger") == "2"
     assert world.answering("score@challenger") == "2"
-    paths = httpx.get(f"{world.server.http.base_url}/openapi.json", timeout=WAIT_S).json()["paths"]
+    paths = plain_http.get(f"{world.server.http.base_url}/openapi.json", timeout=WAIT_S).json()["paths"]
     assert {"/v1/models/score:predict", "/v1/models/score/versions/2:predict"} <= set(paths)
 
     world.management.set_alias("score", "champion", 2)
@@ -65,15 +65,16 @@ def test_every_protocol_names_the_version_by_number_alias_or_share(world):
     ]}  # fmt: skip
     base = world.server.http.base_url
     for called, version in (("score@challenger", "2"), ("score/versions/1", "1")):
-        answer = httpx.post(f"{base}/v2/models/{called}/infer", json=oip, timeout=WAIT_S).json()
+        answer = plain_http.post(f"{base}/v2/models/{called}/infer", json=oip, timeout=WAIT_S).json()
         assert (answer["model_version"], answer["outputs"][0]["data"]) == (version, [2.0])
     seen = {
-        httpx.post(f"{base}/v2/models/score/infer", json=oip | {"id": f"u{i}"}).json()["model_version"]
+        plain_http.post(f"{base}/v2/models/score/infer", json=oip | {"id": f"u{i}"}).json()["model_version"]
         for i in range(40)
     }
     assert seen == {"1", "2"}
     repeated = {
-        httpx.post(f"{base}/v2/models/score/infer", json=oip | {"id": "same"}).json()["model_version"] for _ in range(9)
+        plain_http.post(f"{base}/v2/models/score/infer", json=oip | {"id": "same"}).json()["model_version"]
+        for _ in range(9)
     }
     assert len(repeated) == 1
 
@@ -155,7 +156,7 @@ def test_a_paused_endpoint_is_not_ready_rather_than_unknown_and_comes_back(world
     url = f"{world.server.http.base_url}/v1/models/score:predict"
 
     def status() -> int:
-        return httpx.post(url, json={"instances": [ROW]}, timeout=WAIT_S).status_code
+        return plain_http.post(url, json={"instances": [ROW]}, timeout=WAIT_S).status_code
 
     until = time.monotonic() + WAIT_S
     while (found := status()) != 503:
@@ -177,7 +178,7 @@ def test_an_endpoint_says_where_its_versions_run_and_answers_under_its_own_name(
     world.apply("scores-of-the-shop", traffic={"champion": 100}, placement=placement)
     assert len(world.server.children("replica")) == replicas
     url = f"{world.server.http.base_url}/v1/models/scores-of-the-shop:predict"
-    answer = httpx.post(url, json={"instances": [ROW]}, timeout=WAIT_S).json()
+    answer = plain_http.post(url, json={"instances": [ROW]}, timeout=WAIT_S).json()
     assert (answer["model_name"], answer["model_version"]) == ("scores-of-the-shop", "1")
 
 
@@ -188,7 +189,7 @@ def test_what_an_endpoint_says_about_time_holds_from_then_on(world):
     world.apply(traffic={"champion": 100}, slo=Slo(deadline_ms=123))
     until = time.monotonic() + WAIT_S
     url = f"{world.server.http.base_url}/v1/models/score/contract"
-    while httpx.get(url, timeout=WAIT_S).json().get("slo") != {"deadline_ms": 123}:
+    while plain_http.get(url, timeout=WAIT_S).json().get("slo") != {"deadline_ms": 123}:
         assert time.monotonic() < until
         time.sleep(0.02)
     assert world.server.children("replica") == before
@@ -206,8 +207,8 @@ def test_a_new_endpoint_whose_package_is_lost_is_refused_and_takes_no_other_from
     with pytest.raises(Unavailable, match=f"version {number} of score cannot be served"):
         world.management.apply_endpoint(spec)
     base = world.server.http.base_url
-    assert httpx.get(f"{base}/v2/health/ready", timeout=WAIT_S).status_code == 200
-    assert httpx.get(f"{base}/v2/models/other/ready", timeout=WAIT_S).status_code == 404
+    assert plain_http.get(f"{base}/v2/health/ready", timeout=WAIT_S).status_code == 200
+    assert plain_http.get(f"{base}/v2/models/other/ready", timeout=WAIT_S).status_code == 404
     assert world.answering() == "1"
 
 

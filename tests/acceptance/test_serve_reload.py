@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import pytest
 
+from tests.services import plain_http
 from tests.services.packages import write_iris, write_score
 from tests.services.process import WAIT_S, Server, limen, refused, serving
 
@@ -26,7 +26,7 @@ class Callers:
         self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._server.http.base_url, timeout=WAIT_S) as client:
+        with plain_http.Client(base_url=self._server.http.base_url, timeout=WAIT_S) as client:
             while not self._is_over.is_set():
                 answer = client.post("/v1/models/score:predict", json=BODY)
                 if answer.status_code != 200 or answer.json()["predictions"] != [{"score": 6.0}]:

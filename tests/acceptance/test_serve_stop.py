@@ -14,6 +14,7 @@ import pytest
 
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.services import plain_http
 from tests.services.packages import write_gate, write_score
 from tests.services.process import WAIT_S, serving
 
@@ -51,7 +52,7 @@ def gate_in(folder: Path) -> Iterator[Gate]:
 
 def ask_http(base: str, gate: Gate) -> httpx.Response:
     url = f"{base}/v1/models/gate:predict"
-    return httpx.post(url, json={"instances": [{"socket": str(gate.path)}]}, timeout=WAIT_S)
+    return plain_http.post(url, json={"instances": [{"socket": str(gate.path)}]}, timeout=WAIT_S)
 
 
 def ask_grpc(address: str, gate: Gate) -> pb.ModelInferResponse:
@@ -119,7 +120,7 @@ def test_an_idle_connection_and_a_busy_one_see_no_broken_answer(tmp_path):
     """Callers hammer the server while it stops: every answer that begins is whole and right."""
     with serving(write_score(tmp_path / "score"), announcement=tmp_path / "a.json") as server:
         base = str(server.http.base_url)
-        idle = httpx.Client(base_url=base, timeout=WAIT_S)
+        idle = plain_http.Client(base_url=base, timeout=WAIT_S)
         assert idle.get("/v2/health/ready").status_code == 200
         answered: list[int] = []
         broken: list[str] = []
@@ -127,7 +128,7 @@ def test_an_idle_connection_and_a_busy_one_see_no_broken_answer(tmp_path):
 
         def hammer() -> None:
             count = 0
-            with httpx.Client(base_url=base, timeout=WAIT_S) as client:
+            with plain_http.Client(base_url=base, timeout=WAIT_S) as client:
                 while True:
                     try:
                         answer = client.post("/v1/models/score:predict", json={"instances": [{"amount": 10, "age": 4}]})

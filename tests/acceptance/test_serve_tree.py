@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import grpc
-import httpx
 import pytest
 
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.services import plain_http
 from tests.services.packages import write_iris, write_score
 from tests.services.process import WAIT_S, Server, limen, refused, serving, wait_gone
 
@@ -101,7 +101,7 @@ def test_a_gateway_that_hangs_is_replaced_and_the_status_says_so(server):
     assert sorted(hung.values()) == [0, 1]
     assert goes_on in server.children("gateway")
     assert "killed 1× because it did not go on" in limen("status").stdout
-    metrics = httpx.get(f"http://{server.announced['metrics']}/metrics", timeout=WAIT_S).text
+    metrics = plain_http.get(f"http://{server.announced['metrics']}/metrics", timeout=WAIT_S).text
     (name,) = [name for name, count in hung.items() if count]
     assert f'limen_process_hangs_total{{process="{name}"}} 1' in metrics
     for _ in range(8):
@@ -207,7 +207,7 @@ def test_two_servers_share_a_home_and_are_shown_apart(tmp_path):
 
 def test_the_metrics_of_all_processes_are_on_a_port_of_their_own(server):
     server.predict("score", **SCORE)
-    text = httpx.get(f"http://{server.announced['metrics']}/metrics", timeout=WAIT_S).text
+    text = plain_http.get(f"http://{server.announced['metrics']}/metrics", timeout=WAIT_S).text
     counted = [line for line in text.splitlines() if line.startswith("limen_gateway_requests_total{")]
     assert sum(float(line.rpartition(" ")[2]) for line in counted) == 1.0
     assert 'limen_process_state{process="gateway-1",state="running"} 1.0' in text

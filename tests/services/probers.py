@@ -11,6 +11,7 @@ import msgspec
 
 from limen.client import Client, RetryPolicy
 from limen.contracts.errors import LimenError
+from tests.services import plain_http
 from tests.services.chaos import FACTORS
 from tests.services.registry import World
 
@@ -103,7 +104,7 @@ class Watcher:
 
 def _ask(url: str, body: object = None) -> httpx.Response | None:
     try:
-        return httpx.get(url, timeout=1.0) if body is None else httpx.post(url, json=body, timeout=1.0)
+        return plain_http.get(url, timeout=1.0) if body is None else plain_http.post(url, json=body, timeout=1.0)
     except httpx.HTTPError:
         return None
 

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import httpx
 import msgspec
 
-from tests.services import commands
+from tests.services import commands, plain_http
 
 LIMEN = [sys.executable, "-m", "limen"]
 LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) ")
@@ -43,7 +42,7 @@ class Server:
         self.process = process
         self.summary = summary
         self.announced = msgspec.json.decode(announcement.read_bytes())
-        self.http = httpx.Client(base_url=f"http://{self.announced['http']}", timeout=WAIT_S)
+        self.http = plain_http.Client(base_url=f"http://{self.announced['http']}", timeout=WAIT_S)
 
     @property
     def grpc(self) -> str:
@@ -60,7 +59,7 @@ class Server:
 
     def predict(self, model: str, **fields: object) -> object:
         """Ask for one record over a new connection and return the answer's fields."""
-        answer = httpx.post(
+        answer = plain_http.post(
             f"{self.http.base_url}/v1/models/{model}:predict", json={"instances": [fields]}, timeout=WAIT_S
         )
         assert answer.status_code == 200, answer.text
@@ -68,7 +67,7 @@ class Server:
 
     def worker(self) -> str:
         """Return the part of a request id that tells which worker answered a new connection."""
-        answer = httpx.get(f"{self.http.base_url}/v2/health/live", timeout=WAIT_S)
+        answer = plain_http.get(f"{self.http.base_url}/v2/health/live", timeout=WAIT_S)
         assert answer.status_code == 200
         return answer.headers["x-request-id"].partition("-")[0]
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from limen.client import Management
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.management import Published
 from limen.packaging.archive.package import build
+from tests.services import plain_http
 from tests.services.packages import write_score
 from tests.services.process import WAIT_S, Server, serving
 
@@ -66,7 +65,7 @@ class World:
     def answering(self, called: str = "score", path: str = "") -> str:
         """Return which version answers a call, and see that its answer is right."""
         url = f"{self.server.http.base_url}/v1/models/{called}{path}:predict"
-        answer = httpx.post(url, json={"instances": [ROW]}, timeout=WAIT_S)
+        answer = plain_http.post(url, json={"instances": [ROW]}, timeout=WAIT_S)
         assert answer.status_code == 200, answer.text
         assert answer.json()["predictions"] == [{"score": 2.0}]
         return answer.json()["model_version"]
@@ -91,7 +90,7 @@ def calling(world: World) -> Iterator[None]:
 
     def call() -> None:
         url = f"{world.server.http.base_url}/v1/models/score:predict"
-        with httpx.Client(timeout=WAIT_S) as client:
+        with plain_http.Client(timeout=WAIT_S) as client:
             while not is_over.wait(0.01):
                 answer = client.post(url, json={"instances": [ROW]})
                 if answer.status_code != 200 or answer.json()["predictions"] != [{"score": 2.0}]:

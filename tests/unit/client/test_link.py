@@ -1,12 +1,14 @@
 """Connections that are used again, and what becomes of a request that finds one closed (F13)."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from limen.client import AsyncClient, RetryPolicy
+from limen.client.link import HttpLink
 from limen.contracts.errors import Unavailable
 
 ANSWER = b'{"predictions":[{"y":1}],"model_name":"m","model_version":"1"}'
@@ -99,3 +101,22 @@ async def test_a_server_that_is_not_there_cannot_be_reached():
     async with AsyncClient(url, retry=NO_BUDGET) as client:
         with pytest.raises(Unavailable, match="cannot be reached"):
             await client.predict("m", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "loads"),
+    [
+        ("http://h", "", False),
+        ("https://h", "", True),
+        ("http://h", "http://p", False),
+        ("http://h", "https://p", True),
+    ],
+)
+async def test_certificates_are_loaded_only_where_a_connection_is_encrypted(url, proxy, loads, monkeypatch):
+    loaded = []
+    make = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda **options: loaded.append(options) or make(**options))
+    monkeypatch.setenv("http_proxy", proxy)
+    link = HttpLink(url, {})
+    await link._connected().aclose()
+    assert bool(loaded) is loads

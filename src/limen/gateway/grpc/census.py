@@ -73,7 +73,7 @@ class Census:
 
     def look(self, now: float) -> None:
         """Look at every connection once."""
-        before, self._known = self._known, {}
+        before, found = self._known, dict[int, _Connection]()
         others: set[int] = set()
         for descriptor, inode in _sockets():
             if inode in self._others:
@@ -83,10 +83,12 @@ class Census:
                 if inode not in before and not self._is_ours(connection):
                     others.add(inode)
                     continue
-                self._known[inode] = self._seen(connection, before.get(inode) or _Connection(now), now)
+                found[inode] = self._seen(connection, before.get(inode) or _Connection(now), now)
         self._others = others
-        for inode in before.keys() - self._known.keys():
+        for inode in before.keys() - found.keys():
             self._count(before[inode], now)
+        # Whoever reads meanwhile gets the last look, whole.
+        self._known = found
 
     def _is_ours(self, connection: socket.socket) -> bool:
         if connection.family not in (socket.AF_INET, socket.AF_INET6):
