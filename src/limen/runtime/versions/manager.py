@@ -16,10 +16,11 @@ from limen.contracts.catalogue import Verdict
 from limen.contracts.errors import LimenError, NotFound, Unavailable
 from limen.contracts.names import parse_model_name, parse_version
 from limen.packaging.archive.package import Package
-from limen.runtime import outage
 from limen.runtime.batching.batcher import Batcher
+from limen.runtime.outage import SOON_S
 from limen.runtime.placement import Placement
 from limen.runtime.predictor import Sink
+from limen.runtime.versions.absence import absence
 from limen.runtime.versions.entry import Entry
 from limen.runtime.versions.handle import VersionHandle
 from limen.runtime.versions.independence import LOAD_S, measure
@@ -349,7 +350,7 @@ class VersionManager:
             parse_model_name(name)
             return NotFound("there is no model by that name")
         if name in self.paused:
-            return Unavailable("the model is unloaded", retry_after_s=outage.SOON_S)
+            return Unavailable("the model is unloaded", retry_after_s=SOON_S)
         found, expected = self._entries[name], self._expected.get(name, frozenset())
         known = expected | found.keys()
         if alias and known:
@@ -364,8 +365,8 @@ class VersionManager:
             if version not in known:
                 return NotFound("there is no such version of this model")
             found = {version: found[version]} if version in found else {}
-            return outage.absence((e.state for e in found.values()), is_expected=version in expected)
-        return outage.absence((e.state for e in found.values()), is_expected=name in self._expected)
+            return absence((e.state for e in found.values()), is_expected=version in expected)
+        return absence((e.state for e in found.values()), is_expected=name in self._expected)
 
 
 def _composed(sink: Sink, package: Package) -> Batcher:
