@@ -14,7 +14,8 @@ from limen.contracts.inference import NO_DEADLINE, InferenceRequest
 from limen.contracts.proto.descriptor import file_descriptor
 from limen.contracts.validation.records import RecordCodec
 from limen.packaging.archive.package import open_package
-from limen.telemetry.metrics.totals import read_folder, summaries
+from limen.telemetry.metrics import instruments as table
+from limen.telemetry.metrics.totals import errors, read_folder
 from tests.conformance.grpc.typed import typed_server, with_major
 from tests.conformance.serving.gates import CLOSED, MADE, STEP
 from tests.conformance.serving.models import flood, steps, teller
@@ -365,9 +366,10 @@ async def test_calls_are_counted_as_typed(serve, tmp_path):
     service = await client.service(SCORE)
     await service.predict({"amount": 1, "age": 1}, {"amount": 1, "age": 1})
     await service.refusal({"amount": 1})
-    counted = {(s.version, s.protocol): s for s in summaries(read_folder(tmp_path))}
-    assert (counted["1", "typed"].count, counted["1", "typed"].rows) == (1, 2)
-    assert counted["", "typed"].errors == {"INVALID_ARGUMENT": 1}
+    totals, answered, refused = read_folder(tmp_path), ("score", "1", "typed"), ("score", "", "typed")
+    assert totals.histogram(table.REQUEST_SECONDS, answered).count == 1
+    assert totals.number(table.ANSWERED_ROWS, answered) == 2
+    assert errors(totals.numbers(table.REQUESTS, refused)) == {"INVALID_ARGUMENT": 1}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,7 @@ _NO_NEWCOMERS: Final = b"".join(
         (0x06, 0, 0, 0xFFFFFFFF),  # everything else passes
     )
 )
+INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
 
 
@@ -51,29 +52,35 @@ def let_newcomers_in(listener: socket.socket) -> None:
 
 
 def sockets_at(port: int, *, are_listening: bool) -> Iterator[socket.socket]:
-    """Yield this process's sockets at a local port, also those that a library does not hand out; each is valid until the next one."""
-    folder = next((Path(name) for name in _FOLDERS if Path(name).is_dir()), None)
-    names = os.listdir(folder) if folder is not None else []  # noqa: PTH208 - numbers, and not paths
-    for name in names:
-        found = _socket_of(int(name))
-        if found is None:
-            continue
-        with found, contextlib.suppress(OSError):
-            is_here = found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == port
+    """Yield this process's sockets at a local port; each is valid until the next one."""
+    for _, found in own_sockets():
+        with contextlib.suppress(OSError):
+            is_here = found.family in INTERNET and found.getsockname()[1] == port
             if is_here and bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) is are_listening:
                 yield found
 
 
-def _socket_of(descriptor: int) -> socket.socket | None:
-    """Return a descriptor's socket, to be closed by itself; None when it is no socket, or closed meanwhile."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return None
-        own = os.dup(descriptor)
-    except OSError:
-        return None
-    try:
-        return socket.socket(fileno=own)
-    except OSError:
-        os.close(own)
-        return None
+def own_sockets(is_wanted: Callable[[int], bool] = bool) -> Iterator[tuple[int, socket.socket]]:
+    """Yield every socket of this process with its inode, also those that a library does not hand out.
+
+    Each is valid until the next one, whatever its owner does meanwhile.
+
+    Args:
+        is_wanted: takes an inode, and says whether to yield its socket.
+    """
+    folder = next((Path(name) for name in _FOLDERS if Path(name).is_dir()), None)
+    for name in os.listdir(folder) if folder is not None else []:  # noqa: PTH208 - numbers, and not paths
+        descriptor = int(name)
+        with contextlib.suppress(OSError):
+            facts = os.fstat(descriptor)
+            if stat.S_ISSOCK(facts.st_mode) and is_wanted(facts.st_ino):
+                own = os.dup(descriptor)
+                try:
+                    is_same = os.fstat(own).st_ino == facts.st_ino
+                    found = socket.socket(fileno=own)
+                except BaseException:
+                    os.close(own)
+                    raise
+                with found:
+                    if is_same:
+                        yield facts.st_ino, found

@@ -35,6 +35,8 @@ class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A connection without a call for this long is closed; its client connects again when it needs to."""
     handshake_timeout_s: float = 10.0
     """A connection on which nobody speaks HTTP/2 by then is closed."""
+    message_timeout_s: float = 60.0
+    """A connection on which a large message has begun and none becomes whole for this long is closed (Linux only)."""
     reuse_port: bool = False
     """Share the port with other workers. Off by default: otherwise a second server on a taken port would start unnoticed."""
     io_threads: int = 1

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, cast
 
 import grpc
@@ -20,13 +22,14 @@ from limen.gateway.engine.connection_quota import grpc_connections
 from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.engine.listeners import SETTLE_S, keep_newcomers_out, sockets_at
 from limen.gateway.grpc.access import Access
+from limen.gateway.grpc.arrivals import Arrivals
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.census import Census
 from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.goaway import Farewell
 from limen.gateway.grpc.health import INFERENCE_SERVICE, HealthService
 from limen.gateway.grpc.health import SERVICE as HEALTH_SERVICE
-from limen.gateway.grpc.oip.service import InferenceService
+from limen.gateway.grpc.oip.service import PROTOCOL, InferenceService
 from limen.gateway.grpc.reflection import SERVICE as REFLECTION_SERVICE
 from limen.gateway.grpc.reflection import SERVICE_V1 as REFLECTION_SERVICE_V1
 from limen.gateway.grpc.reflection import ReflectionService
@@ -71,8 +74,10 @@ class GrpcServer:
         self._config = config
         self._sockets = sockets
         self._calls = Calls()
-        self._inference = InferenceService(data, self._calls, config.max_stream_requests, access, held)
-        self._typed = TypedServices(data, self._calls, access)
+        self._data = data
+        self._arrivals = Arrivals(held or HeldBytes(sys.maxsize))
+        self._inference = InferenceService(data, self._calls, config.max_stream_requests, access, self._arrivals.held)
+        self._typed = TypedServices(data, self._calls, access, self._arrivals)
         self._health = HealthService(data, self._calls, config.health_poll_s, self._typed.endpoint_of)
         self._server: aio.Server | None = None
         self.census: Census | None = None
@@ -107,7 +112,7 @@ class GrpcServer:
         with _temporary_files_in(self._sockets):
             await server.start()
         self._server, self._port = server, bound
-        self.census = Census(self._config, bound, closes=self.engine == "native")
+        self.census = Census(self._config, bound, self._arrivals, closes=self.engine == "native")
         self._looking = asyncio.create_task(self.census.look_always())
         return bound
 
@@ -162,9 +167,13 @@ class GrpcServer:
         self._health.refresh()
 
     def _services(self) -> dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]:
-        services = {INFERENCE_SERVICE: self._inference.handlers(), HEALTH_SERVICE: self._health.handlers()}
+        refused = partial(self._data.refused, "", "", PROTOCOL)
+        services = {
+            INFERENCE_SERVICE: self._arrivals.wrapped(self._inference.handlers(), refused),
+            HEALTH_SERVICE: self._arrivals.wrapped(self._health.handlers()),
+        }
         if self._config.has_reflection:
-            handlers = ReflectionService(lambda: self._typed.known).handlers()
+            handlers = self._arrivals.wrapped(ReflectionService(lambda: self._typed.known).handlers())
             services |= {REFLECTION_SERVICE: handlers, REFLECTION_SERVICE_V1: handlers}
         return services
 

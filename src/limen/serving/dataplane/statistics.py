@@ -30,8 +30,7 @@ class Statistics:
             InvalidArgument: the version is not a number.
         """
         served = list(self._versions(name, version))
-        totals = self._read()
-        return [model_statistics(totals, *key) for key in served]
+        return model_statistics(self._read(), served)
 
     def _versions(self, name: str, version: str) -> Iterator[tuple[str, str]]:
         if name:

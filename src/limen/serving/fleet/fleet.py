@@ -166,7 +166,7 @@ class Fleet:
     def take_report(self, pid: int, report: Report, now: float) -> None:
         """Learn what a gateway has."""
         if pid in self.gateways:
-            self.gateways[pid].report, self.gateways[pid].reported_at = report, now
+            self.gateways[pid].take(report, now)
 
     def wake(self, name: str, number: str) -> None:
         """Learn that a request waits for a version without replicas."""
@@ -370,9 +370,8 @@ class Fleet:
 
     def _loads(self, version: Version) -> list[VersionLoad]:
         """Return how busy gateways have a version; which replica works on what, only they know."""
-        reports = (g.report for g in self.gateways.values() if g.report is not None)
         key = version.opened.endpoint, version.number
-        return [load for report in reports for load in report.loads if (load.model, load.version) == key]
+        return [gateway.loads[key] for gateway in self.gateways.values() if key in gateway.loads]
 
     def _is_everything_up(self) -> bool:
         running = sum(g.phase is ProcessPhase.RUNNING for g in self.gateways.values())

@@ -16,7 +16,7 @@ from limen.contracts.oip.repository_index import UNLOADED
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.runtime.placement.process.wire.start import OOM_STATUS
-from limen.runtime.versions.lifecycle import State, VersionStatus
+from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet.scaling import ScalingState
 from limen.serving.messages.lines import FirstWord, ModelSummary, ProcessPhase, ProcessSpec, ProcessState, Report
 
@@ -299,11 +299,19 @@ class Gateway:
     report: Report | None = None
     reported_at: float = 0.0
     """When it reported last."""
+    statuses: dict[tuple[str, str], VersionStatus] = field(default_factory=dict)
+    """What it reports, by endpoint and version."""
+    loads: dict[tuple[str, str], VersionLoad] = field(default_factory=dict)
+
+    def take(self, report: Report, now: float) -> None:
+        """Learn what it reports. It is looked up by version: each of them is looked at several times a second."""
+        self.report, self.reported_at = report, now
+        self.statuses = {(s.model, s.version): s for s in report.versions}
+        self.loads = {(w.model, w.version): w for w in report.loads}
 
     def status(self, model: str, number: str) -> VersionStatus | None:
         """Return what it reports of a version."""
-        versions = self.report.versions if self.report is not None else ()
-        return next((s for s in versions if s.model == model and s.version == number), None)
+        return self.statuses.get((model, number))
 
     @property
     def is_serving(self) -> bool:

@@ -182,7 +182,8 @@ GRPC_ENDED: Final = Instrument(
     scope=Scope.PROCESS,
     own_labels=("reason",),
     values=ENDS,
-    help="Connections over gRPC that the gateway ended: idle, slow (no HTTP/2 in time), or gone (the peer has vanished).",
+    help="Connections over gRPC that the gateway ended: idle, slow (no HTTP/2, or no whole message, "
+    "in time), to make room (crowded), or gone (the peer has vanished).",
 )
 PAUSES: Final = Instrument(
     name="limen_gateway_accept_pauses_total",

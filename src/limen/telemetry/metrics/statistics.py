@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from limen.contracts.oip.statistics import BatchStatistics, Duration, InferStatistics, Latency, ModelStatistics
 from limen.telemetry.metrics import instruments as table
-from limen.telemetry.metrics.histogram import Histogram
+from limen.telemetry.metrics.file import Labels
+from limen.telemetry.metrics.histogram import Histogram, empty
 from limen.telemetry.metrics.instrument import Scope
 from limen.telemetry.metrics.instruments import OK
-from limen.telemetry.metrics.totals import Totals, latency
+from limen.telemetry.metrics.totals import Totals
 
 _NS: Final = 1_000_000_000
 
 
-def model_statistics(totals: Totals, name: str, version: str) -> ModelStatistics:
-    """Return what was counted for one version, over all protocols; zeros when it was never asked."""
-    key = (name, version)
-    protocols = [labels for labels in totals.series(Scope.GATEWAY) if labels[:2] == key]
-    answered = latency(totals, name, version)
+def model_statistics(totals: Totals, keys: Iterable[tuple[str, str]]) -> list[ModelStatistics]:
+    """Return what was counted for versions of models, over all protocols; zeros for one that was never asked."""
+    asked: dict[tuple[str, str], list[Labels]] = {}
+    for labels in totals.series(Scope.GATEWAY):
+        asked.setdefault((labels[0], labels[1]), []).append(labels)
+    return [_statistics(totals, key, asked.get(key, ())) for key in keys]
+
+
+def _statistics(totals: Totals, key: tuple[str, str], protocols: Iterable[Labels]) -> ModelStatistics:
+    name, version = key
+    answered = empty(table.REQUEST_SECONDS.bounds)
+    for labels in protocols:
+        answered = answered.plus(totals.histogram(table.REQUEST_SECONDS, labels))
     outcomes = [totals.numbers(table.REQUESTS, labels) for labels in protocols]
     failed = sum(int(n) for found in outcomes for code, n in found.items() if code != OK)
     failed_s = sum(totals.number(table.FAILED_SECONDS, labels) for labels in protocols)

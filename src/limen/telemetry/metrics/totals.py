@@ -7,16 +7,14 @@ whoever judges a version by its numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from limen.telemetry.metrics import instruments as table
 from limen.telemetry.metrics.file import SUFFIX, Labels, SavedFile, read_file
-from limen.telemetry.metrics.histogram import Histogram, cumulative, empty
+from limen.telemetry.metrics.histogram import Histogram
 from limen.telemetry.metrics.instrument import Instrument, Scope
 from limen.telemetry.metrics.instruments import CELLS, GAUGES, LATEST, OK, offset
 
@@ -94,26 +92,6 @@ class Totals:
         return np.zeros(CELLS) if found is None else found
 
 
-class Summary(msgspec.Struct, frozen=True):
-    """How one version did over one protocol. Times are in seconds; None where nothing was counted."""
-
-    endpoint: str
-    version: str
-    protocol: str
-    count: int
-    """Requests that were answered."""
-    errors: dict[str, int]
-    """Requests that were not, by code; codes that never came are left out."""
-    rows: int
-    mean_s: float | None
-    p50_s: float | None
-    p95_s: float | None
-    p99_s: float | None
-    batch_rows: dict[str, int]
-    """Runs of the model by rows, each key the most that are in its bucket; over all protocols, because they share batches."""
-    batch_rows_mean: float | None
-
-
 def read_folder(folder: Path) -> Totals:
     """Return the sums over all files of a folder; what is no whole file of this version of Limen is skipped."""
     totals = Totals()
@@ -124,46 +102,9 @@ def read_folder(folder: Path) -> Totals:
     return totals
 
 
-def summaries(totals: Totals) -> Iterator[Summary]:
-    """Yield a summary of each series of requests."""
-    for labels in totals.series(Scope.GATEWAY):
-        endpoint, version, protocol = labels
-        latency = totals.histogram(table.REQUEST_SECONDS, labels)
-        batches = totals.histogram(table.BATCH_ROWS, (endpoint, version))
-        yield Summary(
-            endpoint=endpoint,
-            version=version,
-            protocol=protocol,
-            count=latency.count,
-            errors=errors(totals.numbers(table.REQUESTS, labels)),
-            rows=int(totals.number(table.ANSWERED_ROWS, labels)),
-            mean_s=latency.mean,
-            p50_s=latency.percentile(0.5),
-            p95_s=latency.percentile(0.95),
-            p99_s=latency.percentile(0.99),
-            batch_rows=by_size(batches),
-            batch_rows_mean=batches.mean,
-        )
-
-
-def latency(totals: Totals, endpoint: str, version: str) -> Histogram:
-    """Return how long the answered requests for a version took, over all protocols."""
-    found = empty(table.REQUEST_SECONDS.bounds)
-    for labels in totals.series(Scope.GATEWAY):
-        if labels[:2] == (endpoint, version):
-            found = found.plus(totals.histogram(table.REQUEST_SECONDS, labels))
-    return found
-
-
 def errors(outcomes: Mapping[str, float]) -> dict[str, int]:
     """Return the outcomes that are errors and that there were."""
     return {code: int(n) for code, n in outcomes.items() if n and code != OK}
-
-
-def by_size(histogram: Histogram) -> dict[str, int]:
-    """Return the buckets of a histogram of rows that are not empty, by their bounds."""
-    bounds = [str(int(b)) if b != float("inf") else "+Inf" for b, _ in cumulative(histogram)]
-    return {bound: n for bound, n in zip(bounds, histogram.counts, strict=True) if n}
 
 
 def _is_alive(pid: int) -> bool:

@@ -40,10 +40,11 @@ from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.plane import DataPlane
 from limen.serving.dataplane.selection import MAX_REQUESTED_OUTPUTS
-from limen.telemetry.metrics.instruments import MODEL_FAILURES
+from limen.telemetry.metrics.instrument import Scope
+from limen.telemetry.metrics.instruments import MODEL_FAILURES, REQUEST_SECONDS, REQUESTS
 from limen.telemetry.metrics.series import Metrics
 from limen.telemetry.metrics.statistics import model_statistics
-from limen.telemetry.metrics.totals import read_folder, summaries
+from limen.telemetry.metrics.totals import errors, read_folder
 from tests.unit.runtime.fakes import FakePlacement, FakeSink, package
 
 LABELS = ("no", "yes", "maybe")
@@ -363,7 +364,7 @@ async def test_answers_given_at_once_are_counted_as_runs(placement, tmp_path):
     versions.set_aspired("double", {"1": package(outputs=OUTPUTS, examples=())})
     await versions.settle()
     plane = DataPlane(versions, metrics=metrics)
-    before = model_statistics(read_folder(tmp_path), "double", "1").execution_count
+    before = model_statistics(read_folder(tmp_path), [("double", "1")])[0].execution_count
     for _ in range(21):
         placement.started["1"].now = three_outputs(request(1, 2))
         plane.start(request(1, 2, protocol="rest"), NO_DEADLINE)
@@ -372,7 +373,7 @@ async def test_answers_given_at_once_are_counted_as_runs(placement, tmp_path):
         plane.start(request(1, 2, protocol="rest"), NO_DEADLINE)
     assert read_folder(tmp_path).number(MODEL_FAILURES, ("double", "1")) == 1
     versions.count_runs()
-    found = model_statistics(read_folder(tmp_path), "double", "1")
+    found = model_statistics(read_folder(tmp_path), [("double", "1")])[0]
     assert (found.inference_count, found.execution_count - before) == (42, 21)
     metrics.close()
 
@@ -445,7 +446,11 @@ async def test_requests_and_errors_are_counted_once_by_protocol(placement, tmp_p
         with contextlib.suppress(LimenError):
             await plane.infer(request(1, protocol="rest", **bad), NO_DEADLINE)
     plane.refused("double", "", "record", InvalidArgument("cannot be read"))
-    found = {(s.endpoint, s.version, s.protocol): (s.count, dict(s.errors)) for s in summaries(read_folder(tmp_path))}
+    totals = read_folder(tmp_path)
+    found = {
+        labels: (totals.histogram(REQUEST_SECONDS, labels).count, errors(totals.numbers(REQUESTS, labels)))
+        for labels in totals.series(Scope.GATEWAY)
+    }
     assert found == {
         ("double", "1", "rest"): (1, {"INVALID_ARGUMENT": 1}),
         ("", "", "rest"): (0, {"NOT_FOUND": 1}),

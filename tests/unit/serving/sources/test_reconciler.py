@@ -68,7 +68,7 @@ class Control:
         for version in endpoint.versions.values():
             version.phase = Phase.LIVE
         ready = tuple(VersionStatus(name, number, State.READY) for number in endpoint.aim.versions)
-        self.fleet.gateways[7].report = Report(1, ready)
+        self.fleet.gateways[7].take(Report(1, ready), 0.0)
 
 
 class World:

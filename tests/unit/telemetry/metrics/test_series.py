@@ -17,7 +17,7 @@ from limen.telemetry.metrics import instruments as table
 from limen.telemetry.metrics.file import FIRST_SLOTS, HEADER_BYTES, LABEL_BYTES, SLOT_BYTES, size_of
 from limen.telemetry.metrics.instrument import RETIRED, Scope
 from limen.telemetry.metrics.series import LINGER_S, Metrics
-from limen.telemetry.metrics.totals import Totals, read_folder, summaries
+from limen.telemetry.metrics.totals import Totals, errors, read_folder
 
 KEY = ("credit", "1", "rest")
 RUNTIME = ("credit", "1")
@@ -105,9 +105,10 @@ def test_counts_are_conserved(tmp_path_factory: pytest.TempPathFactory, events: 
     for process, version, seconds, is_good in events:
         series = processes[process].series("m", version, "grpc")
         series.answered(seconds, 0) if is_good else series.failed("INTERNAL", seconds)
-    found = list(summaries(read_folder(folder)))
-    assert sum(s.count for s in found) == sum(is_good for *_, is_good in events)
-    assert sum(s.errors.get("INTERNAL", 0) for s in found) == sum(not is_good for *_, is_good in events)
+    totals = read_folder(folder)
+    outcomes = [totals.numbers(table.REQUESTS, labels) for labels in totals.series(Scope.GATEWAY)]
+    assert sum(found["OK"] for found in outcomes) == sum(is_good for *_, is_good in events)
+    assert sum(found["INTERNAL"] for found in outcomes) == sum(not is_good for *_, is_good in events)
     for metrics in processes.values():
         metrics.close()
 
@@ -437,7 +438,7 @@ def test_a_file_that_cannot_be_made_is_an_error_and_leaves_nothing(tmp_path: Pat
 def test_a_folder_that_is_not_there_has_counted_nothing(tmp_path: Path):
     totals = read_folder(tmp_path / "missing")
     assert totals.files == 0
-    assert list(summaries(totals)) == []
+    assert totals.series(Scope.GATEWAY) == []
     assert answered(totals) == 0
 
 
@@ -457,7 +458,7 @@ def test_the_lock_ends_with_the_process(path: Path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_summary_says_how_a_version_did(path: Path, tmp_path: Path):
+def test_a_folder_says_how_a_version_did(path: Path, tmp_path: Path):
     metrics = Metrics(path)
     series = metrics.series(*KEY)
     for _ in range(99):
@@ -466,13 +467,13 @@ def test_a_summary_says_how_a_version_did(path: Path, tmp_path: Path):
     series.failed("UNAVAILABLE", 0.1)
     metrics.runtime(*RUNTIME).ran(1, 0.1)
     metrics.runtime(*RUNTIME).ran(7, 0.1)
-    [summary] = summaries(read_folder(tmp_path))
-    assert (summary.endpoint, summary.version, summary.protocol) == KEY
-    assert (summary.count, summary.errors) == (100, {"UNAVAILABLE": 1})
-    assert summary.mean_s == pytest.approx(0.01099)
-    assert summary.p50_s == pytest.approx(0.001, rel=0.13)
-    assert summary.p99_s == pytest.approx(0.001, rel=0.13)
-    assert (summary.batch_rows, summary.batch_rows_mean) == ({"1": 1, "8": 1}, 4.0)
+    totals = read_folder(tmp_path)
+    times = totals.histogram(table.REQUEST_SECONDS, KEY)
+    assert (times.count, errors(totals.numbers(table.REQUESTS, KEY))) == (100, {"UNAVAILABLE": 1})
+    assert times.mean == pytest.approx(0.01099)
+    assert times.percentile(0.5) == pytest.approx(0.001, rel=0.13)
+    assert times.percentile(0.99) == pytest.approx(0.001, rel=0.13)
+    assert totals.histogram(table.BATCH_ROWS, RUNTIME).mean == 4.0
 
 
 def test_gauges_and_totals_of_a_process_are_noted_by_value(tmp_path: Path):

@@ -37,7 +37,7 @@ def totals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Totals:
 
 
 def test_protocols_are_added_and_versions_are_not(totals: Totals):
-    found = model_statistics(totals, "credit", "1")
+    found = model_statistics(totals, [("credit", "1")])[0]
     stats = found.inference_stats
     assert (found.inference_count, found.execution_count, found.last_inference) == (80, 2, 1_700_000_000_250)
     assert (stats.success.count, stats.success.ns) == (20, 40_000_000)
@@ -48,7 +48,7 @@ def test_protocols_are_added_and_versions_are_not(totals: Totals):
 
 
 def test_runs_are_told_by_size(totals: Totals):
-    found = model_statistics(totals, "credit", "1").batch_stats
+    found = model_statistics(totals, [("credit", "1")])[0].batch_stats
     assert [(b.batch_size, b.compute_infer.count, b.compute_infer.ns) for b in found] == [
         (4, 1, 4_000_000),
         (131_072, 1, 500_000_000),
@@ -56,19 +56,21 @@ def test_runs_are_told_by_size(totals: Totals):
 
 
 def test_percentiles_are_in_milliseconds(totals: Totals):
-    latency = model_statistics(totals, "credit", "1").latency
+    latency = model_statistics(totals, [("credit", "1")])[0].latency
     assert latency.p50_ms == pytest.approx(2.0, rel=0.13)
     assert latency.p50_ms <= latency.p95_ms <= latency.p99_ms <= 2.0
 
 
 def test_a_version_that_was_never_asked_has_zeros(totals: Totals):
-    found = model_statistics(totals, "credit", "3")
+    found = model_statistics(totals, [("credit", "3")])[0]
     assert found == ModelStatistics("credit", "3")
     assert found.latency.p99_ms is None
 
 
 def test_the_json_has_tritons_names(totals: Totals):
-    document = msgspec.json.decode(msgspec.json.encode(StatisticsDocument([model_statistics(totals, "credit", "1")])))
+    document = msgspec.json.decode(
+        msgspec.json.encode(StatisticsDocument([model_statistics(totals, [("credit", "1")])[0]]))
+    )
     [entry] = document["model_stats"]
     assert set(entry) == MODEL_STAT
     assert set(entry["inference_stats"]) == INFERENCE_STATS

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import grpc
 
-from limen.contracts.errors import LimenError, ResourceExhausted
-from limen.gateway.engine.held_bytes import SMALL, HeldBytes
+from limen.contracts.errors import LimenError
+from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.access import UNLOGGED, Access
 from limen.gateway.grpc.calls import Calls
@@ -45,7 +45,7 @@ class InferenceService:
         access: Access = UNLOGGED,
         held: HeldBytes | None = None,
     ) -> None:
-        """Serve from `data`, counting in `calls` and `held`, with at most that many requests in flight on one stream; logged in `access`."""
+        """Serve from `data`, counting in `calls`, and messages of streams in `held`, with at most that many requests in flight on one stream; logged in `access`."""
         self._data = data
         self._access = access
         self._calls = calls
@@ -81,16 +81,6 @@ class InferenceService:
 
     async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answer one request. The caller's cancellation and deadline cancel it wherever it waits."""
-        if len(data) <= SMALL:
-            return await self._infer(data, context)
-        try:
-            with self._held.holding(len(data)):
-                return await self._infer(data, context)
-        except ResourceExhausted as error:
-            self._data.refused("", "", PROTOCOL, error)
-            await refuse(context, error)
-
-    async def _infer(self, data: bytes, context: Context) -> bytes:
         request_id = model = ""
         began = perf_counter()
         self._calls.begin()

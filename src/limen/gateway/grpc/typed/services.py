@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from random import getrandbits
@@ -25,7 +26,9 @@ from limen.contracts.inference import Deadline, InferenceRequest, StreamPart
 from limen.contracts.names import ALIAS, VERSION
 from limen.contracts.proto.descriptor import comments, file_descriptor
 from limen.contracts.proto.schema import proto_file, service_name, stem
+from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.grpc.access import UNLOGGED, Access
+from limen.gateway.grpc.arrivals import Arrivals
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
 from limen.gateway.grpc.status import Context, refuse, request_id_of
@@ -59,8 +62,11 @@ class TypedService(msgspec.Struct, frozen=True):
 class TypedServices(grpc.GenericRpcHandler):
     """The typed services of one server, used in one event loop."""
 
-    def __init__(self, data: DataPlane, calls: Calls, access: Access = UNLOGGED) -> None:
-        """Serve from `data`, counting in `calls` and logged in `access`; `refresh` finds what there is."""
+    def __init__(
+        self, data: DataPlane, calls: Calls, access: Access = UNLOGGED, arrivals: Arrivals | None = None
+    ) -> None:
+        """Serve from `data`, counting in `calls` and `arrivals` and logged in `access`; `refresh` finds what there is."""
+        self._arrivals = arrivals or Arrivals(HeldBytes(sys.maxsize))
         self._access = access
         self._data = data
         self._calls = calls
@@ -125,10 +131,11 @@ class TypedServices(grpc.GenericRpcHandler):
                 async for part in parts:
                     yield part
 
-        return {
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Predict": grpc.unary_unary_rpc_method_handler(predict),
             "PredictStream": grpc.unary_stream_rpc_method_handler(predict_stream),
         }
+        return self._arrivals.wrapped(handlers, lambda error: self._data.refused("", "", PROTOCOL, error))
 
     async def _predict(self, service: str, data: bytes, context: Context) -> bytes:
         call = _TypedCall(service, self.endpoint_of(service), context)
