@@ -11,7 +11,7 @@ from limen.contracts.compatibility.findings import Change
 from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason, Stale, Unavailable
 from limen.serving.sources.package_cache import PackageCache
 from limen.storage import causes
-from tests.unit.serving.shelf import Shelf, spec
+from tests.services.shelf import Shelf, spec
 
 
 def aliases(shelf: Shelf) -> dict[str, int]:

@@ -5,7 +5,7 @@ import pytest
 from limen.contracts.endpoint import Route
 from limen.contracts.errors import Incompatible, NotAllowedNow, NotFound, Reason
 from limen.management.resolution import ensure_compatible, resolve
-from tests.unit.serving.shelf import Shelf, spec
+from tests.services.shelf import Shelf, spec
 
 
 def test_numbers_and_aliases_come_to_versions_with_their_shares(shelf: Shelf):

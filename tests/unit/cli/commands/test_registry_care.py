@@ -13,7 +13,7 @@ from limen.management.stores import open_registry
 from limen.serving.sources.plan_memory import PlanMemory
 from limen.serving.sources.planning import plan_of
 from limen.storage.config import StorageConfig
-from tests.unit.serving.shelf import Shelf, spec
+from tests.services.shelf import Shelf, spec
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from limen.contracts.errors import DeadlineExceeded, Internal, ModelFailed, Unav
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
 from limen.runtime.batching.batcher import APART_WINDOW, Batcher
 from limen.runtime.batching.queue import group_of
-from tests.unit.runtime.batching_fakes import FakeSink, Scene, answer, request
+from tests.unit.runtime.batching.fakes import FakeSink, Scene, answer, request
 
 
 def test_what_arrives_in_one_turn_of_the_loop_leaves_together():

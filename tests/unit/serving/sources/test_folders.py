@@ -5,10 +5,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from limen.contracts.serving import Serving
+from limen.packaging.archive.scan import Scan
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Opened
 from limen.serving.messages.lines import ModelSummary
-from limen.serving.sources import folders, opening
+from limen.serving.sources import folders
 from limen.serving.sources.folders import Folders
 
 
@@ -31,7 +32,7 @@ async def test_a_package_that_is_unloaded_is_watched_no_more(tmp_path, monkeypat
     looked_at: list[str] = []
     has_looked = asyncio.Event()
 
-    def scan(path: object) -> opening.Scan:
+    def scan(path: object) -> Scan:
         looked_at.append(str(path))
         if len(looked_at) == 3:
             loop.call_soon_threadsafe(has_looked.set)
@@ -39,7 +40,7 @@ async def test_a_package_that_is_unloaded_is_watched_no_more(tmp_path, monkeypat
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(folders, "WATCH_S", 0.0)
-    monkeypatch.setattr(opening, "scan", scan)
+    monkeypatch.setattr(folders, "scan", scan)
     watching = asyncio.create_task(source.follow(control, is_watching=True))
     async with asyncio.timeout(30):
         await has_looked.wait()

@@ -7,7 +7,7 @@ import pytest
 from limen.contracts.errors import InvalidPackage, Reason, Unavailable
 from limen.serving.sources.package_cache import PackageCache
 from limen.storage.faults import unavailable
-from tests.unit.serving.shelf import Shelf
+from tests.services.shelf import Shelf
 
 
 class Counting:

@@ -12,7 +12,7 @@ from limen.serving.sources import planning
 from limen.serving.sources.plan_memory import PlanMemory
 from limen.serving.sources.planning import Plan
 from limen.storage.config import StorageConfig
-from tests.unit.serving.shelf import Shelf, spec
+from tests.services.shelf import Shelf, spec
 
 
 def test_f17_the_last_plan_is_kept_whole(shelf: Shelf, tmp_path: Path):

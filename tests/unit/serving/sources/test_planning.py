@@ -7,7 +7,7 @@ from limen.contracts.errors import Unavailable
 from limen.serving.fleet.records import Aim
 from limen.serving.sources import planning
 from limen.storage.faults import unavailable
-from tests.unit.serving.shelf import Shelf, spec
+from tests.services.shelf import Shelf, spec
 
 
 def test_a_plan_has_every_endpoint_with_what_is_needed_to_load_it(shelf: Shelf):

@@ -27,8 +27,8 @@ from limen.serving.sources.plan_memory import PlanMemory
 from limen.serving.sources.reconciler import Reconciler
 from limen.storage import causes
 from limen.storage.faults import unavailable
+from tests.services.shelf import Shelf, spec
 from tests.unit.serving.fleet.test_fleet import launch
-from tests.unit.serving.shelf import Shelf, spec
 
 UNREACHABLE = "the registry's database cannot be used just now"
 

@@ -12,7 +12,7 @@ from limen.contracts.errors import DeadlineExceeded, Internal, ModelFailed
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceResponse, Outcome
 from limen.runtime.batching.batcher import TICK_S, Batcher
 from limen.runtime.batching.queue import DEFAULT_PRIORITY
-from tests.unit.runtime.batching_fakes import Scene, Sent, answer, request
+from tests.unit.runtime.batching.fakes import Scene, Sent, answer, request
 
 MAX_ROWS = 5
 TERMS = (math.inf, math.inf, 0.05, 0.01, 0.001, 0.0)
