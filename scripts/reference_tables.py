@@ -21,14 +21,14 @@ from limen.contracts.errors import ErrorCode
 from limen.contracts.serving import Queue, Replicas, Resources, Serving
 from limen.contracts.strict import rules
 from limen.contracts.tensors import BY_NAME
-from limen.gateway.engine.config import HttpLimits
 from limen.gateway.engine.errors import STATUS as HTTP_STATUS
-from limen.gateway.grpc.config import GrpcConfig
 from limen.gateway.grpc.status import STATUS as GRPC_STATUS
 from limen.packaging.manifest.decoder import MANIFEST
 from limen.packaging.manifest.values import Bind, Fallback, Manifest, OutputBinding
+from limen.settings import FLAGS, is_live
 from limen.settings import SECTIONS as SETTINGS
-from limen.settings import variable_of
+from limen.settings.sources import variables_of
+from limen.settings.values import rule
 from limen.traffic.endpoints import ENDPOINT
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
@@ -173,25 +173,25 @@ def type_table() -> str:
     return table(("type", "in the protocol", "bytes an element"), rows)
 
 
-def settings_table(struct: type[Any]) -> str:
-    """Return the fields of a settings struct, with what their docstrings say."""
-    said = texts_of(struct)
-    rows = [
-        (f"`{f.name}`", f"`{f.default!r}`".replace("'", ""), said.get(f.name, ""))
-        for f in msgspec.structs.fields(struct)
-    ]
-    return table(("setting", "default", "why"), rows)
-
-
 def section_table(section: str) -> str:
     """Return the settings of one table of `limen.toml`, with what their docstrings say."""
     kind = SETTINGS[section]
     said = texts_of(kind)
-    rows = [
-        (f"`{f.name}`", f"`{variable_of(f'{section}.{f.name}')}`", toml_word(f.default), said.get(f.name, ""))
-        for f in msgspec.structs.fields(kind)
-    ]
-    return table(("setting", "variable", "default", "meaning"), rows)
+    rows = []
+    for field in msgspec.structs.fields(kind):
+        key = f"{section}.{field.name}"
+        others = [*variables_of(key)[:-1], *([FLAGS[key]] if key in FLAGS else [])]
+        rows.append(
+            (
+                f"`{field.name}`",
+                toml_word(getattr(kind(), field.name)),
+                rule(field.type).removeprefix("must be ").replace(" or ", " · "),
+                "yes" if is_live(key) else "",
+                ", ".join(f"`{name}`" for name in others),
+                said[field.name],
+            )
+        )
+    return table(("setting", "default", "value", "live", "also", "meaning"), rows)
 
 
 def toml_word(value: Any) -> str:
@@ -245,8 +245,6 @@ TABLES: dict[str, Callable[[], str]] = {
     **{f"settings-{name}": (lambda name=name: section_table(name)) for name in SETTINGS},  # type: ignore[misc]
     "keys-endpoint": endpoint_table,
     "types": type_table,
-    "http-limits": lambda: settings_table(HttpLimits),
-    "grpc-config": lambda: settings_table(GrpcConfig),
     "fixed-limits": limits_table,
     "statuses": status_table,
 }

@@ -102,7 +102,10 @@ def test_a_whole_model_yaml_or_endpoint_yaml_on_a_page_is_one(page: Path) -> Non
 def test_the_page_about_serving_lists_every_option_with_its_default() -> None:
     rows = re.findall(r"^\| `(--[a-z-]+)` \| ([^|]+) \|", (DOCS / "how-to" / "serve.md").read_text(), re.MULTILINE)
     shown = {option: default.strip().split(",")[0].strip("`") for option, default in rows}
-    real = {spelling: str(getattr(o.default, "value", o.default)) for spelling, o in options("serve").items()}
+    real = {
+        spelling: o.show_default if isinstance(o.show_default, str) else str(o.default)
+        for spelling, o in options("serve").items()
+    }
     assert shown == {
         s: {"False": "off", "": "none", "None": "none"}.get(default, default) for s, default in real.items()
     }

@@ -50,7 +50,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     """Gives what publishes to it; blocking."""
     staging: Path
     """Folder for what is uploaded."""
-    max_archive_bytes: int
+    max_archive_bytes: Callable[[], int]
+    """Gives the size of the largest archive."""
     publishing: Workers
     """Threads that verify packages and try them out."""
     changed: Callable[[], None]

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from limen.app.process import freeze_garbage, run_loop, stop_on_signals
-from limen.app.starts import ControlStart, encode_start
+from limen.app.starts import ControlStart, Ports, encode_start
 from limen.runtime.sandbox.child import python
 from limen.serving.messages.lines import Failure, ModelSummary, Notice, ProcessSpec, Refused, Started, Told
 from limen.serving.supervision.ports import (
@@ -28,13 +28,10 @@ from limen.serving.supervision.ports import (
     reserve,
     shown_address,
 )
-from limen.settings import ServeSettings, Settings
+from limen.settings import FLAGS, Settings
+from limen.settings.serve import ServeConfig
 
 __all__ = ["Ready", "ServeError", "freeze_garbage", "serve"]
-
-
-CONTROL_SILENCE_S = 10.0
-"""How long control may say nothing before it is taken for hung. It says something every second."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -56,77 +53,86 @@ class Ready(msgspec.Struct, frozen=True):
     """Endpoints that nothing answers for yet."""
 
 
-def serve(
-    settings: ServeSettings,
-    report: Callable[[Ready], None],
-    note: Callable[[str], None],
-    managed: Settings | None = None,
-) -> None:
+def serve(settings: Settings, report: Callable[[Ready], None], note: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; SIGHUP replaces the gateways one after another.
 
     Args:
-        settings: what to serve and where.
+        settings: what to serve and where; the registry when they name no packages.
         report: called once, when every model has given a right answer and the ports are open.
         note: called with what happens later and is worth a line.
-        managed: the registry to serve; None serves the packages of `settings`.
 
     Raises:
         ServeError: the server cannot start.
         InvalidPackage: a package cannot be served as it is.
     """
-    from limen.serving.supervision import run_folder
-
-    check_exposure(settings.host)
-    _make_room(settings)
-    forget_announcement(settings.announce)
-    ports = {
-        "--http-port": settings.http_port,
-        "--grpc-port": settings.grpc_port,
-        "--metrics-port": settings.metrics_port,
-    }
+    wanted = settings.serve
+    check_exposure(wanted.host)
+    _make_room(wanted)
+    forget_announcement(wanted.announce)
     with contextlib.ExitStack() as stack:
-        held = [_hold(stack, settings.host, port, option) for option, port in ports.items()]
-        http, grpc, metrics = (shown_address(settings.host, port) for port in held)
-        admin = ""
-        if managed is not None:
-            check_exposure(managed.admin.host)
-            port = _hold(stack, managed.admin.host, managed.admin.port, "--admin-port")
-            admin = shown_address(managed.admin.host, port)
-            managed = msgspec.structs.replace(managed, admin=msgspec.structs.replace(managed.admin, port=port))
-        try:
-            folder, own = run_folder.create(Path(settings.home), http, grpc, metrics, admin)
-        except OSError as exc:
-            text = f"the server's folder cannot be made in {settings.home}: {exc.strerror or type(exc).__name__}"
-            raise ServeError(text, "Nothing was left there. Make room, or choose another home with --home.") from exc
-        stack.callback(run_folder.remove, folder, own.sockets)
-        settings = msgspec.structs.replace(
-            settings,
-            home=str(Path(settings.home).absolute()),
-            http_port=held[0],
-            grpc_port=held[1],
-            metrics_port=held[2],
-            grpc=msgspec.structs.replace(settings.grpc, reuse_port=True),
-        )
-        start = ControlStart(
-            settings=settings,
-            managed=managed,
-            run=str(folder),
-            sockets=own.sockets,
-            server=own,
-            started_at=time.time(),
-            server_pid=os.getpid(),
-        )
+        ports = _hold_all(stack, settings)
+        start = _start_of(stack, settings, ports)
+        own = start.server
 
         def started(message: Started) -> None:
-            if settings.announce:
-                announce(Path(settings.announce), Announcement(http, grpc, metrics, os.getpid(), admin))
-            engine, workers = message.grpc_engine, settings.workers
-            report(Ready(http, grpc, os.getpid(), message.models, workers, engine, metrics, admin, message.waiting))
+            if wanted.announce:
+                announcement = Announcement(own.http, own.grpc, own.metrics, os.getpid(), own.admin)
+                announce(Path(wanted.announce), announcement)
+            ready = Ready(
+                own.http,
+                own.grpc,
+                os.getpid(),
+                message.models,
+                wanted.workers,
+                message.grpc_engine,
+                own.metrics,
+                own.admin,
+                message.waiting,
+            )
+            report(ready)
 
         run_loop(_supervise(start, started, note))
 
 
-def _make_room(settings: ServeSettings) -> None:
+def _hold_all(stack: contextlib.ExitStack, settings: Settings) -> Ports:
+    """Hold every port for as long as the server runs, and return the real ones."""
+    host, wanted = settings.serve.host, settings.serve
+    http = _hold(stack, host, wanted.http_port, "serve.http_port")
+    grpc = _hold(stack, host, wanted.grpc_port, "serve.grpc_port")
+    metrics = _hold(stack, host, wanted.metrics_port, "serve.metrics_port")
+    if wanted.packages:
+        return Ports(http=http, grpc=grpc, metrics=metrics)
+    check_exposure(settings.admin.host)
+    admin = _hold(stack, settings.admin.host, settings.admin.port, "admin.port")
+    return Ports(http=http, grpc=grpc, metrics=metrics, admin=admin)
+
+
+def _start_of(stack: contextlib.ExitStack, settings: Settings, ports: Ports) -> ControlStart:
+    """Make the server's folder, which is removed when the server ends, and return what control reads first."""
+    from limen.serving.supervision import run_folder
+
+    home, host = settings.registry.home.absolute(), settings.serve.host
+    http, grpc, metrics = (shown_address(host, port) for port in (ports.http, ports.grpc, ports.metrics))
+    admin = shown_address(settings.admin.host, ports.admin) if ports.admin else ""
+    try:
+        folder, own = run_folder.create(home, http, grpc, metrics, admin)
+    except OSError as exc:
+        text = f"the server's folder cannot be made in {settings.registry.home}: {exc.strerror or type(exc).__name__}"
+        raise ServeError(text, "Nothing was left there. Make room, or choose another home with --home.") from exc
+    stack.callback(run_folder.remove, folder, own.sockets)
+    return ControlStart(
+        settings=settings,
+        ports=ports,
+        home=str(home),
+        run=str(folder),
+        sockets=own.sockets,
+        server=own,
+        started_at=time.time(),
+        server_pid=os.getpid(),
+    )
+
+
+def _make_room(settings: ServeConfig) -> None:
     """Let the server's processes have as many files open as the system allows.
 
     Raises:
@@ -141,9 +147,9 @@ def _make_room(settings: ServeSettings) -> None:
         raise ServeError(text, "Raise the limit: `ulimit -n 1024` in the shell that starts it, or fewer --workers.")
 
 
-def _hold(stack: contextlib.ExitStack, host: str, port: int, option: str) -> int:
-    """Hold a port for as long as the server runs, and return the real one."""
-    number: int = stack.enter_context(reserve(host, port, option)).getsockname()[1]
+def _hold(stack: contextlib.ExitStack, host: str, port: int, key: str) -> int:
+    """Hold a port for as long as the server runs, and return the real one; `key` is the setting that says which."""
+    number: int = stack.enter_context(reserve(host, port, FLAGS[key])).getsockname()[1]
     return number
 
 
@@ -167,9 +173,9 @@ async def _supervise(start: ControlStart, started: Callable[[Started], None], no
             started(message)
 
     hello = encode_start(start)
-    control = ProcessSpec(
-        "control", "control", python("limen.app.control"), hello, silence_s=CONTROL_SILENCE_S, is_essential=True
-    )
+    silence_s = start.settings.serve.control_silence_s
+    command = python("limen.app.control")
+    control = ProcessSpec("control", "control", command, hello, silence_s=silence_s, is_essential=True)
     supervisor = Supervisor(control, told)
 
     def end_now() -> None:

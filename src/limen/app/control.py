@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,18 +16,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from limen.app.process import allowed_hosts, end_by, run_loop, say, say_first
-from limen.app.starts import ControlStart, GatewayStart, decode_start, encode_start
+from limen.app.starts import ControlStart, GatewaySettings, GatewayStart, decode_start, encode_start
 from limen.runtime.sandbox.child import model_environment, passed_environment, python
 from limen.serving.messages.lines import MAX_LINE_BYTES, FirstWord, ProcessSpec, Resume, Want, line
 from limen.serving.supervision import run_folder
-from limen.serving.supervision.ports import shared_listener, shown_address
+from limen.serving.supervision.ports import shared_listener
 from limen.serving.supervision.run_folder import control_socket
-from limen.settings import ServeSettings
 from limen.telemetry.logs import log_to_stderr
 
 if TYPE_CHECKING:
+    from limen.app.live_settings import LiveSettings
+    from limen.gateway.engine.server import HttpServer
     from limen.management.stores import Stores
     from limen.serving.control.controlplane import ControlConfig, ControlPlane
+    from limen.serving.fleet.fleet import Fleet
     from limen.serving.fleet.launching import Launch
     from limen.serving.fleet.records import Opened
     from limen.serving.sources.reconciler import Reconciler
@@ -38,12 +41,10 @@ LAST_S = 5.0
 """How long control may take to end; it has nothing to finish."""
 BACKLOG = 128
 """Callers of the management API that may wait to be let in."""
-GATEWAY_SILENCE_S = 6.0
-"""How long a gateway may say nothing before it is taken for hung: a new one has taken its place within ten seconds."""
-INLINE_SILENCE_S = 60.0
-"""The same for one that has models inside, whose libraries may keep everything to themselves while they load."""
-REPLICA_BUDGET = 20
-"""Restarts of one replica in ten minutes, above which it is given up for a while."""
+INLINE_PATIENCE = 10
+"""How many times longer a gateway may say nothing that has models inside, whose libraries may block it while they load."""
+DRAIN_SPARE_S = 10.0
+"""How much longer than it may drain a gateway has to stop, before it is killed."""
 
 
 def main() -> None:
@@ -74,18 +75,22 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     orders = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     settings = start.settings
+    live = _live(start, resume)
     source = _source(start)
     # A name of its own for every life: nothing that still listens from an earlier one is met under a new name.
     sockets = f"{start.sockets}/{os.urandom(4).hex()}"
     launch, room = _replica_launcher(settings, start.run), Room(file_limit(), len(gateways))
     fleet = Fleet(gateways, launch, sockets, is_all_or_nothing=source.is_required, room=room)
-    fleet.log = LogLevels(info=settings.access_log)
-    control = ControlPlane(_config(start), fleet, source, say)
+    fleet.log = LogLevels(info=settings.serve.access_log)
+    control = ControlPlane(_config(start, live), fleet, source, say)
+    metrics = _metrics_server(start, control)
+    live.take = partial(_take_settings, live, control, metrics)
+    _share(live, fleet)
     async with ControlSocket(control).open(control_socket(start.sockets)):
         running = asyncio.create_task(control.run(resume, orders))
-        servers = [asyncio.create_task(_serve_metrics(settings, control))]
-        if start.managed is not None:
-            servers.append(asyncio.create_task(_serve_admin(start.managed, settings, control, source)))
+        servers = [asyncio.create_task(_serve_metrics(start, metrics)), asyncio.create_task(live.follow())]
+        if not settings.serve.packages:
+            servers.append(asyncio.create_task(_serve_admin(start, live, control, source)))
         for server in servers:
             server.add_done_callback(_tell_end)
         stop = asyncio.Event()
@@ -105,19 +110,51 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
         raise exc
 
 
-def _config(start: ControlStart) -> ControlConfig:
-    from limen.serving.control.controlplane import ControlConfig
+def _live(start: ControlStart, resume: Resume) -> LiveSettings:
+    """Return the settings that hold: those of the start, or what an earlier control process has made of them."""
+    from limen.app.live_settings import LiveSettings
 
     settings = start.settings
-    http, grpc, metrics = (
-        shown_address(settings.host, port) for port in (settings.http_port, settings.grpc_port, settings.metrics_port)
-    )
+    snapshot = run_folder.read_snapshot(start.run) if resume.specs else None
+    if snapshot is not None and snapshot.settings.http:
+        http = msgspec.convert(snapshot.settings.http, type(settings.http))
+        admission = msgspec.convert(snapshot.settings.admission, type(settings.admission))
+        settings = msgspec.structs.replace(settings, http=http, admission=admission)
+    return LiveSettings(start.settings, settings)
+
+
+def _take_settings(live: LiveSettings, control: ControlPlane, metrics: HttpServer, changed: Collection[str]) -> None:
+    """Put live settings into effect, in this process and in the gateways."""
+    from limen.contracts.conditions import ConditionReason
+
+    _share(live, control.fleet)
+    metrics.follow(live.now.http)
+    if "serve.access_log" in changed:
+        control.fleet.log = msgspec.structs.replace(control.fleet.log, info=live.now.serve.access_log)
+    control.conditions.faults.pop(ConditionReason.SETTINGS_INVALID, "")
+    if live.problem:
+        control.conditions.faults[ConditionReason.SETTINGS_INVALID] = f"{live.problem}; the settings before still hold"
+    control.wake_up()
+
+
+def _share(live: LiveSettings, fleet: Fleet) -> None:
+    """Have gateways follow the settings that hold."""
+    from limen.contracts.snapshot import SharedSettings
+
+    http, admission = msgspec.to_builtins(live.now.http), msgspec.to_builtins(live.now.admission)
+    fleet.settings = SharedSettings(http, admission)
+
+
+def _config(start: ControlStart, live: LiveSettings) -> ControlConfig:
+    from limen.serving.control.controlplane import ControlConfig
+
     return ControlConfig(
         run=start.run,
-        watch=settings.watch,
-        http=http,
-        grpc=grpc,
-        metrics=metrics,
+        watch=start.settings.serve.watch,
+        http=start.server.http,
+        grpc=start.server.grpc,
+        metrics=start.server.metrics,
+        settings=live.view,
         server_pid=start.server_pid,
         server=start.server,
         started_at=start.started_at,
@@ -127,29 +164,30 @@ def _config(start: ControlStart) -> ControlConfig:
 def _source(start: ControlStart) -> Source:
     """Return where the endpoints come from: the packages that were named, or else the registry."""
     settings = start.settings
-    if start.managed is not None:
-        return _reconciler(start, start.managed)
+    if not settings.serve.packages:
+        return _reconciler(start)
     from limen.serving.sources.folders import Folders
 
     return Folders(
-        settings.packages,
-        settings.home,
+        settings.serve.packages,
+        start.home,
         run_folder.copies(start.run),
-        is_inline=settings.placement == "inline",
-        trust_code=settings.trust_code,
+        is_inline=settings.serve.placement == "inline",
+        trust_code=settings.trust.code,
     )
 
 
-def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
+def _reconciler(start: ControlStart) -> Reconciler:
     from limen.management.stores import open_registry
     from limen.packaging.signing.trust import Trust
     from limen.serving.sources.reconciler import Reconciler
 
-    trust = Trust.of(managed.trust)
+    settings = start.settings
+    trust = Trust.of(settings.trust)
 
     def opened() -> Stores:
-        stores = open_registry(managed.registry)
-        if not managed.registry.database_url:
+        stores = open_registry(settings.registry)
+        if not settings.registry.database_url:
             # Nobody else works on this home's registry: what was being worked on is not any more.
             with stores.database.transaction() as connection:
                 stores.idempotency.forget_unfinished(connection)
@@ -157,30 +195,45 @@ def _reconciler(start: ControlStart, managed: Settings) -> Reconciler:
 
     return Reconciler(
         opened,
-        Path(start.settings.home),
-        managed.registry.database_id,
-        is_inline=start.settings.placement == "inline",
-        trust_code=start.settings.trust_code,
+        Path(start.home),
+        settings.registry.database_id,
+        is_inline=settings.serve.placement == "inline",
+        trust_code=settings.trust.code,
         is_trusted=trust.still_believes,
     )
 
 
 def _gateway_specs(start: ControlStart) -> tuple[ProcessSpec, ...]:
-    is_inline = start.settings.placement == "inline"
-    silence_s = INLINE_SILENCE_S if is_inline else GATEWAY_SILENCE_S
+    settings = start.settings
+    is_inline = settings.serve.placement == "inline"
+    silence_s = settings.serve.gateway_silence_s * (INLINE_PATIENCE if is_inline else 1)
+    stop_s = settings.http.drain_s + DRAIN_SPARE_S
     specs = []
     # A gateway reads what strangers send: it has no use for the secrets of the registry.
     environment = passed_environment()
-    for number in range(1, start.settings.workers + 1):
-        name = f"gateway-{number}"
-        hello = GatewayStart(name=name, settings=start.settings, run=start.run, control=control_socket(start.sockets))
-        said = encode_start(hello)
-        command = python("limen.app.gateway")
-        specs.append(ProcessSpec(name, "gateway", command, said, environment, silence_s=silence_s, is_essential=True))
+    for number in range(1, settings.serve.workers + 1):
+        hello = GatewayStart(
+            name=f"gateway-{number}",
+            settings=GatewaySettings.of(settings),
+            ports=start.ports,
+            run=start.run,
+            control=control_socket(start.sockets),
+        )
+        spec = ProcessSpec(
+            hello.name,
+            "gateway",
+            python("limen.app.gateway"),
+            encode_start(hello),
+            environment,
+            stop_s=stop_s,
+            silence_s=silence_s,
+            is_essential=True,
+        )
+        specs.append(spec)
     return tuple(specs)
 
 
-def _replica_launcher(settings: ServeSettings, run: str) -> Launch:
+def _replica_launcher(settings: Settings, run: str) -> Launch:
     from limen.runtime.placement.process.wire.start import COMMAND, ReplicaStart
 
     def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
@@ -189,7 +242,7 @@ def _replica_launcher(settings: ServeSettings, run: str) -> Launch:
             root=opened.root,
             version=number,
             digest=opened.digest,
-            trust_code=settings.trust_code,
+            trust_code=settings.trust.code,
             socket=path,
             memory_mb=resources.memory_mb,
             cpus=resources.cpus,
@@ -202,21 +255,26 @@ def _replica_launcher(settings: ServeSettings, run: str) -> Launch:
             COMMAND,
             msgspec.json.encode(hello).decode(),
             model_environment(resources.cpus, opened.environment),
-            budget=REPLICA_BUDGET,
+            budget=settings.serve.replica_restarts,
         )
 
     return launch
 
 
-async def _serve_metrics(settings: ServeSettings, control: ControlPlane) -> None:
-    """Serve the metrics of all processes until cancelled."""
+def _metrics_server(start: ControlStart, control: ControlPlane) -> HttpServer:
+    """Return what serves the metrics of all processes."""
     from limen.gateway.engine.server import HttpServer
     from limen.gateway.http.metrics_app import MetricsApplication
     from limen.serving.control.metrics_text import metrics_text
 
-    server = HttpServer(MetricsApplication(partial(metrics_text, control), allowed_hosts(settings.host)), settings.http)
+    hosts = allowed_hosts(start.settings.serve.host)
+    return HttpServer(MetricsApplication(partial(metrics_text, control), hosts), start.settings.http)
+
+
+async def _serve_metrics(start: ControlStart, server: HttpServer) -> None:
+    """Serve the metrics until cancelled."""
     try:
-        await server.start(shared_listener(settings.host, settings.metrics_port))
+        await server.start(shared_listener(start.settings.serve.host, start.ports.metrics))
         await asyncio.Event().wait()
     finally:
         await server.stop()
@@ -228,13 +286,13 @@ def _tell_end(task: asyncio.Task[None]) -> None:
         LOG.error("a part of the control process has failed and is away until it is started again", exc_info=exc)
 
 
-async def _serve_admin(managed: Settings, settings: ServeSettings, control: ControlPlane, source: Source) -> None:
+async def _serve_admin(start: ControlStart, live: LiveSettings, control: ControlPlane, source: Source) -> None:
     """Serve the management API until cancelled."""
     from limen.serving.sources.reconciler import Reconciler
 
     if isinstance(source, Reconciler):
-        listener = shared_listener(managed.admin.host, managed.admin.port)
+        listener = shared_listener(start.settings.admin.host, start.ports.admin)
         # Whoever comes early waits for an answer and is not turned away: the libraries behind it take a second to import.
         listener.listen(BACKLOG)
         management = await asyncio.to_thread(importlib.import_module, "limen.app.management")
-        await management.serve_management(managed, Path(settings.home), control, source, listener)
+        await management.serve_management(live, Path(start.home), control, source, listener)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from limen.app.process import (
     allowed_hosts,
     beat,
@@ -22,6 +24,8 @@ from limen.app.process import (
 )
 from limen.app.starts import GatewayStart, decode_start
 from limen.contracts.errors import Reason
+from limen.contracts.snapshot import SharedSettings, Snapshot
+from limen.gateway.engine.config import HttpLimits
 from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.engine.server import HttpServer
 from limen.gateway.grpc.server import GrpcServer
@@ -44,6 +48,8 @@ from limen.telemetry.metrics import instruments as table
 from limen.telemetry.metrics.file import SUFFIX
 from limen.telemetry.metrics.series import Metrics
 from limen.telemetry.metrics.totals import read_folder
+from limen.traffic.admission import Admission
+from limen.traffic.config import AdmissionConfig
 
 LOG = logging.getLogger("limen")
 LOG_FLUSH_S = 0.25
@@ -51,8 +57,8 @@ KEEP_S = 1.0
 """How often series of versions that are gone are looked for."""
 LEFT_S = 60.0
 """How old a folder of the native engine must be to have been left by a gateway that was killed."""
-LAST_S = 30.0
-"""How long a gateway without a supervisor may take to drain."""
+LAST_S = 20.0
+"""How much longer than it may drain a gateway has to end that has no supervisor."""
 
 
 def main() -> None:
@@ -67,7 +73,7 @@ def main() -> None:
         def orphaned() -> None:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             stop.set()
-            end_by(LAST_S)
+            end_by(start.settings.http.drain_s + LAST_S)
 
         # Standard input closes when the supervisor dies, however it dies.
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), orphaned)
@@ -114,38 +120,41 @@ class _Gateway:
 
     def __init__(self, start: GatewayStart) -> None:
         settings = self._settings = start.settings
+        self._ports = start.ports
         self._metrics_folder = run_folder.metrics(start.run)
         self._metrics = Metrics()
         # The other one is for the time in which the predecessor still counts in the first.
         self._metrics_files = [self._metrics_folder / f"{own}{SUFFIX}" for own in (start.name, f"{start.name}b")]
         if not self._share_metrics():
             LOG.warning("%s cannot count where others can read it, and tries again", start.name)
-        self._log = RequestLog(successes=settings.access_log)
+        self._log = RequestLog(successes=settings.serve.access_log)
         placement = ChosenPlacement(
-            InlinePlacement(trust_code=settings.trust_code),
-            ProcessPlacement(trust_code=settings.trust_code, on_poison=self._poisoned),
+            InlinePlacement(trust_code=settings.trusts_code),
+            ProcessPlacement(trust_code=settings.trusts_code, on_poison=self._poisoned),
         )
         self._versions = VersionManager(placement, on_change=self._changed, counts=self._metrics.runtime)
-        self._plane = DataPlane(self._versions, metrics=self._metrics)
+        self._plane = DataPlane(self._versions, Admission(settings.admission), self._metrics)
         self._plane.statistics = Statistics(self._plane, lambda: read_folder(self._metrics_folder))
-        self._plane.operations = Operations(start.control, is_explicit=settings.model_control == "explicit")
+        self._plane.operations = Operations(start.control, is_explicit=settings.serve.model_control == "explicit")
         self.link = GatewayLink(
             start.name,
             start.control,
             start.run,
             self._plane,
             placement,
-            self._log.set_levels,
+            self._follow,
             self._metrics.requests,
         )
-        target = shown_address(settings.host, settings.grpc_port)
-        application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(settings.host), target)
+        host = settings.serve.host
+        target = shown_address(host, start.ports.grpc)
+        application = HttpApplication(self._plane, self._log, settings.http, allowed_hosts(host), target)
         self._application = application
-        self._held = HeldBytes(max(settings.http.max_bytes_in_flight, settings.http.max_body_bytes))
+        self._held = HeldBytes(settings.http.most_held)
         self._http = HttpServer(application, settings.http, self._held)
         sockets = Path(start.control).parent
         collect_native(sockets, age_s=LEFT_S)
-        self.grpc = GrpcServer(self._plane, settings.grpc, self._log, str(sockets), self._held)
+        self.grpc = GrpcServer(self._plane, settings.grpc, self._log, str(sockets), self._held, shares_port=True)
+        self._shared = SharedSettings()
         self._bursts = Bursts()
         self._is_open = False
 
@@ -155,9 +164,9 @@ class _Gateway:
         Raises:
             OSError: an address cannot be used.
         """
-        settings = self._settings
-        await self._http.start(shared_listener(settings.host, settings.http_port))
-        await self.grpc.start(settings.host, settings.grpc_port)
+        host = self._settings.serve.host
+        await self._http.start(shared_listener(host, self._ports.http))
+        await self.grpc.start(host, self._ports.grpc)
         self._is_open = True
 
     async def drain(self) -> None:
@@ -217,6 +226,18 @@ class _Gateway:
                 self._metrics.share(path)
                 return True
         return False
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Do as a snapshot says with what is logged and with settings."""
+        self._log.set_levels(snapshot.log)
+        shared = snapshot.settings
+        if shared == self._shared or not shared.http:
+            return
+        self._shared = shared
+        limits = msgspec.convert(shared.http, HttpLimits)
+        self._http.follow(limits)
+        self._application.limits = limits
+        self._plane.admission.configure(msgspec.convert(shared.admission, AdmissionConfig))
 
     def _changed(self) -> None:
         self.link.changed()

@@ -25,6 +25,7 @@ from limen.runtime.sandbox.child import python
 from limen.settings import Settings
 
 if TYPE_CHECKING:
+    from limen.app.live_settings import LiveSettings
     from limen.contracts.conditions import Condition
     from limen.contracts.endpoint import EndpointStatus
     from limen.serving.control.controlplane import ControlPlane
@@ -52,9 +53,9 @@ def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Ca
 
     services = Services(
         stores=lambda: stores,
-        publisher=_publisher_of(settings, settings.registry.home),
+        publisher=_publisher_of(lambda: settings, settings.registry.home),
         staging=settings.registry.home / "staging",
-        max_archive_bytes=settings.publish.max_archive_mb << 20,
+        max_archive_bytes=lambda: settings.publish.max_archive_mb << 20,
         publishing=_workers(settings),
         changed=lambda: None,
         statuses=dict,
@@ -66,9 +67,10 @@ def management_here(settings: Settings, *, create: bool = True) -> tuple[Any, Ca
 
 
 async def serve_management(
-    settings: Settings, home: Path, control: ControlPlane, reconciler: Reconciler, listener: socket.socket
+    live: LiveSettings, home: Path, control: ControlPlane, reconciler: Reconciler, listener: socket.socket
 ) -> None:
     """Serve the management API of a server until cancelled."""
+    settings = live.now
 
     def statuses() -> Mapping[str, EndpointStatus]:
         return reconciler.statuses(control)
@@ -79,9 +81,9 @@ async def serve_management(
 
     services = Services(
         stores=reconciler.opened,
-        publisher=_publisher_of(settings, home),
+        publisher=_publisher_of(lambda: live.now, home),
         staging=home / "staging",
-        max_archive_bytes=settings.publish.max_archive_mb << 20,
+        max_archive_bytes=lambda: live.now.publish.max_archive_mb << 20,
         publishing=_workers(settings),
         changed=reconciler.poke_soon,
         statuses=statuses,
@@ -89,7 +91,7 @@ async def serve_management(
         conditions=conditions,
         reload=lambda: reconciler.look_again(control),
     )
-    server = ManagementServer(management_api(services, allowed_hosts(settings.admin.host)))
+    server = ManagementServer(management_api(services, allowed_hosts(settings.admin.host)), settings.admin)
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)
@@ -102,8 +104,9 @@ def _workers(settings: Settings) -> Workers:
     return Workers(settings.publish.at_once, "publish", "other packages are being tried out")
 
 
-def _publisher_of(settings: Settings, home: Path) -> Callable[[Stores], Publisher]:
+def _publisher_of(current: Callable[[], Settings], home: Path) -> Callable[[Stores], Publisher]:
     def publisher(stores: Stores) -> Publisher:
+        settings = current()
         verification = Verification(
             Probe(python("limen.app.probe"), settings.publish), Trust.of(settings.trust), settings.publish
         )

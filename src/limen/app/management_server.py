@@ -8,33 +8,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from limen.admin.config import AdminConfig
 from limen.serving.fleet.open_files import caller_files, file_limit
 
 GRACE_S: Final = 5
 """How long requests may take that are running when the server stops."""
-MAX_HEAD_BYTES: Final = 32 << 10
-"""The longest head of a request."""
-HEAD_S: Final = 10.0
-"""How long a head may take, and a connection that has not asked for anything."""
-MAX_CONNECTIONS: Final = 200
-"""Callers at a time; the next one is turned away. Fewer where the process may not have that many files open."""
 
 
 class BoundedProtocol(H11Protocol):
     """One connection."""
 
-    head_s = HEAD_S
     _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, bounds: AdminConfig, *args: Any, **kwargs: Any) -> None:
+        """Serve within bounds; uvicorn gives the rest."""
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
         """Take a caller on, unless there are too many, and wait for its first request."""
         super().connection_made(transport)
-        if len(self.connections) > min(MAX_CONNECTIONS, caller_files(file_limit())):
+        if len(self.connections) > min(self._bounds.max_connections, caller_files(file_limit())):
             transport.abort()
         else:
             self._wait_for_head()
@@ -54,7 +54,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _wait_for_head(self) -> None:
-        self._timer = self.loop.call_later(self.head_s, self.transport.abort)
+        self._timer = self.loop.call_later(self._bounds.header_timeout_s, self.transport.abort)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -65,14 +65,15 @@ class BoundedProtocol(H11Protocol):
 class ManagementServer(uvicorn.Server):
     """Leaves signals to the process it is in."""
 
-    def __init__(self, app: Any) -> None:
-        """Serve an ASGI application."""
+    def __init__(self, app: Any, bounds: AdminConfig | None = None) -> None:
+        """Serve an ASGI application, within the default bounds when None."""
+        bounds = bounds or AdminConfig()
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=partial(BoundedProtocol, bounds),  # type: ignore[arg-type]  # it only makes one for each connection
                 ws="none",
-                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                h11_max_incomplete_event_size=bounds.max_header_bytes,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

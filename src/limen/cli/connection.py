@@ -31,7 +31,22 @@ START_S = 60.0
 _LOOK_S = 0.05
 _PROBE_S = 2.0
 """How long a port may take to say what it is."""
-Home = Annotated[Path, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")]
+
+
+def _chosen_home(context: typer.Context, value: Path) -> Path:
+    """Return the home that an option or the environment names, else that of the settings file."""
+    source = context.get_parameter_source("home")
+    if source is not None and source.name != "DEFAULT":
+        return value
+    from limen.settings import find_home
+
+    return find_home(context.params.get("config"))
+
+
+Home = Annotated[
+    Path,
+    typer.Option(metavar="DIR", envvar="LIMEN_HOME", callback=_chosen_home, help="Where Limen keeps its files."),
+]
 Server = Annotated[
     str,
     typer.Option(
@@ -39,7 +54,9 @@ Server = Annotated[
     ),
 ]
 Config = Annotated[
-    Path | None, typer.Option(metavar="FILE", envvar="LIMEN_CONFIG", help="Settings file; ./limen.toml if there.")
+    Path | None,
+    # Read first: the file may say where the home is.
+    typer.Option(metavar="FILE", envvar="LIMEN_CONFIG", is_eager=True, help="Settings file; ./limen.toml if there."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it for programs.")]
 

@@ -78,6 +78,8 @@ class ConditionReason(StrEnum):
     """What it is made from can be read."""
     STORAGE_FULL = "StorageFull"
     """The disk of the server's folder has no room or cannot be written."""
+    SETTINGS_INVALID = "SettingsInvalid"
+    """The settings file has a mistake or is gone; the settings before still hold."""
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     """The registry cannot be reached or followed."""
 

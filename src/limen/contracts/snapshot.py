@@ -6,6 +6,8 @@ key hashes join it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from limen.contracts.contract import Slo
@@ -64,6 +66,13 @@ class LogLevels(msgspec.Struct, frozen=True, omit_defaults=True):
     """Those that failed through a fault of a model or of the server."""
 
 
+class SharedSettings(msgspec.Struct, frozen=True):
+    """Settings that gateways follow while they run, as plain values by name; empty when they are those of the start."""
+
+    http: dict[str, Any] = {}
+    admission: dict[str, Any] = {}
+
+
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is to be served. Immutable."""
 
@@ -77,3 +86,4 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     the others from their callers."""
     log: LogLevels = LogLevels()
     """The same for all gateways, whichever of them was told."""
+    settings: SharedSettings = SharedSettings()

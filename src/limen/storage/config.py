@@ -1,6 +1,6 @@
 """Where a registry lives: the home folder, unless a database and a blob store are named.
 
-The composition root makes one from flags and the environment; `storage.opening` opens it. Every field is static.
+`limen.settings` composes it with the settings of the other packages; `storage.opening` opens it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import msgspec
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How the processes of a server log. All static."""
+    """How the processes of a server log."""
 
     format: Literal["text", "json"] = "text"
     """`text` for people, or `json` with an object on every line. It holds for all lines of all processes."""

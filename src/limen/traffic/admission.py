@@ -145,8 +145,13 @@ class Lane:
             return
         self._queue, self._at_once = queue, at_once
         self._max_wait_s = queue.max_wait_ms / 1000.0
-        self._limit.resize(at_once, queue.max_requests, self._max_wait_s * self._target_share)
-        self._fit()
+        self._resize()
+
+    def wait_for(self, target_share: float) -> None:
+        """Let requests wait for another share of what their queue allows."""
+        if target_share != self._target_share:
+            self._target_share = target_share
+            self._resize()
 
     def acquire(
         self,
@@ -312,6 +317,10 @@ class Lane:
         self._shed_before = sum(self._shed.values())
         self._fit()
 
+    def _resize(self) -> None:
+        self._limit.resize(self._at_once, self._queue.max_requests, self._max_wait_s * self._target_share)
+        self._fit()
+
     def _fit(self) -> None:
         self.bound = bound = max(1, self._limit.value)
         self._high_bound = bound + max(1, bound >> 4)
@@ -338,9 +347,15 @@ class Admission:
         self.clock = clock
         self.in_hand = 0
         self.active = 0
-        self._config = config or AdmissionConfig()
         self._lanes: dict[str, Lane] = {}
-        self.free_for_all = max(1, self._config.max_in_hand // 2)
+        self.configure(config or AdmissionConfig())
+
+    def configure(self, config: AdmissionConfig) -> None:
+        """Go on with other bounds; what was let in stays."""
+        self._config = config
+        self.free_for_all = max(1, config.max_in_flight // 2)
+        for lane in self._lanes.values():
+            lane.wait_for(config.target_share)
 
     def lane(self, endpoint: str, queue: Queue | None = None, at_once: int = 1) -> Lane:
         """Return the lane of an endpoint, made now if there is none.
@@ -377,7 +392,7 @@ class Admission:
         """Say whether a lane with so many in hand may not have one more because of the others."""
         if self.in_hand < self.free_for_all:
             return False
-        if self.in_hand >= self._config.max_in_hand:
+        if self.in_hand >= self._config.max_in_flight:
             return True
         active = self.active if held else self.active + 1
         return held >= max(1, self.free_for_all // active)

@@ -5,16 +5,18 @@ What one endpoint may hold is not here: that is `serving.queue` of its package.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 
 class AdmissionConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gateway process takes in. Every field is static: it is read when the process starts."""
+    """What one gateway process takes in."""
 
-    max_in_hand: int = 8192
-    """Requests of all endpoints together. Half is for whoever comes, the other half is kept for endpoints within their
+    max_in_flight: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 8192
+    """Requests of all endpoints together. Half goes to whichever comes first, the other half is kept for endpoints within their
     fair share, so one endpoint alone never holds more than half: four times a queue's default of 1,024."""
-    target_share: float = 0.25
+    target_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 0.25
     """The part of `queue.max_wait_ms` that the adaptive limit lets a request wait under lasting overload: 250 ms by default.
     A caller with a deadline of a second is then answered well inside it, and 1,024 connections to a server as slow as
     4,200 requests a second still all pass."""

@@ -148,7 +148,7 @@ class Office:
             stores=self._opened,
             publisher=self._publisher,
             staging=self.home / "staging",
-            max_archive_bytes=self.max_archive_bytes,
+            max_archive_bytes=lambda: self.max_archive_bytes,
             publishing=self.workers,
             changed=changed,
             statuses=lambda: self.statuses,

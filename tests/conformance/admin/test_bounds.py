@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from litestar.exceptions import HTTPException
 
+from limen.admin.config import AdminConfig
 from limen.admin.pace import paced
-from limen.app.management_server import MAX_HEAD_BYTES, BoundedProtocol, ManagementServer
+from limen.app.management_server import ManagementServer
 from limen.contracts.errors import Cancelled
 from limen.contracts.management import PACKAGE_TYPE
 from tests.conformance.admin.office import ROOT, Office
@@ -77,10 +78,9 @@ async def test_a_trial_ends_with_its_callers_time(office: Office):
 
 
 @asynccontextmanager
-async def listening(office: Office, monkeypatch: pytest.MonkeyPatch, head_s: float = 0.2) -> AsyncIterator[int]:
-    monkeypatch.setattr(BoundedProtocol, "head_s", head_s)
+async def listening(office: Office, head_s: float = 0.2) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = ManagementServer(office.app)
+        server = ManagementServer(office.app, AdminConfig(header_timeout_s=head_s))
         serving = asyncio.create_task(server.serve([listener]))
         try:
             yield listener.getsockname()[1]
@@ -128,7 +128,7 @@ async def test_a_trial_ends_when_its_caller_leaves(office: Office, monkeypatch: 
     held = Held(office)
     archive, key = office.archive(), uuid.uuid4().hex
     more = {"content_type": PACKAGE_TYPE, "content_length": len(archive), "idempotency_key": key}
-    async with listening(office, monkeypatch) as port:
+    async with listening(office) as port:
         async with connected(port) as (_, writer):
             writer.write(head(port, "POST", "/models/score/versions", **more) + archive)
             await begun(held, 1)
@@ -146,7 +146,7 @@ async def test_a_trial_ends_when_its_caller_leaves(office: Office, monkeypatch: 
 async def test_a_head_that_does_not_come_is_not_waited_for(
     sent: bytes, office: Office, monkeypatch: pytest.MonkeyPatch
 ):
-    async with listening(office, monkeypatch) as port:
+    async with listening(office) as port:
         async with connected(port) as (reader, writer):
             writer.write(sent)
             assert await closed(reader)
@@ -159,9 +159,9 @@ async def test_a_head_that_does_not_come_is_not_waited_for(
 
 
 async def test_a_head_without_end_is_refused(office: Office, monkeypatch: pytest.MonkeyPatch):
-    async with listening(office, monkeypatch, head_s=WAIT_S) as port, connected(port) as (reader, writer):
+    async with listening(office, head_s=WAIT_S) as port, connected(port) as (reader, writer):
         writer.write(b"GET /api/v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ")
-        writer.write(b"a" * (MAX_HEAD_BYTES * 2))
+        writer.write(b"a" * (AdminConfig().max_header_bytes * 2))
         assert await status(reader) in (0, 400)
 
 
@@ -171,7 +171,7 @@ async def test_a_whole_request_is_answered_however_long_it_is_worked_on(
     held = Held(office)
     archive = office.archive()
     more = {"content_type": PACKAGE_TYPE, "content_length": len(archive), "idempotency_key": uuid.uuid4().hex}
-    async with listening(office, monkeypatch, head_s=0.5) as port, connected(port) as (reader, writer):
+    async with listening(office, head_s=0.5) as port, connected(port) as (reader, writer):
         writer.write(head(port, "POST", "/models/score/versions", **more) + archive)
         await begun(held, 1)
         await asyncio.sleep(0.6)

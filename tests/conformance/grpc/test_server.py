@@ -63,8 +63,8 @@ async def test_a_taken_port_is_an_error(plane, config):
 
 
 async def test_workers_can_share_a_port(plane, config):
-    shared = GrpcConfig(engine=config.engine, reuse_port=True)
-    first, second = GrpcServer(plane, shared), GrpcServer(plane, shared)
+    shared = GrpcConfig(engine=config.engine)
+    first, second = (GrpcServer(plane, shared, shares_port=True) for _ in range(2))
     port = await first.start("127.0.0.1", 0)
     assert await second.start("127.0.0.1", port) == port
     await first.stop(0)

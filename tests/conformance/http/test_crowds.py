@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from limen.gateway.engine.config import HttpLimits
@@ -28,7 +29,7 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gateway]:
     """Return a gateway with room for a few callers, because so many may be connected or so many files may be open."""
     gateway = Gateway([pair(tmp_path / "pair"), patient(tmp_path / "patient")])
     if request.param == "connections":
-        gateway.server.max_connections = ROOM
+        gateway.server.follow(msgspec.structs.replace(gateway.server.limits, max_connections=ROOM))
     else:
         free = os.dup(0)
         os.close(free)

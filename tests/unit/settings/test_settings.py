@@ -1,11 +1,15 @@
 """Settings come from four places in order, and every mistake names its key and where it is."""
 
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from limen.contracts.errors import InvalidArgument, Reason
-from limen.settings import Settings, load_settings, read_secret
+from limen.settings import FLAGS, KINDS, SECTIONS, Settings, changed_keys, find_home, is_live, load_settings
+from limen.settings.sources import lines_of, variable_of, variables_of
+from limen.settings.values import PATHS, SECRETS, read_secret
 
 TESTDATA = Path(__file__).parent / "testdata"
 GOOD = sorted(TESTDATA.glob("*.good.toml"))
@@ -23,7 +27,7 @@ def shown(settings: Settings, key: str):
 @pytest.mark.parametrize("path", GOOD, ids=lambda p: p.name)
 def test_good_files_are_read(path):
     settings = load_settings(path, environment={})
-    assert set(origins(settings).values()) <= {str(path)}
+    assert {origin.rpartition(":")[0] for origin in origins(settings).values()} <= {str(path)}
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda p: p.name)
@@ -35,20 +39,20 @@ def test_bad_files_are_refused_with_the_key_and_the_file(path):
 
 
 def test_every_setting_arrives_where_its_package_reads_it():
-    settings = load_settings(TESTDATA / "whole.good.toml", environment={})
+    path = TESTDATA / "whole.good.toml"
+    settings = load_settings(path, environment={})
+    assert all(entry.origin.startswith(f"{path}:") for entry in settings.entries)
+    for section, values in tomllib.loads(path.read_text()).items():
+        for name, value in values.items():
+            key = f"{section}.{name}"
+            if key not in PATHS:
+                assert settings.value(key) == value, key
+    assert settings.serve.packages == (str(TESTDATA / "models/score"), "/srv/iris.limen")
+    assert settings.serve.announce == str(TESTDATA / "run/ready.json")
     assert settings.registry.home == TESTDATA / "state"
-    assert settings.registry.database_url == "postgresql://limen@db/limen"
     assert settings.registry.blobs == "s3://bucket/prefix"
-    assert settings.trust.signatures == "required"
     assert settings.trust.keys == (str(TESTDATA / "keys/release.pem"), "/etc/limen/authority.pem")
     assert settings.trust.revoked == ("0" * 64, str(TESTDATA / "keys/old.pem"))
-    assert settings.trust.code
-    assert settings.publish.probe_memory_mb == 512
-    assert settings.publish.same_answers
-    assert settings.publish.at_once == 3
-    assert (settings.admin.host, settings.admin.port) == ("::1", 0)
-    assert (settings.log.format, settings.log.level) == ("json", "warning")
-    assert all(entry.origin != "default" for entry in settings.entries)
 
 
 def test_without_a_file_there_are_defaults(tmp_path, monkeypatch):
@@ -72,7 +76,7 @@ def test_the_command_line_goes_before_the_environment_before_the_file_before_the
         "admin.host": "command line",
         "admin.port": "LIMEN_ADMIN_PORT",
         "trust.code": "LIMEN_TRUST_CODE",
-        "trust.signatures": str(file),
+        "trust.signatures": f"{file}:6",
     }
 
 
@@ -113,7 +117,22 @@ def test_registry_settings_have_short_variables():
         (
             "LIMEN_PUBLISH_PROBE_TIME_S",
             "3s",
-            "publish.probe_time_s: must be a whole number from 1 (LIMEN_PUBLISH_PROBE_TIME_S)",
+            "publish.probe_time_s: must be a whole number from 1 to 1000000 (LIMEN_PUBLISH_PROBE_TIME_S)",
+        ),
+        (
+            "LIMEN_HTTP_KEEP_ALIVE_S",
+            "1e3",
+            "http.keep_alive_s: must be a number above 0 and at most 86400 (LIMEN_HTTP_KEEP_ALIVE_S)",
+        ),
+        (
+            "LIMEN_HTTP_DRAIN_S",
+            "nan",
+            "http.drain_s: must be a number from 0 to 3600 (LIMEN_HTTP_DRAIN_S)",
+        ),
+        (
+            "LIMEN_SERVE_PLACEMENT",
+            "moon",
+            'serve.placement: must be "inline" or "process" (LIMEN_SERVE_PLACEMENT)',
         ),
         ("LIMEN_TRUST_KEY", "x", "LIMEN_TRUST_KEY: is not a setting; did you mean LIMEN_TRUST_KEYS? (environment)"),
     ],
@@ -158,3 +177,89 @@ def test_errors_never_show_the_value():
     with pytest.raises(InvalidArgument) as caught:
         load_settings(environment={"LIMEN_TRUST_SIGNATURES": "hunter2"})
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_every_setting_has_the_variable_of_its_section_and_name(key):
+    value = load_settings(environment={}).value(key)
+    text = (
+        ",".join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+    for variable in variables_of(key):
+        settings = load_settings(environment={variable: text})
+        assert settings.value(key) == value
+        assert origins(settings) == {key: variable}
+    section, _, name = key.partition(".")
+    assert variable_of(key) == f"LIMEN_{section}_{name}".upper()
+
+
+def test_a_setting_with_two_variables_may_not_be_given_twice_differently():
+    both = {"LIMEN_HOME": "a", "LIMEN_REGISTRY_HOME": "a"}
+    assert load_settings(environment=both).registry.home == Path("a")
+    with pytest.raises(
+        InvalidArgument, match=r"registry\.home: is given twice, differently \(LIMEN_HOME, LIMEN_REGIST"
+    ):
+        load_settings(environment=both | {"LIMEN_HOME": "b"})
+
+
+def test_variables_that_kubernetes_makes_of_services_are_none_of_ours():
+    environment = {
+        "LIMEN_HTTP_SERVICE_HOST": "10.0.0.1",
+        "LIMEN_HTTP_SERVICE_PORT": "80",
+        "LIMEN_HTTP_SERVICE_PORT_REST": "80",
+        "LIMEN_HTTP_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "LIMEN_HTTP_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert origins(load_settings(environment=environment)) == {}
+
+
+def test_flags_are_named_as_where_a_setting_comes_from():
+    assert load_settings(None, {"serve.workers": 2}, {}).entries[5].origin == "--workers"
+    with pytest.raises(InvalidArgument, match=r"serve\.workers: must be a whole number from 1 to 256 \(--workers\)"):
+        load_settings(None, {"serve.workers": 300}, {})
+    assert FLAGS.keys() <= KINDS.keys()
+
+
+def test_lines_are_those_on_which_keys_begin():
+    text = (TESTDATA / "lines.toml").read_text()
+    assert lines_of(text) == {
+        "trust": 2, "trust.keys": 3, "trust.code": 10, "http": 12, "http.max_headers": 13, "http.drain_s": 15,
+        "log": 17, "log.format": 18,
+    }  # fmt: skip
+
+
+def test_a_setting_is_live_or_static_and_says_so():
+    settings = load_settings(environment={})
+    live = {entry.key for entry in settings.entries if entry.live}
+    assert live == {key for key in KINDS if is_live(key)}
+    assert {"http.max_body_bytes", "admission.max_in_flight", "publish.probe_time_s", "serve.access_log"} <= live
+    assert live.isdisjoint({"serve.workers", "grpc.engine", "http.drain_s", "registry.database_url", *SECRETS})
+
+
+def test_settings_follow_what_is_live_in_newer_ones_and_nothing_else():
+    before = load_settings(environment={})
+    newer = load_settings(environment={"LIMEN_HTTP_MAX_HEADERS": "50", "LIMEN_SERVE_WORKERS": "3"})
+    assert changed_keys(before, newer) == ["serve.workers", "http.max_headers"]
+    followed = before.following(newer)
+    assert (followed.http.max_headers, followed.serve.workers) == (50, 1)
+
+
+def test_the_home_is_found_whatever_is_wrong_with_other_settings(tmp_path):
+    file = tmp_path / "limen.toml"
+    file.write_text('[registry]\nhome = "state"\nhoem = 1\n[http]\nmax_headers = "x"\n')
+    assert find_home(file, {}) == tmp_path / "state"
+    assert find_home(file, {"LIMEN_HOME": "other"}) == Path("other")
+    file.write_text("[registry\n")
+    with pytest.raises(InvalidArgument, match="is not TOML"):
+        find_home(file, {})
+
+
+def test_every_field_of_every_section_has_a_meaning_and_every_number_has_bounds():
+    for section, kind in SECTIONS.items():
+        for field in msgspec.structs.fields(kind):
+            info = msgspec.inspect.type_info(field.type)
+            info = info.type if isinstance(info, msgspec.inspect.Metadata) else info
+            if isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+                assert info.le is not None, f"{section}.{field.name}"
+                assert info.ge is not None or info.gt is not None, f"{section}.{field.name}"
+            msgspec.convert(getattr(kind(), field.name), field.type)

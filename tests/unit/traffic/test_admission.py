@@ -246,7 +246,7 @@ def test_the_more_were_refused_the_longer_they_stay_away(admission, clock):
 
 
 def test_f25_an_endpoint_within_its_share_is_let_in_whatever_another_holds(clock):
-    admission = Admission(AdmissionConfig(max_in_hand=64), clock)
+    admission = Admission(AdmissionConfig(max_in_flight=64), clock)
     greedy, modest = admission.lane("greedy"), admission.lane("modest")
     assert admitted(greedy, 100) == 32
     assert admitted(modest, 100) == 16
@@ -261,8 +261,20 @@ def test_f25_an_endpoint_within_its_share_is_let_in_whatever_another_holds(clock
     assert admission.in_hand == 32
 
 
+def test_other_bounds_count_at_once_for_what_comes_and_leave_what_is_there(clock):
+    admission = Admission(AdmissionConfig(max_in_flight=64, target_share=0.25), clock)
+    lane = admission.lane("m", Queue(max_wait_ms=1000), at_once=1)
+    assert admitted(lane, 100) == 32
+    admission.configure(AdmissionConfig(max_in_flight=20, target_share=1.0))
+    assert (admission.in_hand, admitted(lane, 10)) == (32, 0)
+    for _ in range(30):
+        lane.release(Ended.SUCCESS, 0.1)
+    assert admitted(lane, 100) == 8
+    assert (lane._limit._target_s, admission.lane("n", Queue(max_wait_ms=1000))._limit._target_s) == (1.0, 1.0)
+
+
 def test_the_process_never_holds_more_than_its_bound(clock):
-    admission = Admission(AdmissionConfig(max_in_hand=64), clock)
+    admission = Admission(AdmissionConfig(max_in_flight=64), clock)
     lanes = [admission.lane(f"m{i}") for i in range(100)]
     assert sum(admitted(lane, 100) for lane in lanes) == 64
 
@@ -274,9 +286,9 @@ steps = st.lists(
 
 
 @given(steps, st.integers(1, 40), st.integers(1, 60), st.integers(1, 8))
-def test_the_books_balance_and_the_bounds_hold_whatever_happens(steps, max_requests, max_in_hand, at_once):
+def test_the_books_balance_and_the_bounds_hold_whatever_happens(steps, max_requests, max_in_flight, at_once):
     clock = Clock()
-    admission = Admission(AdmissionConfig(max_in_hand=max_in_hand), clock)
+    admission = Admission(AdmissionConfig(max_in_flight=max_in_flight), clock)
     lanes = [admission.lane(f"m{i}", Queue(max_requests=max_requests), at_once) for i in range(4)]
     asked = {"in": {}, "high": {"priority": 1}, "low": {"priority": 101}, "retry": {"is_retry": True}}
     tries = came = 0
@@ -290,7 +302,7 @@ def test_the_books_balance_and_the_bounds_hold_whatever_happens(steps, max_reque
             lane.release(what, passed_s)
         assert lane.in_hand <= max_requests + max(1, max_requests // 16)
         assert min(at_once, max_requests) <= lane.limit <= max_requests
-        assert admission.in_hand == sum(each.in_hand for each in lanes) <= max_in_hand
+        assert admission.in_hand == sum(each.in_hand for each in lanes) <= max_in_flight
         assert admission.active == sum(each.in_hand > 0 for each in lanes)
     assert came == sum(lane.admitted for lane in lanes)
     assert tries - came == sum(sum(lane.shed.values()) for lane in lanes)

@@ -69,14 +69,14 @@ def test_f24_a_retry_storm_adds_no_work():
     assert model.refusals(21, 30) == 0
 
 
-@pytest.mark.parametrize("max_in_hand", [8192, 160], ids=["bounds apart", "bound of the process near"])
-def test_f25_a_greedy_endpoint_refuses_only_its_own(max_in_hand):
+@pytest.mark.parametrize("max_in_flight", [8192, 160], ids=["bounds apart", "bound of the process near"])
+def test_f25_a_greedy_endpoint_refuses_only_its_own(max_in_flight):
     """A process bound of 160 is less than the greedy one's own limit of about 216: alone it would take everything."""
 
     def neighbours() -> list[Endpoint]:
         return [Endpoint(f"m{i}", lambda at: 100.0, servers=4) for i in range(4)]
 
-    config = AdmissionConfig(max_in_hand=max_in_hand)
+    config = AdmissionConfig(max_in_flight=max_in_flight)
     alone, others = neighbours(), neighbours()
     Simulation(alone, config).run(20)
     greedy = Endpoint("greedy", herd(0.7 * PEAK, 10, 5, 15))
@@ -86,10 +86,10 @@ def test_f25_a_greedy_endpoint_refuses_only_its_own(max_in_hand):
     assert [each.percentile(0.99) / before.percentile(0.99) for each, before in zip(others, alone, strict=True)] == (
         pytest.approx([1.0] * 4, abs=0.3)
     )
-    assert simulation.peak_in_hand <= max_in_hand
+    assert simulation.peak_in_hand <= max_in_flight
     assert greedy.goodput(5, 15) >= 0.95 * PEAK
     assert greedy.lane is not None
-    assert (greedy.lane.shed[Shed.SHARE] > 0) == (max_in_hand == 160)
+    assert (greedy.lane.shed[Shed.SHARE] > 0) == (max_in_flight == 160)
 
 
 @pytest.mark.parametrize("connections", [1, 64, 256, 1024])

@@ -52,7 +52,7 @@ async def publish(request: Caller, m: FromPath[str], services: Given) -> Respons
     key, deadline = Key.of(request, b"", is_required=True), deadline_of(request.headers)
     head_length = _head_length(request)
     async with _own_folder(services.staging) as folder:
-        received = await _received(request, folder, head_length, services.max_archive_bytes)
+        received = await _received(request, folder, head_length, services.max_archive_bytes())
         head = _head(received.head)
         if head.sha256.lower() not in {"", received.sha256}:
             raise InvalidArgument.at("sha256", "is not the SHA-256 of what arrived", Reason.DATA_SIZE)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings file; LIMEN_CONFIG or limen.toml here when not given."),
-]
+from limen.cli.connection import AsJson, Config, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -30,29 +26,37 @@ def check(config: Config = None) -> None:
 
     settings = load_settings(config)
     given = sum(entry.origin != "default" for entry in settings.entries)
-    believed = 0
+    trusted = 0
     if settings.trust.keys or settings.trust.revoked:
         from limen.packaging.signing.trust import Trust
 
         trust = Trust.of(settings.trust)
-        believed = len(trust.keys) + len(trust.authorities)
-    typer.echo(f"The settings are sound: {counted(given, 'setting')} given, {counted(believed, 'key')} trusted.")
+        trusted = len(trust.keys) + len(trust.authorities)
+    typer.echo(f"The settings are sound: {counted(given, 'setting')} given, {counted(trusted, 'key')} trusted.")
 
 
 def show(
     config: Config = None,
-    origin: Annotated[bool, typer.Option("--origin", help="Say where each setting comes from.")] = False,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each setting comes from, and which are live.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print every setting as TOML, passwords masked."""
     import msgspec
 
     from limen.settings import load_settings
 
+    entries = load_settings(config).entries
+    if as_json:
+        print_json(entries)
+        return
     section = ""
-    for entry in load_settings(config).entries:
+    for entry in entries:
         table, _, name = entry.key.partition(".")
         if table != section:
             typer.echo(f"{chr(10) if section else ''}[{table}]")
             section = table
         line = f"{name} = {msgspec.json.encode(entry.value).decode()}"
-        typer.echo(f"{line:<40}  # {entry.origin}" if origin else line)
+        facts = f"{entry.origin}, live" if entry.live else entry.origin
+        typer.echo(f"{line:<40}  # {facts}" if origin else line)

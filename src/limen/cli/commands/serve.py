@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from limen.app import Ready
     from limen.serving.messages.lines import ModelSummary
-    from limen.settings import ServeSettings, Settings
+    from limen.settings import Settings
 
 REMINDER_S = 10.0
 """Seconds between two lines that say that a server is still starting."""
@@ -45,21 +45,20 @@ class EngineChoice(StrEnum):
     """pygrpc-native: faster, for callers who are trusted."""
 
 
-def _port(text: str) -> OptionInfo:
+def _port(text: str, default: int) -> OptionInfo:
     """Return the option of a port."""
-    option: OptionInfo = typer.Option(metavar="PORT", min=0, max=65535, help=text)
+    option: OptionInfo = typer.Option(metavar="PORT", min=0, max=65535, help=text, show_default=str(default))
     return option
 
 
-Host = Annotated[
-    str, typer.Option(metavar="HOST", help="Address to listen on; only loopback is allowed without authentication.")
+# What is None is left to the settings (`limen.settings.FLAGS`); a test holds the defaults that the help shows against theirs.
+HttpPort = Annotated[int | None, _port("REST port; 0 takes a free one.", 8000)]
+GrpcPort = Annotated[int | None, _port("gRPC port; 0 takes a free one.", 8001)]
+MetricsPort = Annotated[int | None, _port("Port of the metrics; 0 takes a free one.", 8003)]
+AdminPort = Annotated[int | None, _port("Port of the management API; 0 takes a free one.", 8002)]
+Announce = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write the real addresses here once ready.", show_default="none")
 ]
-
-
-HttpPort = Annotated[int, _port("REST port; 0 takes a free one.")]
-GrpcPort = Annotated[int, _port("gRPC port; 0 takes a free one.")]
-MetricsPort = Annotated[int, _port("Port of the metrics; 0 takes a free one.")]
-Announce = Annotated[str, typer.Option(metavar="FILE", help="Write the real addresses here once ready.")]
 
 
 class ControlChoice(StrEnum):
@@ -98,69 +97,97 @@ def register(app: typer.Typer) -> None:
     app.command("serve", short_help="Serve packages, or the registry, over REST and gRPC.")(serve)
 
 
+Packages = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[PACKAGE]...", help="Package folders or archives; the registry when none is given."),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST",
+        help="Address to listen on; only loopback is allowed without authentication.",
+        show_default="127.0.0.1",
+    ),
+]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=256, help="Gateway processes that share the ports.", show_default="1"),
+]
+Placement = Annotated[
+    PlacementChoice | None,
+    typer.Option(help="Where models run: in processes of their own, or inside every worker.", show_default="process"),
+]
+ModelControl = Annotated[
+    ControlChoice | None,
+    typer.Option(help="Whether callers may load and unload models over the protocol.", show_default="none"),
+]
+GrpcEngine = Annotated[EngineChoice | None, typer.Option(help="What carries gRPC.", show_default="grpcio")]
+LogFormat = Annotated[
+    FormatChoice | None, typer.Option(help="Form of all lines of the log: text or json.", show_default="text")
+]
+LogLevel = Annotated[
+    LevelChoice | None,
+    typer.Option(help="Least serious of Limen's own lines: debug, info, warning or error.", show_default="info"),
+]
+HomeFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where Limen keeps its files.", show_default=".limen")
+]
+
+
 def serve(
-    packages: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[PACKAGE]...", help="Package folders or archives; the registry when none is given."),
-    ] = None,
-    host: Host = "127.0.0.1",
-    http_port: HttpPort = 8000,
-    grpc_port: GrpcPort = 8001,
-    metrics_port: MetricsPort = 8003,
-    admin_port: Annotated[int | None, _port("Port of the management API, 8002; 0 takes a free one.")] = None,
-    workers: Annotated[
-        int, typer.Option(metavar="N", min=1, max=256, help="Gateway processes that share the ports.")
-    ] = 1,
-    placement: Annotated[
-        PlacementChoice, typer.Option(help="Where models run: in processes of their own, or inside every worker.")
-    ] = PlacementChoice.PROCESS,
+    packages: Packages = None,
+    host: Host = None,
+    http_port: HttpPort = None,
+    grpc_port: GrpcPort = None,
+    metrics_port: MetricsPort = None,
+    admin_port: AdminPort = None,
+    workers: WorkerCount = None,
+    placement: Placement = None,
     trust_code: TrustCode = False,
     watch: Annotated[bool, typer.Option("--watch", help="Load a package again when its files change.")] = False,
-    model_control: Annotated[
-        ControlChoice, typer.Option(help="Whether callers may load and unload models over the protocol.")
-    ] = ControlChoice.NONE,
-    grpc_engine: Annotated[EngineChoice, typer.Option(help="What carries gRPC.")] = EngineChoice.GRPCIO,
+    model_control: ModelControl = None,
+    grpc_engine: GrpcEngine = None,
     config: Config = None,
-    announce: Announce = "",
+    announce: Announce = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
-    log_format: Annotated[FormatChoice | None, typer.Option(help="Form of all lines of the log: text or json.")] = None,
-    log_level: Annotated[
-        LevelChoice | None, typer.Option(help="Least serious of Limen's own lines: debug, info, warning or error.")
-    ] = None,
-    home: Annotated[
-        str, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")
-    ] = ".limen",
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    home: HomeFolder = None,
 ) -> None:
     """Serve over REST and gRPC until Ctrl-C: packages, each as an endpoint of its own name, or what the registry says.
 
-    Without a package, the endpoints of the registry in the home are served, and the management API that changes them.
+    Without a package, the endpoints of the registry in the home are served, and the management API that changes them. Every option is
+    a setting as well, which the settings file and the environment can give; an option goes before both.
     """
     from limen.cli.words import CommandError, existing_package
-    from limen.gateway.grpc.config import GrpcConfig
-    from limen.settings import ServeSettings, load_settings
+    from limen.settings import load_settings
 
-    said = {"registry.home": home, "admin.port": admin_port, "trust.code": trust_code or None}
-    given = _logging(load_settings(config, {**said, "log.format": log_format, "log.level": log_level}))
-    settings = ServeSettings(
-        packages=tuple(str(existing_package(path)) for path in packages or ()),
-        home=home,
-        host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        workers=workers,
-        placement=placement.value,
-        trust_code=given.trust.code,
-        watch=watch,
-        model_control=model_control.value,
-        announce=announce,
-        access_log=access_log,
-        grpc=GrpcConfig(engine=grpc_engine.value),
-    )
-    if watch and not packages:
+    said = {
+        "serve.packages": [str(path) for path in packages or ()] or None,
+        "serve.host": host,
+        "serve.http_port": http_port,
+        "serve.grpc_port": grpc_port,
+        "serve.metrics_port": metrics_port,
+        "serve.workers": workers,
+        "serve.placement": placement,
+        "serve.model_control": model_control,
+        "serve.watch": watch or None,
+        "serve.announce": announce,
+        "serve.access_log": access_log or None,
+        "grpc.engine": grpc_engine,
+        "registry.home": None if home is None else str(home),
+        "trust.code": trust_code or None,
+        "admin.port": admin_port,
+        "log.format": log_format,
+        "log.level": log_level,
+    }
+    settings = _logging(load_settings(config, said))
+    for path in settings.serve.packages:
+        existing_package(Path(path))
+    if settings.serve.watch and not settings.serve.packages:
         raise CommandError("--watch is for packages, and none is given", "The registry is followed all the time.")
-    run = _serve_for_programs if given.log.format == "json" else _serve_for_people
-    run(settings, None if packages else given)
+    run = _serve_for_programs if settings.log.format == "json" else _serve_for_people
+    run(settings)
 
 
 def _logging(given: Settings) -> Settings:
@@ -173,15 +200,15 @@ def _logging(given: Settings) -> Settings:
     return given
 
 
-def _serve_for_people(settings: ServeSettings, managed: Settings | None) -> None:
+def _serve_for_people(settings: Settings) -> None:
     """Serve, and show on standard output what is served and where."""
     from limen.app import serve as run
 
-    with _patience(", ".join(settings.packages) or f"the registry in {settings.home}") as show:
-        run(settings, show, _note, managed)
+    with _patience(", ".join(settings.serve.packages) or f"the registry in {settings.registry.home}") as show:
+        run(settings, show, _note)
 
 
-def _serve_for_programs(settings: ServeSettings, managed: Settings | None) -> None:
+def _serve_for_programs(settings: Settings) -> None:
     """Serve, and say everything in the log: whoever reads lines of JSON gets nothing else."""
     import logging
 
@@ -195,7 +222,7 @@ def _serve_for_programs(settings: ServeSettings, managed: Settings | None) -> No
         if ready.waiting:
             log.warning("not ready: %s", ", ".join(ready.waiting))
 
-    run(settings, show, log.info, managed)
+    run(settings, show, log.info)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def sign(
     from limen.packaging.signing.keys import private_key, public_half
     from limen.packaging.signing.signatures import content_of
     from limen.packaging.signing.signatures import sign as sign_content
-    from limen.settings import read_secret
+    from limen.settings.values import read_secret
 
     content = content_of(existing_package(package))
     opener = read_secret(passphrase, "--passphrase").encode() if passphrase else None

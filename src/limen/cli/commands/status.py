@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from limen.cli.conditions import short_lines
+from limen.cli.connection import Home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from limen.serving.messages.lines import ModelView, ProcessView, Reloaded, Status, VersionView
+    from limen.serving.messages.settings import SettingsView
     from limen.serving.supervision.run_folder import ServerFile
 
 STATUS_S = 10.0
@@ -22,7 +24,6 @@ STATUS_S = 10.0
 RELOAD_S = 900.0
 """How long a reload may take; above what control itself allows."""
 RETRY_S = 0.1
-Home = Annotated[Path, typer.Option(metavar="DIR", envvar="LIMEN_HOME", help="Where Limen keeps its files.")]
 _Answer = TypeVar("_Answer", bound="msgspec.Struct")
 
 
@@ -159,12 +160,18 @@ def _server(status: Status) -> list[str]:
         f"  {paint('Limen', '1')} server {status.pid}, {'ready' if status.is_ready else 'not ready'}, up {_time(status.uptime_s)}",
         f"  REST http://{status.http}  gRPC {status.grpc}  metrics http://{status.metrics}/metrics",
         *(f"  {line}" for line in short_lines(status.conditions)),
+        *_settings(status.settings),
         "",
     ]
     lines += _tree(status.processes)
     for model in status.models:
         lines += ["", *_model(model)]
     return [*lines, ""]
+
+
+def _settings(settings: SettingsView) -> list[str]:
+    waiting = ", ".join(settings.needs_restart)
+    return [f"  settings     {settings.file} has changes that need a restart: {waiting}"] if waiting else []
 
 
 def _tree(processes: Sequence[ProcessView]) -> list[str]:

@@ -37,10 +37,10 @@ def up(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a pickle once, in a sandbox, and convert it.")
     ] = False,
-    http_port: server.HttpPort = 8000,
-    grpc_port: server.GrpcPort = 8001,
-    metrics_port: server.MetricsPort = 8003,
-    announce: server.Announce = "",
+    http_port: server.HttpPort = None,
+    grpc_port: server.GrpcPort = None,
+    metrics_port: server.MetricsPort = None,
+    announce: server.Announce = None,
     home: Home = Path(".limen"),
 ) -> None:
     """Package a trained model, check it and serve it; load it again whenever it is trained again.
@@ -74,7 +74,7 @@ def up(
         watch=True,
         announce=announce,
         log_level=server.LevelChoice.WARNING,
-        home=str(home),
+        home=home,
     )
 
 

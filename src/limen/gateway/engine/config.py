@@ -1,36 +1,50 @@
-"""Limits of the HTTP gateway. All static: they are read when a connection is made."""
+"""Limits of the HTTP gateway; `limen.settings` composes them with the settings of the other packages."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from limen.contracts.bounds import Bytes, Count, HeaderBytes, Seconds
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one connection may cost. Units are in the names."""
+    """What one connection may cost, and all together. A change counts for connections that are made afterwards."""
 
-    max_body_bytes: int = 64 << 20
-    """As Triton's default; applies after decompression too."""
-    max_header_bytes: int = 32 << 10
-    """Enough for any token and trace header; a larger head is an attack or a mistake."""
-    max_headers: int = 100
-    max_chunks: int = 65_536
+    max_body_bytes: Bytes = 64 << 20
+    """Largest body. As Triton's default; applies after decompression too."""
+    max_header_bytes: HeaderBytes = 32 << 10
+    """Largest head. Enough for any token and trace header; a larger head is an attack or a mistake."""
+    max_headers: Annotated[int, msgspec.Meta(ge=10, le=10_000)] = 100
+    """Header lines of one request."""
+    max_chunks: Count = 65_536
     """Chunks of one body: a million one-byte chunks cost more to parse than they carry."""
-    max_pipelined: int = 32
+    max_pipelined: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
     """Requests read ahead on one connection; reading stops until they are answered."""
-    header_timeout_s: float = 10.0
-    body_idle_timeout_s: float = 30.0
-    body_timeout_s: float = 60.0
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] = 1 << 16
+    """Connections of one gateway; more wait outside. The limit of open files may allow fewer."""
+    header_timeout_s: Seconds = 10.0
+    """How long a head may take."""
+    body_idle_timeout_s: Seconds = 30.0
+    """How long a pause within a body may last."""
+    body_timeout_s: Seconds = 60.0
     """How long the whole of a body may take, however much of it has come. The largest one needs 1.1 MB/s with the defaults."""
-    min_body_bytes_per_s: int = 16 << 10
+    min_body_bytes_per_s: Bytes = 16 << 10
     """A body slower than this, after the idle time, is cut off, and so is a caller who reads its answer more slowly."""
-    max_bytes_in_flight: int = 256 << 20
+    max_bytes_in_flight: Bytes = 256 << 20
     """Bytes of bodies, and of answers that callers have not read, that one gateway holds at a time, gRPC included. A body of more
-    than 64 KiB that does not fit is refused with 503. At least as large as the largest body."""
-    write_idle_timeout_s: float = 60.0
+    than 64 KiB that does not fit is refused with 503. Taken as `max_body_bytes` when it is less."""
+    write_idle_timeout_s: Seconds = 60.0
     """A caller who does not read its answer for this long is cut off."""
-    keep_alive_s: float = 75.0
-    """As nginx; longer than the idle time of common load balancers."""
-    drain_s: float = 10.0
-    """How long a stopping server waits for requests in flight."""
-    compress_from_bytes: int = 1024
+    keep_alive_s: Seconds = 75.0
+    """How long an idle connection is kept. As nginx; longer than the idle time of common load balancers."""
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
+    """How long a stopping server waits for requests in flight, gRPC included."""
+    compress_from_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 1024
     """Smaller answers cost more to compress than to send."""
+
+    @property
+    def most_held(self) -> int:
+        """Bytes that a gateway holds at most: the largest body always fits."""
+        return max(self.max_bytes_in_flight, self.max_body_bytes)

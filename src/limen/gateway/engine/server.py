@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from limen.gateway.engine.acceptor import Acceptor
 from limen.gateway.engine.config import HttpLimits
 from limen.gateway.engine.connection import Connection
-from limen.gateway.engine.connection_quota import MAX_CONNECTIONS, FileMark
+from limen.gateway.engine.connection_quota import FileMark
 from limen.gateway.engine.errors import Refused
 from limen.gateway.engine.heads import KnownHeads
 from limen.gateway.engine.held_bytes import HeldBytes
@@ -42,13 +42,12 @@ class HttpServer:
         """Prepare to serve; `start` listens. `held` counts the bytes of all servers of this process."""
         self.application = application
         self.limits = limits or HttpLimits()
-        self.held = held or HeldBytes(max(self.limits.max_bytes_in_flight, self.limits.max_body_bytes))
+        self.held = held or HeldBytes(self.limits.most_held)
         self.connections: set[Connection] = set()
         self.known_heads = KnownHeads()
         self.is_draining = False
         self.is_crowded = False
         """Whether callers wait to be let in: then every connection ends with the answer in hand."""
-        self.max_connections = MAX_CONNECTIONS
         self.ended = dict.fromkeys(ENDS, 0)
         """How many connections were ended by the server, by why."""
         self.loop = asyncio.get_running_loop()
@@ -63,6 +62,11 @@ class HttpServer:
         """Accept connections on a bound socket."""
         self._acceptor = Acceptor(listener, lambda: Connection(self), self._is_full)
         self._acceptor.start()
+
+    def follow(self, limits: HttpLimits) -> None:
+        """Go on with other limits. What one connection may send counts for those that are made afterwards."""
+        self.limits = limits
+        self.held.most = limits.most_held
 
     @property
     def pauses(self) -> int:
@@ -107,7 +111,7 @@ class HttpServer:
         """Return whether the caller who has just come, with that descriptor, is the last one for now."""
         entering = self._acceptor.entering if self._acceptor is not None else 0
         self.is_crowded = (
-            self._mark.is_reached(descriptor) or len(self.connections) + entering + 1 >= self.max_connections
+            self._mark.is_reached(descriptor) or len(self.connections) + entering + 1 >= self.limits.max_connections
         )
         if self.is_crowded:
             self._make_room(1)
@@ -118,7 +122,7 @@ class HttpServer:
         acceptor = self._acceptor
         if acceptor is None or acceptor.is_closed or not acceptor.is_paused:
             return
-        are_few = len(self.connections) + acceptor.entering < self.max_connections
+        are_few = len(self.connections) + acceptor.entering < self.limits.max_connections
         if are_few and self._mark.has_room(acceptor.descriptor):
             self.is_crowded = False
             acceptor.resume()

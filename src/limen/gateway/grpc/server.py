@@ -60,6 +60,8 @@ class GrpcServer:
         log: RequestLog | None = None,
         sockets: str = "",
         held: HeldBytes | None = None,
+        *,
+        shares_port: bool = False,
     ) -> None:
         """Prepare the services; nothing listens yet.
 
@@ -69,10 +71,12 @@ class GrpcServer:
             log: where calls are logged.
             sockets: where the native engine may make a Unix socket of its own; among temporary files when empty.
             held: counts the bytes of all servers of this process.
+            shares_port: whether others may listen on the same port. Otherwise a second server there is noticed.
         """
         access = Access(log, data.is_known)
         self._config = config
         self._sockets = sockets
+        self._shares_port = shares_port
         self._calls = Calls()
         self._data = data
         self._arrivals = Arrivals(held or HeldBytes(sys.maxsize))
@@ -178,11 +182,12 @@ class GrpcServer:
         return services
 
     def _build(self) -> aio.Server:
+        options = _options(self._config, shares_port=self._shares_port)
         if self.engine == "grpcio":
-            return aio.server(options=_options(self._config) + _connection_options(self._config))
+            return aio.server(options=options + _connection_options(self._config))
         # The module by its full name: `from pygrpc_native import aio` never returns in 0.5.
         native = importlib.import_module(NATIVE)
-        return cast("aio.Server", native.Server(options=_options(self._config), io_threads=self._config.io_threads))
+        return cast("aio.Server", native.Server(options=options, io_threads=self._config.io_threads))
 
 
 @contextmanager
@@ -196,7 +201,7 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def _options(config: GrpcConfig) -> list[tuple[str, int]]:
+def _options(config: GrpcConfig, *, shares_port: bool) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.max_receive_bytes),
         ("grpc.max_send_message_length", config.max_send_bytes),
@@ -207,7 +212,7 @@ def _options(config: GrpcConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", round(config.keepalive_timeout_s * 1000)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", round(config.min_client_ping_interval_s * 1000)),
         # Always said, because grpcio's default is on and the native engine's is off.
-        ("grpc.so_reuseport", int(config.reuse_port)),
+        ("grpc.so_reuseport", int(shares_port)),
     ]
 
 

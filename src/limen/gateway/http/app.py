@@ -61,7 +61,8 @@ class HttpApplication:
                 page in a browser cannot reach it through a name of its own (DNS rebinding).
             grpc_target: where the docs page tells people to call over gRPC.
         """
-        self._limits = limits or HttpLimits()
+        self.limits = limits or HttpLimits()
+        """May be replaced at any time."""
         self._log = log
         self._plane = plane
         self._lanes = plane.admission.lanes
@@ -104,8 +105,8 @@ class HttpApplication:
         if host not in self._known_hosts:
             self._check_host(host)
         length = headers.get(b"content-length")
-        if length is not None and int(length) > self._limits.max_body_bytes:
-            raise too_large(self._limits.max_body_bytes)
+        if length is not None and int(length) > self.limits.max_body_bytes:
+            raise too_large(self.limits.max_body_bytes)
         try:
             head.route = self._router.resolve(head.target)
             # A body without a type is taken for JSON, and a page may send one without asking first.
@@ -162,7 +163,7 @@ class HttpApplication:
 
     def _unpack(self, request: Request) -> None:
         """Take the content encoding off a body, unless that is more than a moment's work."""
-        inflation = Inflation(request.pieces or [request.body], request.head.coding or b"", self._limits.max_body_bytes)
+        inflation = Inflation(request.pieces or [request.body], request.head.coding or b"", self.limits.max_body_bytes)
         body = None if request.pieces else inflation.read(LARGE_TEXT)
         if body is None:
             request.packed, body = inflation, b""
@@ -196,7 +197,7 @@ class HttpApplication:
         return self._finished(request, response)
 
     def _finished(self, request: Request, response: Response) -> Response:
-        if request.head.varies and len(response.body) >= self._limits.compress_from_bytes:
+        if request.head.varies and len(response.body) >= self.limits.compress_from_bytes:
             _compress(request.head.answer_coding, response)
         if self._log.successes:
             self._log.add(_line(request, response.status, response.version))

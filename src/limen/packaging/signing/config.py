@@ -8,7 +8,7 @@ import msgspec
 
 
 class TrustConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What is believed about a package that somebody publishes. Static: read when a process starts."""
+    """Which packages are trusted, and with what."""
 
     signatures: Literal["optional", "required"] = "optional"
     """Whether a package without a valid signature is refused. Optional, because there is no key that could be known beforehand;

@@ -53,6 +53,7 @@ from limen.serving.messages.lines import (
     line,
     refusal_of,
 )
+from limen.serving.messages.settings import SettingsView
 from limen.serving.sources import opening
 from limen.serving.sources.source import Source
 from limen.serving.supervision import run_folder
@@ -80,6 +81,8 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     server: run_folder.ServerFile | None = None
     """What the folder says of the server; None for one that nobody has to find."""
     started_at: float
+    settings: Callable[[], SettingsView] = SettingsView
+    """Gives how the server stands to its settings file."""
 
 
 class ControlPlane:

@@ -72,6 +72,7 @@ def status_of(
         (supervisor, *processes),
         tuple(_model(endpoint, reported, conditions, traffic) for endpoint in fleet.endpoints.values()),
         conditions.server,
+        config.settings(),
     )
 
 

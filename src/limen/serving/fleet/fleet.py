@@ -16,7 +16,7 @@ import msgspec
 from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Serving
-from limen.contracts.snapshot import LogLevels, Snapshot
+from limen.contracts.snapshot import LogLevels, SharedSettings, Snapshot
 from limen.runtime.placement.process.wire.start import OOM_STATUS
 from limen.runtime.versions.lifecycle import State, VersionLoad
 from limen.serving.fleet import replication
@@ -64,8 +64,8 @@ class Fleet:
         self.gateways: dict[int, Gateway] = {}
         """By process id: in a rolling restart two have the same name."""
         self.snapshot = Snapshot(0)
-        self.log = LogLevels()
-        """What gateways are to log."""
+        self.log, self.settings = LogLevels(), SharedSettings()
+        """What gateways are to log, and the settings that they follow."""
         self.is_started = False
         """Whether every gateway has been ready with every endpoint once."""
         self.room = room
@@ -336,7 +336,8 @@ class Fleet:
             # The first snapshot has everything, so that a gateway that has followed it has everything.
             return
         endpoints = tuple(e.served() for e in self.endpoints.values() if not e.is_removed)
-        made = Snapshot(self.snapshot.revision, endpoints, self._quarantined, self._is_all_or_nothing, self.log)
+        given = self._quarantined, self._is_all_or_nothing, self.log, self.settings
+        made = Snapshot(self.snapshot.revision, endpoints, *given)
         # An earlier control process whose last word is lost may have told gateways more: they follow only what is newer.
         told = max((g.report.revision for g in self.gateways.values() if g.report is not None), default=0)
         if is_first or made != self.snapshot or told > made.revision:
@@ -393,7 +394,7 @@ class Fleet:
             endpoints: what `serving.fleet.takeover` makes of it and of the processes that are there.
         """
         self.snapshot, self._quarantined, self.is_started = snapshot, snapshot.quarantined, True
-        self.log = snapshot.log
+        self.log, self.settings = snapshot.log, snapshot.settings
         self.endpoints = dict(endpoints)
         for replica in [r for v in self.versions() for r in v.replicas.values()]:
             self.launcher.note(replica.name, replica.path)

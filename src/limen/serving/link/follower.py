@@ -22,7 +22,7 @@ from limen.contracts.contract import Slo
 from limen.contracts.endpoint import Route
 from limen.contracts.errors import LimenError
 from limen.contracts.serving import Serving
-from limen.contracts.snapshot import LogLevels, ServedEndpoint, ServedVersion, Snapshot
+from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
 from limen.packaging.archive.package import Package
 from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.dataplane.plane import DataPlane
@@ -84,7 +84,7 @@ class GatewayLink:
         run: str,
         plane: DataPlane,
         replicas: Replicas,
-        on_log: Callable[[LogLevels], None] = lambda _: None,
+        on_snapshot: Callable[[Snapshot], None] = lambda _: None,
         requests: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         """Prepare to follow; `run` does it.
@@ -95,7 +95,7 @@ class GatewayLink:
             run: the server's folder, with the last snapshot.
             plane: what is steered: its versions, and which of them answers.
             replicas: learns where each version runs.
-            on_log: learns which requests to log.
+            on_snapshot: follows what a snapshot says beside endpoints: what to log, and settings.
             requests: gives how many requests each version has had.
         """
         self._hello = Hello(name, os.getpid())
@@ -104,7 +104,7 @@ class GatewayLink:
         self._plane = plane
         self._versions = plane.versions
         self._replicas = replicas
-        self._on_log = on_log
+        self._on_snapshot = on_snapshot
         self._requests = requests
         self.snapshot: Snapshot | None = None
         self._is_first = False
@@ -204,7 +204,7 @@ class GatewayLink:
         self.snapshot = snapshot
         self._plane.needs_all = snapshot.needs_all
         self._replicas.set_quarantined(snapshot.quarantined)
-        self._on_log(snapshot.log)
+        self._on_snapshot(snapshot)
         self._versions.paused = frozenset(e.name for e in snapshot.endpoints if e.is_paused)
         self._versions.expect({e.name: [v.number for v in e.versions] for e in snapshot.endpoints})
         for endpoint in snapshot.endpoints:

@@ -17,6 +17,7 @@ from limen.contracts.errors import ErrorCode, LimenError, Violation
 from limen.contracts.oip.repository_index import IndexEntry
 from limen.contracts.snapshot import LogLevels, Snapshot
 from limen.runtime.versions.lifecycle import VersionLoad, VersionStatus
+from limen.serving.messages.settings import SettingsView
 
 MAX_LINE_BYTES = 16 << 20
 """A longer line is a fault of the other end; a snapshot of a thousand versions has about half a mebibyte."""
@@ -41,9 +42,6 @@ class FirstWord(msgspec.Struct, frozen=True, omit_defaults=True):
     """It cannot, and why."""
 
 
-# -- supervisor and control ------------------------------------------------------------------------------------------------
-
-
 class ProcessSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """One wanted process. The name is its identity: a spec that changes under the same name counts from the next start."""
 
@@ -56,6 +54,8 @@ class ProcessSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     environment: dict[str, str] | None = None
     """All of its environment; the supervisor's own when None."""
     is_restarted: bool = True
+    stop_s: float = 20.0
+    """How long it may take to stop before it is killed."""
     silence_s: float = 0.0
     """How long it may say nothing, once it is ready, before it is taken for hung and started again; 0 for a process that says nothing."""
     is_essential: bool = False
@@ -359,6 +359,7 @@ class Status(msgspec.Struct, frozen=True, tag="answer"):
     models: tuple[ModelView, ...]
     conditions: tuple[Condition, ...] = ()
     """Of the server; each model has its own."""
+    settings: SettingsView = SettingsView()
 
 
 class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
@@ -373,7 +374,6 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
     """Why it did not come into use; the version before goes on."""
 
 
-ToGateway = Apply
 Operation = AskIndex | AskLoad | AskUnload | AskLog
 """What a gateway asks on a connection of its own, for a caller of the protocol's management extensions."""
 ToOperation = Index | Logging | Done | Denied

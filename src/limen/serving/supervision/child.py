@@ -39,8 +39,6 @@ MAX_MISSED_PAUSE_S = 2.0
 """The longest pause for a process that somebody misses: it had been ready, or the server is nothing without it."""
 STEADY_S = 60.0
 """A process that lived this long is forgiven its earlier deaths."""
-STOP_S = 20.0
-"""How long a process may take to stop before it is killed; above a gateway's own drain time."""
 BUDGET_WINDOW_S = 600.0
 _BEAT = line(Beat())
 _GONE = (ConnectionError, RuntimeError)
@@ -174,9 +172,9 @@ class Keeper:
     async def _see_off(self, process: Process, ended: Awaitable[int]) -> None:
         self._change(ProcessPhase.STOPPING)
         self._signal(signal.SIGTERM)
-        done, _ = await asyncio.wait((asyncio.ensure_future(ended),), timeout=STOP_S)
+        done, _ = await asyncio.wait((asyncio.ensure_future(ended),), timeout=self.spec.stop_s)
         if not done:
-            LOG.warning("%s did not stop within %g s and is killed", self.spec.name, STOP_S)
+            LOG.warning("%s did not stop within %g s and is killed", self.spec.name, self.spec.stop_s)
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:

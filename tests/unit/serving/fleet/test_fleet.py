@@ -5,7 +5,7 @@ import pytest
 
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Replicas, Resources, Serving
-from limen.contracts.snapshot import LogLevels, Snapshot
+from limen.contracts.snapshot import LogLevels, SharedSettings, Snapshot
 from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet.fleet import LEAVE_S, OFFER_S, RETIRE_S, SILENT_S, START_S, Fleet
 from limen.serving.fleet.open_files import Room
@@ -829,6 +829,14 @@ def test_a_version_that_was_still_loading_when_its_endpoint_was_paused_is_rememb
     paused(world)
     assert {n: v.phase for n, v in world.fleet.endpoints["m"].versions.items()} == dict.fromkeys("12", Phase.UNLOADED)
     assert world.replicas() == []
+
+
+def test_settings_that_gateways_follow_are_in_the_next_snapshot_and_outlive_control():
+    world = live()
+    world.fleet.settings = settings = SharedSettings({"max_headers": 50}, {"max_in_flight": 9})
+    world.tick()
+    assert world.fleet.snapshot.settings == settings
+    assert taken_over(world).fleet.settings == settings
 
 
 def test_what_gateways_log_is_in_the_next_snapshot():

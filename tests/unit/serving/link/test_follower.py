@@ -109,9 +109,9 @@ class World:
         self.replicas = Replicas()
         self.versions = VersionManager(self.placement, on_change=lambda: self.link.changed())  # noqa: PLW0108  made below
         plane = DataPlane(self.versions)
-        self.logged: list[LogLevels] = []
+        self.followed: list[Snapshot] = []
         self.link = GatewayLink(
-            "gateway-1", str(folder / "control"), str(folder), plane, self.replicas, self.logged.append
+            "gateway-1", str(folder / "control"), str(folder), plane, self.replicas, self.followed.append
         )
 
 
@@ -204,7 +204,7 @@ async def test_a_paused_endpoint_is_unloaded_is_not_waited_for_and_comes_back(tm
 async def test_it_tells_what_is_to_be_logged(tmp_path):
     async with running(tmp_path) as world:
         world.control.say(snapshot(1, version("1"), log=LogLevels(info=True)))
-        await until(lambda: world.logged[-1:] == [LogLevels(info=True)])
+        await until(lambda: [s.log for s in world.followed[-1:]] == [LogLevels(info=True)])
 
 
 async def test_a_version_that_fails_here_is_reported_and_then_shown_as_control_decides(tmp_path):

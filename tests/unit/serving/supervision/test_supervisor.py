@@ -206,9 +206,8 @@ def test_the_pause_grows_while_a_process_dies_young_and_starts_over_when_one_liv
     assert next_pause(MAX_PAUSE_S, 1, MAX_MISSED_PAUSE_S) == 2.0
 
 
-async def test_a_process_that_does_not_stop_is_killed(monkeypatch):
-    monkeypatch.setattr(child, "STOP_S", 0.05)
-    async with running(spec("a", STUBBORN)) as it:
+async def test_a_process_that_does_not_stop_is_killed():
+    async with running(spec("a", STUBBORN, stop_s=0.05)) as it:
         kept = it.kept("a")
     assert kept.state.status == -9
 
