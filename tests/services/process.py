@@ -55,7 +55,7 @@ class Server:
     def children(self, kind: str = "") -> list[int]:
         """Return the process ids of everything the server has started, or of one kind: control, gateway or replica."""
         pids = [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-        return [pid for pid in pids if f"{kind} import main" in _command_line(pid)]
+        return [pid for pid in pids if re.search(rf"{kind}(\.main)? import main", _command_line(pid))]
 
     def predict(self, model: str, **fields: object) -> object:
         """Ask for one record over a new connection and return the answer's fields."""
