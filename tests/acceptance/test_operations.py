@@ -21,7 +21,8 @@ from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from limen.packaging.archive.package import build
 from tests.services import plain_http
-from tests.services.packages import write_score, write_slow
+from tests.services.gate import gate_in
+from tests.services.packages import write_gate, write_score
 from tests.services.process import WAIT_S, Server, limen, serving
 
 SCORE = {"amount": 10, "age": 4}
@@ -66,39 +67,44 @@ def over_grpc(server: Server) -> Iterator[GRPCInferenceServiceStub]:
 
 @pytest.fixture
 def server(tmp_path) -> Iterator[Server]:
-    packages = write_score(tmp_path / "score"), write_slow(tmp_path / "slow")
+    packages = write_score(tmp_path / "score"), write_gate(tmp_path / "gate")
     options = ("--trust-code", "--workers", 2, "--home", tmp_path / "home", "--model-control", "explicit")
     with serving(*packages, *options, announcement=tmp_path / "a.json") as server:
         yield server
 
 
-def test_a_model_is_unloaded_while_it_is_used_and_loaded_again(server):
-    assert index(server) == {("score", "1"): ("READY", ""), ("slow", "1"): ("READY", "")}
-    with ThreadPoolExecutor() as pool:
-        running = [pool.submit(server.predict, "slow", seconds=7.0) for _ in range(4)]
+def test_a_model_is_unloaded_while_it_is_used_and_loaded_again(server, tmp_path):
+    assert index(server) == {("score", "1"): ("READY", ""), ("gate", "1"): ("READY", "")}
+    with ThreadPoolExecutor() as pool, gate_in(tmp_path) as gate:
+        running = [pool.submit(server.predict, "gate", socket=str(gate.path)) for _ in range(4)]
         until(lambda: _in_hand(server) == 4)
-        assert post(server, "/v2/repository/models/slow/unload").status_code == 200
+        unloaded = pool.submit(post, server, "/v2/repository/models/gate/unload")
+        until(lambda: statuses(server, "gate")["gate"] == 503)
         # What is in hand is answered.
-        assert [call.result() for call in running] == [{"seconds": 7.0}] * 4
-    until(lambda: index(server)["slow", "1"] == GONE)
+        for _ in running:
+            gate.wait_for_request()
+            gate.open()
+        assert [call.result() for call in running] == [{"answer": "done"}] * 4
+        assert unloaded.result().status_code == 200
+    until(lambda: index(server)["gate", "1"] == GONE)
     until(lambda: len(server.children("replica")) == 1)
     # The server as a whole is ready: what is unloaded is not missed.
-    assert statuses(server, "slow", "score") == {"slow": 503, "score": 200, "": 200}
-    for path in ("/v1/models/slow", "/v2/models/slow/stats", "/v2/models/slow/config", "/v2/models/slow"):
+    assert statuses(server, "gate", "score") == {"gate": 503, "score": 200, "": 200}
+    for path in ("/v1/models/gate", "/v2/models/gate/stats", "/v2/models/gate/config", "/v2/models/gate"):
         assert plain_http.get(f"{server.http.base_url}{path}", timeout=WAIT_S).status_code == 503, path
     counted = plain_http.get(f"{server.http.base_url}/v2/models/stats", timeout=WAIT_S).json()
     assert [m["name"] for m in counted["model_stats"]] == ["score"]
     assert server.predict("score", **SCORE) == {"score": 6.0}
-    assert post(server, "/v2/repository/models/slow/unload").status_code == 200
+    assert post(server, "/v2/repository/models/gate/unload").status_code == 200
     assert [e["name"] for e in post(server, "/v2/repository/index", {"ready": True}).json()] == ["score"]
     assert "unloaded" in limen("status", "--home", _home(server)).stdout
 
-    assert post(server, "/v2/repository/models/slow/load").status_code == 200
-    assert [server.predict("slow", seconds=0.0) for _ in range(10)] == [{"seconds": 0.0}] * 10
-    assert index(server) == {("score", "1"): ("READY", ""), ("slow", "2"): ("READY", "")}
+    assert post(server, "/v2/repository/models/gate/load").status_code == 200
+    assert [server.predict("gate", socket="") for _ in range(10)] == [{"answer": "done"}] * 10
+    assert index(server) == {("score", "1"): ("READY", ""), ("gate", "2"): ("READY", "")}
     # A model that is loaded is loaded again.
-    assert post(server, "/v2/repository/models/slow/load").status_code == 200
-    until(lambda: index(server) == {("score", "1"): ("READY", ""), ("slow", "3"): ("READY", "")})
+    assert post(server, "/v2/repository/models/gate/load").status_code == 200
+    until(lambda: index(server) == {("score", "1"): ("READY", ""), ("gate", "3"): ("READY", "")})
 
 
 def test_an_unloaded_model_stays_so_when_control_and_gateways_are_replaced(server):
@@ -121,7 +127,7 @@ def test_an_unloaded_model_stays_so_when_control_and_gateways_are_replaced(serve
             return {(m.name, m.version) for m in found.models}
 
         # A gateway that has just taken another's place may still be getting a model ready.
-        until(lambda: ready() == {("score", "2"), ("slow", "1")})
+        until(lambda: ready() == {("score", "2"), ("gate", "1")})
     assert server.predict("score", **SCORE) == {"score": 6.0}
 
 

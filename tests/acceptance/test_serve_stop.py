@@ -3,10 +3,7 @@
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import httpx
@@ -15,39 +12,9 @@ import pytest
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.services import plain_http
+from tests.services.gate import Gate, gate_in
 from tests.services.packages import write_gate, write_score
 from tests.services.process import WAIT_S, serving
-
-
-class Gate:
-    """The test's end of the gate model: knows when a request is inside the model, and lets it out."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._inside: list[socket.socket] = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._listener.settimeout(WAIT_S)
-
-    def wait_for_request(self) -> None:
-        """Return when a request is inside the model."""
-        self._inside.append(self._listener.accept()[0])
-
-    def open(self) -> None:
-        """Let everything that is inside finish."""
-        while self._inside:
-            self._inside.pop().close()
-
-
-@contextmanager
-def gate_in(folder: Path) -> Iterator[Gate]:
-    gate = Gate(folder / "gate.socket")
-    try:
-        yield gate
-    finally:
-        gate.open()
-        gate._listener.close()
 
 
 def ask_http(base: str, gate: Gate) -> httpx.Response:

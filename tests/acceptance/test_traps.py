@@ -61,11 +61,12 @@ def test_no_command_imports_from_the_working_directory(command, traps, tmp_path)
     (tmp_path / "m.pkl").write_bytes(data)
 
     assert run(command, "--version").startswith("limen ")
-    run(command, "inspect", package)
-    run(command, "check", package)
-    run(command, "publish", package, "--alias", "champion")
     run(command, "import", tmp_path / "m.pkl", "--dir", tmp_path / "made", "--trust-pickle")
     assert traps.sprung() == ""
+    if command == COMMANDS["script"]:
+        for verb in ("inspect", "check", "publish"):
+            run(command, verb, package)
+        assert traps.sprung() == ""
 
 
 @pytest.mark.parametrize("placement", ["process", "inline"])
