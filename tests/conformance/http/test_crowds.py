@@ -159,6 +159,19 @@ def test_an_old_caller_who_has_said_everything_gets_its_answer_and_no_word_in_be
         assert wire.answer().json()["predictions"] == [{"y": -1}]
 
 
+def test_other_limits_count_at_once_and_on_connections_that_are_open(tmp_path: Path):
+    gateway = Gateway([pair(tmp_path / "pair")])
+    try:
+        with gateway.wire() as wire:
+            assert is_good(wire.send(GOOD).answer())
+            limits = msgspec.structs.replace(gateway.server.limits, max_body_bytes=4, max_bytes_in_flight=9)
+            gateway.do(lambda: gateway.server.follow(limits))
+            assert (gateway.server.held.most, gateway.server.limits.max_body_bytes) == (9, 4)
+            assert wire.send(GOOD).answer().status == 413
+    finally:
+        gateway.stop()
+
+
 # -- bytes that are held ---------------------------------------------------------------------------------------------------
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from limen.contracts.bounds import Bytes, Count, HeaderBytes, Seconds
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one connection may cost, and all together. A change counts for connections that are made afterwards."""
+    """What one connection may cost, and all together."""
 
     max_body_bytes: Bytes = 64 << 20
     """Largest body. As Triton's default; applies after decompression too."""

@@ -168,7 +168,7 @@ class Connection(Receiver, asyncio.Protocol):
         if self._busy or self._queue or self.paused_at:
             self._queue.append(request)
             # A large one is the last that is read ahead: what one connection holds is bounded, too.
-            if len(self._queue) >= self._limits.max_pipelined or request.held:
+            if len(self._queue) >= self.limits.max_pipelined or request.held:
                 self._transport.pause_reading()
         else:
             self._start(request)

@@ -31,14 +31,14 @@ class Receiver:
     """Parses what one connection gets and counts what it costs."""
 
     __slots__ = (
-        "_begun", "_body", "_body_left", "_body_wire", "_chunks", "_head_bytes", "_head_ended", "_head_lines", "_headers", "_limits",
-        "_parser", "_raw_head", "_refused", "_request", "_server", "_target", "body_bytes", "body_since", "held", "phase", "since",
+        "_begun", "_body", "_body_left", "_body_wire", "_chunks", "_head_bytes", "_head_ended", "_head_lines", "_headers",
+        "_parser", "_raw_head", "_refused", "_request", "_server", "_target", "body_bytes", "body_since", "held", "limits", "phase", "since",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
         """Belong to a server, which owns the limits, the clock and the application."""
         self._server = server
-        self._limits = server.limits
+        self.limits = server.limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._refused: Refused | None = None
         self._target = b""
@@ -83,7 +83,7 @@ class Receiver:
         except httptools.HttpParserUpgrade as offer:
             # The offer is declined by saying nothing of it (RFC 9110, 7.8): what follows is HTTP/1.1 as before.
             return data[offer.args[0] :] if self.phase < _REFUSED else b""
-        limits = self._limits
+        limits = self.limits
         if not self._head_ended:
             # A piece that also holds what came before this head says nothing about the head's size.
             if self._begun == _BEGINS.get(phase):
@@ -138,7 +138,7 @@ class Receiver:
         name = name.lower()
         self._head_bytes += len(name) + len(value)
         self._head_lines += 1
-        if self._head_bytes > self._limits.max_header_bytes or self._head_lines > self._limits.max_headers:
+        if self._head_bytes > self.limits.max_header_bytes or self._head_lines > self.limits.max_headers:
             self._stop(Refused(431, "HEADERS_TOO_LARGE", "the request has too many or too large headers"))
         if self._head_ended:
             return  # a trailer: nothing that was decided by the headers may change after them
@@ -177,8 +177,8 @@ class Receiver:
         """Take a piece of the body."""
         self.body_bytes += len(body)
         self.since = self._server.clock
-        if self.body_bytes > self._limits.max_body_bytes:
-            self._stop(too_large(self._limits.max_body_bytes))
+        if self.body_bytes > self.limits.max_body_bytes:
+            self._stop(too_large(self.limits.max_body_bytes))
         if self.body_bytes > SMALL:
             self._hold(len(body))
         self._body.append(body)
@@ -200,8 +200,8 @@ class Receiver:
     def on_chunk_header(self) -> None:
         """Count the chunks of a chunked body."""
         self._chunks += 1
-        if self._chunks > self._limits.max_chunks:
-            self._stop(Refused(413, "TOO_MANY_CHUNKS", f"a body may have at most {self._limits.max_chunks} chunks"))
+        if self._chunks > self.limits.max_chunks:
+            self._stop(Refused(413, "TOO_MANY_CHUNKS", f"a body may have at most {self.limits.max_chunks} chunks"))
 
     def on_message_complete(self) -> None:
         """Answer the request, or queue it behind the one in hand."""

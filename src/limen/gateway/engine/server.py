@@ -64,9 +64,13 @@ class HttpServer:
         self._acceptor.start()
 
     def follow(self, limits: HttpLimits) -> None:
-        """Go on with other limits. What one connection may send counts for those that are made afterwards."""
+        """Go on with other limits, also on the connections that there are."""
         self.limits = limits
         self.held.most = limits.most_held
+        # They were taken under the limits before.
+        self.known_heads = KnownHeads()
+        for connection in self.connections:
+            connection.limits = limits
 
     @property
     def pauses(self) -> int:
