@@ -23,7 +23,9 @@ SETUP_INPUTS := pyproject.toml uv.lock hatch_build.py scripts/bootstrap.py $(PRO
 FAST := not slow and not interop
 PYTEST := $(BIN)/python -m pytest
 # Files are dealt out whole and in order, so a server that a file shares is started once and what takes longest comes first.
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One process more than there are cores: a test that waits for a server leaves its core to another.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+PARALLEL = -n $(WORKERS) --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 # Arguments for the command behind a target: make demo ARGS=--once, make test ARGS="-k contract -x"
 ARGS ?=
 
@@ -90,7 +92,7 @@ bench: $(STAMP) ## measure Limen against a bare handler on the same stack
 
 ## -- checks -------------------------------------------------------------------------------------------------------------
 
-test: $(STAMP) ## the fast tests, a process for each core
+test: $(STAMP) ## the fast tests, in parallel (WORKERS=4 says how many)
 	@$(PYTEST) $(PARALLEL) -m "$(FAST)" $(ARGS)
 
 test-all: $(STAMP) $(INTEROP_STAMP) $(ZOO_STAMP) ## every test: the slow ones, the bulk suite and those with foreign clients included

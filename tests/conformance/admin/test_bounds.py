@@ -209,7 +209,7 @@ async def test_a_body_that_trickles_is_not_waited_for():
     with suppress(HTTPException):
         while await slow():
             count += 1
-    assert 0 < count < 1000
+    assert count < 1000
 
 
 async def test_a_body_that_comes_fast_may_be_as_long_as_it_wants():

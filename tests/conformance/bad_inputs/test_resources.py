@@ -297,7 +297,7 @@ def test_b18_a_request_in_hand_is_answered_although_the_next_one_is_late(small: 
     with small.wire() as wire:
         wire.send(request("POST", "/v1/models/patient:predict", b'{"instances": [{"x": -1}]}', JSON) + b"GET /v2 HT")
         try:
-            assert WAITING.acquire(timeout=10)
+            assert WAITING.acquire(timeout=60)
             small.wait_until(lambda: any(c.phase is Phase.REFUSED for c in small.server.connections))
             assert_right(small)
         finally:
@@ -315,7 +315,7 @@ def test_b18_a_caller_is_not_late_while_the_server_does_not_read(small: Gateway)
     with small.wire() as wire:
         wire.send(request("POST", "/v1/models/patient:predict", b'{"instances": [{"x": -1}]}', JSON))
         try:
-            assert WAITING.acquire(timeout=10)
+            assert WAITING.acquire(timeout=60)
             # One piece, so that reading stops in the middle of a request and not between two.
             wire.send(ahead * SMALL.max_pipelined + ahead[:-5])
             small.wait_until(lambda: any(c.phase is Phase.BODY and not c.is_reading for c in small.server.connections))

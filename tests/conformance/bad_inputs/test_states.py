@@ -95,7 +95,7 @@ def test_b46_an_unloading_model_is_gone_and_finishes_what_it_has_begun(starting:
     answers: list[Answer] = []
     caller = threading.Thread(target=lambda: answers.append(predict(starting, "patient", {"x": -1})))
     caller.start()
-    assert WAITING.acquire(timeout=10)
+    assert WAITING.acquire(timeout=60)
     starting.do(lambda: starting.versions.set_aspired("patient", {}))
     # It ends only with the load of another model, which has nothing to do with this one.
     starting.start(starting.versions.settle)
@@ -106,7 +106,7 @@ def test_b46_an_unloading_model_is_gone_and_finishes_what_it_has_begun(starting:
         assert_right(starting)
     finally:
         OPEN.set()
-    caller.join(10)
+    caller.join(60)
     starting.wait_until(lambda: not starting.versions.statuses("patient"))
     assert [(a.status, a.json()["predictions"]) for a in answers] == [(200, [{"y": -1}])]
     refused(starting.call("GET", "/v2/models/patient"), 404, "NOT_FOUND")
@@ -148,7 +148,7 @@ def test_a_waiting_model_holds_up_nobody(gateway: Gateway):
     caller = threading.Thread(target=lambda: answers.append(predict(gateway, "patient", {"x": -2})))
     caller.start()
     try:
-        assert WAITING.acquire(timeout=10)
+        assert WAITING.acquire(timeout=60)
         assert_right(gateway)
         started = gateway.call(
             "POST", "/v1/models/patient:predict", {"instances": [{"x": 1}], "parameters": {"timeout": 100_000}}
@@ -157,5 +157,5 @@ def test_a_waiting_model_holds_up_nobody(gateway: Gateway):
         assert (started.status, started.json()["code"]) in {(504, "DEADLINE_EXCEEDED"), (503, "OVERLOADED")}
     finally:
         OPEN.set()
-    caller.join(10)
+    caller.join(60)
     assert answers[0].json()["predictions"] == [{"y": -2}]

@@ -34,7 +34,7 @@ async def server(plane: ScriptedPlane, config: GrpcConfig) -> AsyncIterator[tupl
 async def client(server: tuple[GrpcServer, int]) -> AsyncIterator[Client]:
     client = Client(server[1])
     yield client
-    answer = await client.stub.ModelInfer(raw_request(request_id="still-here"), timeout=20)
+    answer = await client.stub.ModelInfer(raw_request(request_id="still-here"), timeout=60)
     assert (answer.id, answer.raw_output_contents[0]) == ("still-here", np.array([1, 2], np.float32).tobytes())
     await client.close()
 

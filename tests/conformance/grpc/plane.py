@@ -160,7 +160,7 @@ class Client:
     async def outcome(self, data: bytes) -> grpc.StatusCode:
         """Send raw bytes as an inference request and return the status."""
         try:
-            await self.infer_bytes(data, timeout=20)
+            await self.infer_bytes(data, timeout=60)
         except grpc.aio.AioRpcError as error:
             return error.code()
         return grpc.StatusCode.OK
@@ -168,7 +168,7 @@ class Client:
     async def refusal(self, request: pb.ModelInferRequest, **options) -> "Refusal":
         """Send a request that must fail and return how it did."""
         try:
-            await self.stub.ModelInfer(request, timeout=20, **options)
+            await self.stub.ModelInfer(request, timeout=60, **options)
         except grpc.aio.AioRpcError as error:
             return Refusal(error)
         raise AssertionError("the request was answered")

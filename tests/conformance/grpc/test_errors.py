@@ -129,7 +129,7 @@ async def test_b49_flipped_bytes_are_harmless(client, flips):
 )
 async def test_b50_unknown_methods_are_unimplemented(client, plane, path):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client.channel.unary_unary(path)(raw_request().SerializeToString(), timeout=20)
+        await client.channel.unary_unary(path)(raw_request().SerializeToString(), timeout=60)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert plane.requests == []
 
@@ -137,7 +137,7 @@ async def test_b50_unknown_methods_are_unimplemented(client, plane, path):
 @pytest.mark.parametrize("path", ["inference.GRPCInferenceService/ModelInfer", ""])
 async def test_b50_a_path_without_its_slash_reaches_nothing(client, plane, path):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client.channel.unary_unary(path)(raw_request().SerializeToString(), timeout=20)
+        await client.channel.unary_unary(path)(raw_request().SerializeToString(), timeout=60)
     # grpcio answers; the native engine resets the stream as HTTP/2 demands, which clients report as INTERNAL.
     assert caught.value.code() in {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL}
     assert plane.requests == []
@@ -160,7 +160,7 @@ async def test_b51_a_second_message_on_a_unary_call_is_never_answered(client, pl
         yield raw_request(request_id="first").SerializeToString()
         yield raw_request(request_id="second").SerializeToString()
 
-    answer = await client.channel.stream_unary(MODEL_INFER)(two(), timeout=20)
+    answer = await client.channel.stream_unary(MODEL_INFER)(two(), timeout=60)
     assert pb.ModelInferResponse.FromString(answer).id == "first"
     assert [request.id for request in plane.requests] == ["first"]
 
@@ -197,7 +197,7 @@ async def test_a_passed_deadline_frees_the_model(client, plane):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await client.stub.ModelInfer(raw_request("gated"), timeout=0.2)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    await asyncio.wait_for(plane.left.acquire(), 20)
+    await asyncio.wait_for(plane.left.acquire(), 60)
     assert plane.waiting == 0
 
 
@@ -205,7 +205,7 @@ async def test_cancelling_frees_the_model(client, plane):
     call = client.stub.ModelInfer(raw_request("gated"))
     await plane.entered.acquire()
     call.cancel()
-    await asyncio.wait_for(plane.left.acquire(), 20)
+    await asyncio.wait_for(plane.left.acquire(), 60)
     assert plane.waiting == 0
 
 

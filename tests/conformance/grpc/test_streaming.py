@@ -18,7 +18,7 @@ def countdown(start: int, request_id: str = "c") -> pb.ModelInferRequest:
 
 async def ask(client, *requests, **options) -> list[pb.ModelStreamInferResponse]:
     """Send all requests, close the sending side and return every answer."""
-    return [answer async for answer in client.stub.ModelStreamInfer(iter(requests), timeout=20, **options)]
+    return [answer async for answer in client.stub.ModelStreamInfer(iter(requests), timeout=60, **options)]
 
 
 def shown(answers) -> list[tuple[str, int | None, bool]]:
@@ -71,7 +71,7 @@ async def test_single_answers_come_in_the_order_of_their_requests(client, plane)
 
 
 async def test_a_request_that_ends_the_stream_with_its_error_waits_for_the_answers_before(client, plane):
-    call = client.stub.ModelStreamInfer(metadata=(("triton_grpc_error", "true"),), timeout=20)
+    call = client.stub.ModelStreamInfer(metadata=(("triton_grpc_error", "true"),), timeout=60)
     await call.write(raw_request("gated", "slow"))
     await call.write(raw_request("nosuch", "wrong"))
     await plane.entered.acquire()
@@ -127,7 +127,7 @@ async def test_errors_come_inside_the_stream_and_leave_it_open(client):
 
 async def test_what_is_no_message_is_an_error_inside_the_stream(client):
     call = client.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(
-        iter([b"\xff", raw_request(request_id="ok").SerializeToString()]), timeout=20
+        iter([b"\xff", raw_request(request_id="ok").SerializeToString()]), timeout=60
     )
     answers = [pb.ModelStreamInferResponse.FromString(data) async for data in call]
     by_id = {a.infer_response.id: a.error_message for a in answers}
@@ -140,7 +140,7 @@ async def test_an_id_that_breaks_the_rules_is_not_sent_back(client):
 
 
 async def test_errors_end_the_stream_as_a_status_when_the_caller_wants_that(client):
-    call = client.stub.ModelStreamInfer(metadata=(("triton_grpc_error", "true"),), timeout=20)
+    call = client.stub.ModelStreamInfer(metadata=(("triton_grpc_error", "true"),), timeout=60)
     await call.write(raw_request(request_id="ok"))
     assert (await call.read()).infer_response.id == "ok"
     await call.write(raw_request("nosuch"))
@@ -161,14 +161,14 @@ async def test_a_bug_ends_the_stream_as_internal_when_the_caller_wants_a_status(
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_the_end_of_a_stream_frees_every_model(client, plane, how):
-    call = client.stub.ModelStreamInfer(timeout=20 if how == "cancel" else 0.5)
+    call = client.stub.ModelStreamInfer(timeout=60 if how == "cancel" else 0.5)
     await call.write(raw_request("gated", "1"))
     await call.write(raw_request("gated", "2"))
     await plane.entered.acquire()
     await plane.entered.acquire()
     if how == "cancel":
         call.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await plane.left.acquire()
         await plane.left.acquire()
     assert plane.waiting == 0

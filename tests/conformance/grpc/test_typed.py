@@ -111,7 +111,7 @@ async def test_a_service_that_nobody_has_is_unimplemented(serve):
         "limen.models.x/Predict",
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.channel.unary_unary(f"/{path}")(score.message({"amount": 1, "age": 1}), timeout=20)
+            await client.channel.unary_unary(f"/{path}")(score.message({"amount": 1, "age": 1}), timeout=60)
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -302,11 +302,11 @@ async def test_a_cancelled_stream_frees_the_model(serve, gates):
     """B50: whoever leaves lets go of the version; it can be unloaded afterwards."""
     server, client = await serve(flood)
     service = await client.service("limen.models.flood.v1.Flood")
-    call = service.stream_bytes(service.message({"size": 1}), timeout=20)
+    call = service.stream_bytes(service.message({"size": 1}), timeout=60)
     assert service.read(await call.read())["predictions"] == [{"y": "x"}]
     call.cancel()
-    assert await asyncio.to_thread(CLOSED.acquire, timeout=20)
-    await asyncio.wait_for(server.forget("flood"), 20)
+    assert await asyncio.to_thread(CLOSED.acquire, timeout=60)
+    await asyncio.wait_for(server.forget("flood"), 60)
 
 
 async def test_a_late_answer_is_deadline_exceeded(serve):
@@ -329,7 +329,7 @@ async def test_a_model_that_has_never_been_ready_is_unavailable_and_not_unknown(
     server.versions.set_failed("new-one", "1", package, "it is broken")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await client.channel.unary_unary("/limen.models.new_one.v1.NewOne/Predict")(
-            score.message({"amount": 1, "age": 1}), timeout=20
+            score.message({"amount": 1, "age": 1}), timeout=60
         )
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
@@ -341,10 +341,10 @@ async def test_a_late_stream_is_deadline_exceeded_and_lets_go_of_the_model(serve
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         _ = [part async for part in call]
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert await asyncio.to_thread(MADE.acquire, timeout=20)
+    assert await asyncio.to_thread(MADE.acquire, timeout=60)
     STEP.release()
-    assert await asyncio.to_thread(CLOSED.acquire, timeout=20)
-    await asyncio.wait_for(server.forget("steps"), 20)
+    assert await asyncio.to_thread(CLOSED.acquire, timeout=60)
+    await asyncio.wait_for(server.forget("steps"), 60)
 
 
 async def test_health_knows_the_typed_services(serve):

@@ -25,7 +25,7 @@ from limen.telemetry.metrics.series import Metrics
 from tests.conformance.grpc.plane import Refusal
 
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-TIMEOUT_S = 20
+TIMEOUT_S = 60.0
 
 
 class TypedServer:

@@ -68,7 +68,7 @@ class Peer:
         self.writer.write(b"".join(ASK % p.encode() for p in paths).replace(b"GET ", f"{method} ".encode()))
 
     async def head(self) -> str:
-        return (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode()
+        return (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 60)).decode()
 
     async def answer(self) -> tuple[int, bytes]:
         """Read a response that has a length."""
@@ -77,7 +77,7 @@ class Peer:
         return int(head.split(" ")[1]), await self.reader.readexactly(length)
 
     async def chunk(self) -> bytes:
-        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), 10), 16)
+        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), 60), 16)
         return (await self.reader.readexactly(size + 2))[:-2]
 
     async def chunks(self) -> list[bytes]:
@@ -88,7 +88,7 @@ class Peer:
         return found
 
     async def rest(self) -> bytes:
-        return await asyncio.wait_for(self.reader.read(), 10)
+        return await asyncio.wait_for(self.reader.read(), 60)
 
 
 class Engine:
@@ -116,7 +116,7 @@ class Engine:
         await self.server.stop()
 
     async def until(self, fact: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not fact():  # noqa: ASYNC110  what changes has no event to wait for
                 await asyncio.sleep(0)
 

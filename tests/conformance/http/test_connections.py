@@ -64,7 +64,7 @@ def test_requests_behind_a_slow_one_wait_for_it(gateway: Gateway):
     OPEN.clear()
     with gateway.wire() as wire:
         wire.send(GATED + LIVE + GOOD + request("GET", "/nowhere") + b"NOT HTTP\r\n\r\n")
-        assert WAITING.acquire(timeout=10)
+        assert WAITING.acquire(timeout=60)
         assert_right(gateway)
         assert not wire.has_answer(0)
         OPEN.set()
@@ -180,7 +180,7 @@ def test_a_caller_who_leaves_is_not_waited_for(gateway: Gateway):
     OPEN.clear()
     with gateway.wire() as wire:
         wire.send(GATED)
-        assert WAITING.acquire(timeout=10)
+        assert WAITING.acquire(timeout=60)
     gateway.wait_until(lambda: not any(c.is_busy for c in gateway.server.connections))
     OPEN.set()
     assert [line["status"] for line in gateway.log() if line.get("code") == "CANCELLED"][-1:] == [499]
@@ -192,7 +192,7 @@ def test_a_caller_who_leaves_with_many_requests_in_line_is_not_waited_for(gatewa
     OPEN.clear()
     with gateway.wire() as wire:
         wire.send(GATED + GOOD * behind)
-        assert WAITING.acquire(timeout=10)
+        assert WAITING.acquire(timeout=60)
     gateway.wait_until(lambda: not any(c.is_busy for c in gateway.server.connections))
     OPEN.set()
 
@@ -216,7 +216,7 @@ def test_a_stopping_server_answers_what_has_begun(stopping: Gateway):
     OPEN.clear()
     busy, head, body, idle = (stopping.wire() for _ in range(4))
     busy.send(GATED)
-    assert WAITING.acquire(timeout=10)
+    assert WAITING.acquire(timeout=60)
     head.send(GOOD[:20])
     body.send(GOOD[:-1])
     assert is_good(idle.send(GOOD).answer())
@@ -238,7 +238,7 @@ def test_a_stopping_server_answers_what_has_begun(stopping: Gateway):
     answer = busy.answer()
     assert (answer.json()["predictions"], answer.headers["connection"]) == ([{"y": -1}], "close")
     assert busy.rest() == b""
-    stopper.join(20)
+    stopper.join(60)
     assert not stopper.is_alive()
     for wire in (busy, head, body, idle):
         wire.close()

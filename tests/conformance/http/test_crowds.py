@@ -140,7 +140,7 @@ def test_a_caller_who_has_said_everything_gets_its_answer_however_long_it_takes(
     OPEN.clear()
     with gateway.wire() as wire:
         wire.send(GATED).end()
-        assert WAITING.acquire(timeout=10)
+        assert WAITING.acquire(timeout=60)
         # The word in between may be ignored, as HTTP/1.1 says.
         assert wire.answer(has_body=False).status == 100
         OPEN.set()
@@ -153,7 +153,7 @@ def test_an_old_caller_who_has_said_everything_gets_its_answer_and_no_word_in_be
     OPEN.clear()
     with gateway.wire() as wire:
         wire.send(GATED.replace(b"HTTP/1.1", b"HTTP/1.0")).end()
-        assert WAITING.acquire(timeout=10)
+        assert WAITING.acquire(timeout=60)
         assert not wire.has_answer(0.8)
         OPEN.set()
         assert wire.answer().json()["predictions"] == [{"y": -1}]

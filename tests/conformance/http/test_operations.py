@@ -92,7 +92,7 @@ def both_refuse(managed: Managed, path: str, body: Any, call: Any, message: Any)
     answer = managed.gateway.call(method, path, None if body is ... else body)
     told = refused(answer, answer.status)
     with pytest.raises(grpc.RpcError) as caught:
-        call(message, timeout=20)
+        call(message, timeout=60)
     packed = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     for detail in status_pb2.Status.FromString(packed).details:
@@ -138,7 +138,7 @@ def test_both_transports_say_the_same_of_every_model(managed: Managed):
     kinds = set()
     for model in models:
         rest = config(managed, model)
-        found = managed.stub.ModelConfig(pb.ModelConfigRequest(name=model), timeout=20).config
+        found = managed.stub.ModelConfig(pb.ModelConfigRequest(name=model), timeout=60).config
         told = MessageToDict(
             found,
             preserving_proto_field_name=True,
@@ -194,7 +194,7 @@ def test_the_index_shows_every_version_and_why_one_does_not_answer(managed: Mana
 
 @pytest.mark.parametrize("repository", ["", "elsewhere"])
 def test_the_index_is_the_same_over_grpc(managed: Managed, repository: str):
-    found = managed.stub.RepositoryIndex(pb.RepositoryIndexRequest(repository_name=repository), timeout=20)
+    found = managed.stub.RepositoryIndex(pb.RepositoryIndexRequest(repository_name=repository), timeout=60)
     assert [(m.name, m.version, m.state, m.reason) for m in found.models] == [
         (e["name"], e.get("version", ""), e["state"], e["reason"]) for e in INDEX
     ]
@@ -202,7 +202,7 @@ def test_the_index_is_the_same_over_grpc(managed: Managed, repository: str):
 
 def test_the_index_can_be_of_what_answers_alone(managed: Managed):
     assert managed.gateway.call("POST", "/v2/repository/index", {"ready": True}).json() == INDEX[:1]
-    found = managed.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True), timeout=20)
+    found = managed.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True), timeout=60)
     assert [m.name for m in found.models] == ["pair"]
 
 
@@ -254,14 +254,14 @@ def test_models_are_loaded_and_unloaded(managed: Managed):
     for body in (None, {}, {"parameters": {}}):
         answer = gateway.call("POST", "/v2/repository/models/other/load", body)
         assert (answer.status, answer.body) == (200, b"")
-    stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="other"), timeout=20)
+    stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="other"), timeout=60)
     assert managed.control.changes() == [AskLoad("other")] * 4
     for dependents in (False, True):
         parameters = {"unload_dependents": pb.ModelRepositoryParameter(bool_param=dependents)}
         body = {"parameters": {"unload_dependents": dependents}}
         assert gateway.call("POST", "/v2/repository/models/pair/unload", body).status == 200
         request = pb.RepositoryModelUnloadRequest(model_name="pair", parameters=parameters)
-        stub.RepositoryModelUnload(request, timeout=20)
+        stub.RepositoryModelUnload(request, timeout=60)
     assert managed.control.changes() == [AskUnload("pair")] * 4
 
 
@@ -434,7 +434,7 @@ def test_callers_may_always_look(fixed: Managed):
     reason = "not loaded; `limen status` shows why"
     seen = [*INDEX[:-1], INDEX[-1] | {"reason": reason}]
     assert fixed.gateway.call("POST", "/v2/repository/index").json() == seen
-    found = fixed.stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=20)
+    found = fixed.stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=60)
     assert [m.reason for m in found.models] == [e["reason"] for e in seen]
     assert fixed.gateway.call("GET", "/v2/logging").json() == LOG
 
@@ -442,7 +442,7 @@ def test_callers_may_always_look(fixed: Managed):
 def test_an_extension_is_named_when_all_of_it_is_there(fixed: Managed, managed: Managed):
     for server, more in ((fixed, set()), (managed, {"model_repository", "logging"})):
         over_rest = server.gateway.call("GET", "/v2").json()["extensions"]
-        assert over_rest == list(server.stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=20).extensions)
+        assert over_rest == list(server.stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=60).extensions)
         always = {"classification", "schedule_policy", "parameters", "binary_tensor_data", "model_configuration"}
         assert set(over_rest) == always | more
 
@@ -456,7 +456,7 @@ def test_a_gateway_without_control_offers_none_of_it(gateway: Gateway):
 
 
 def log_settings(managed: Managed, **settings: pb.LogSettingsRequest.SettingValue) -> dict[str, Any]:
-    answer = managed.stub.LogSettings(pb.LogSettingsRequest(settings=settings), timeout=20)
+    answer = managed.stub.LogSettings(pb.LogSettingsRequest(settings=settings), timeout=60)
     return {k: getattr(v, v.WhichOneof("parameter_choice")) for k, v in answer.settings.items()}
 
 
@@ -510,7 +510,7 @@ def test_an_alias_stands_for_its_version_everywhere(managed: Managed):
     gateway.do(lambda: gateway.versions.set_aliases("pair", {"champion": "1"}))
     called = "pair@champion"
     assert gateway.call("GET", f"/v2/models/{called}").json() == gateway.call("GET", "/v2/models/pair").json()
-    assert list(stub.ModelMetadata(pb.ModelMetadataRequest(name=called), timeout=20).versions) == ["1"]
+    assert list(stub.ModelMetadata(pb.ModelMetadataRequest(name=called), timeout=60).versions) == ["1"]
     assert config(managed, called) == config(managed, called, "1") == config(managed, "pair")
     assert gateway.call("GET", f"/v2/models/{called}/ready").json()["ready"]
     assert gateway.call("GET", f"/v1/models/{called}").json() == gateway.call("GET", "/v1/models/pair").json()

@@ -54,7 +54,7 @@ def over_rest(gateway: Gateway, model: str, tensors: list[Tensor]) -> Outcome:
 def over_grpc(stub: GRPCInferenceServiceStub, model: str, tensors: list[Tensor]) -> Outcome:
     request = raw_request(model, **{name: (datatype, shape, data) for name, datatype, shape, data in tensors})
     try:
-        return Outcome(grpc.StatusCode.OK, "", [], [b"".join(stub.ModelInfer(request, timeout=20).raw_output_contents)])
+        return Outcome(grpc.StatusCode.OK, "", [], [b"".join(stub.ModelInfer(request, timeout=60).raw_output_contents)])
     except grpc.RpcError as error:
         packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()

@@ -245,8 +245,8 @@ async def test_it_is_free_again_once_it_has_answered_and_says_so(sink):
     sink.on_free = freed.set
     assert sink.free == 1
     answer = send(sink, [request()])
-    await asyncio.wait_for(answer, 10)
-    await asyncio.wait_for(freed.wait(), 10)
+    await asyncio.wait_for(answer, 60)
+    await asyncio.wait_for(freed.wait(), 60)
     assert sink.free == 1
 
 
@@ -327,5 +327,5 @@ async def test_leaving_a_stream_stops_it(counter):
     stream = counter.stream(InferenceRequest("counter", inputs, "1", rows=1), NO_DEADLINE)
     await anext(stream)
     await stream.aclose()
-    assert await asyncio.wait_for(parts(counter, 1), 10) == [0]
+    assert await asyncio.wait_for(parts(counter, 1), 60) == [0]
     assert (counter.folder / "stopped").exists()

@@ -52,7 +52,7 @@ async def test_f01_what_a_killed_replica_had_in_hand_is_answered_by_another(pool
         (victim,) = [pid for pid in pool.pids if os.kill(pid, 0) is None and is_waiting(pool, pid)]
         os.kill(victim, signal.SIGKILL)
         await until(lambda: victim not in pool.pids)
-    outcomes = await asyncio.wait_for(batch, 10)
+    outcomes = await asyncio.wait_for(batch, 60)
     assert [outcome.outputs["x"].tolist() for outcome in outcomes] == [[0], [1], [2], [3]]
     assert {outcome.outputs["pid"][0] for outcome in outcomes} == set(pool.pids) - {victim}
     assert pool.crashes == 1
@@ -142,7 +142,7 @@ async def test_f03_whoever_is_answered_when_tried_again_is_no_suspect_any_more(p
             (victim,) = [pid for pid in pool.pids if is_waiting(pool, pid)]
             os.kill(victim, signal.SIGKILL)
             await until(lambda victim=victim: victim not in pool.pids)
-        assert (await asyncio.wait_for(asking, 10)).outputs["x"].tolist() == [5]
+        assert (await asyncio.wait_for(asking, 60)).outputs["x"].tolist() == [5]
     assert (pool.crashes, pool.quarantined) == (3, set())
 
 
@@ -170,8 +170,8 @@ async def test_f03_who_waited_behind_a_poison_of_another_gateway_is_no_suspect(t
     other.set_replicas(tuple(pool._paths.values()))
     await until(lambda: pool.restarts == 2)
     other.set_replicas(tuple(pool._paths.values()))
-    assert [o.outputs["x"][0] for o in await asyncio.wait_for(innocent, 10)] == [1, 2]
-    assert (await asyncio.wait_for(poison, 10))[0].reason is Reason.MODEL_CRASH
+    assert [o.outputs["x"][0] for o in await asyncio.wait_for(innocent, 60)] == [1, 2]
+    assert (await asyncio.wait_for(poison, 60))[0].reason is Reason.MODEL_CRASH
     assert (pool.crashes, other.crashes) == (2, 0)
     await other.close()
     await pool.close()
@@ -203,7 +203,7 @@ async def test_f04_a_stopped_replica_is_killed_and_its_work_done_elsewhere(pool)
     stopped = pool.pids[0]
     answers = [send(pool, [row(n)]) for n in range(2)]
     for n, answer in enumerate(answers):
-        (outcome,) = await asyncio.wait_for(answer, 10)
+        (outcome,) = await asyncio.wait_for(answer, 60)
         assert outcome.outputs["x"].tolist() == [n]
         assert outcome.outputs["pid"][0] != stopped
     assert pool.hangs == 1
@@ -249,7 +249,7 @@ async def test_f06_a_leaking_replica_is_replaced_before_it_reaches_its_limit(tmp
     monkeypatch.setattr(own, "CHECK_S", 0.05)
     pool = await OwnReplicas(trust_code=True).start(faults(tmp_path, LIMITED), "1")
     failed, pids = [], set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(pids) < 2:
             # Fast up to the mark, then slowly, so that a replacement has time to load.
             is_near = resident_share(pool.pids[0], MEMORY_MB) > RECYCLE_AT

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +64,8 @@ def refused(answer: Answer, status: int | tuple[int, ...], *codes: str) -> dict[
 
 
 def assert_right(gateway: Gateway) -> None:
-    """Assert that the server is alive within a second and that a good request gets the right numbers."""
-    started = time.monotonic()
+    """Assert that the server is alive and that a good request gets the right numbers."""
     assert gateway.call("GET", "/v2/health/live").status == 200
-    assert time.monotonic() - started < 1
     answer = gateway.call("POST", "/v2/models/pair/infer", GOOD)
     assert answer.status == 200, answer
     assert [(o["name"], o["shape"], o["data"]) for o in answer.json()["outputs"]] == [

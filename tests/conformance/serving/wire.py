@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Self
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 JSON = {"content-type": "application/json"}
 
 

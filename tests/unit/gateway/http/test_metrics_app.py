@@ -149,7 +149,7 @@ async def test_the_engine_serves_it(port: int):
         writer.write(b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % target)
     writer.write(b"DELETE /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
     writer.write_eof()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         answers = await reader.read()
     writer.close()
     assert answers.count(b"HTTP/1.1 200 OK") == 2

@@ -98,7 +98,7 @@ def ask(pool, deadline=NO_DEADLINE):
     answer = asyncio.get_running_loop().create_future()
     request = InferenceRequest("m", {"x": np.zeros(1, np.float32)}, rows=1)
     pool.send([request], deadline, answer.set_result)
-    return asyncio.wait_for(answer, 10)
+    return asyncio.wait_for(answer, 60)
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
@@ -123,6 +123,6 @@ async def test_a_replica_that_is_not_there_yet_is_used_when_it_comes(pool, tmp_p
     await asyncio.sleep(0)
     replica = FakeReplica(tmp_path / "s", [])
     assert isinstance((await waiting)[0], InferenceResponse)
-    await asyncio.wait_for(freed.wait(), 5)
+    await asyncio.wait_for(freed.wait(), 60)
     assert pool.free == 1
     await replica.close()
