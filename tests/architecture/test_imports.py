@@ -4,6 +4,7 @@ import logging.config
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 
 import grimp
 import pytest
@@ -41,7 +42,6 @@ ONLY = {
         "limen.management",
         "limen.publishing",
         "limen.admin",
-        "limen.serving.sources.registry_check",
     ),
     "sklearn": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
     "skops": ("limen.runtime.backends", "limen.packaging", "limen.cli"),
@@ -76,6 +76,9 @@ IO = {
     *("asyncio", "concurrent", "ctypes", "fcntl", "ftplib", "http", "mmap", "multiprocessing", "selectors", "shutil"),
     *("signal", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "urllib"),
 }
+
+GATEWAYS_SEE = ("limen.serving.dataplane", "limen.serving.link")
+"""All that gateways know of what runs."""
 
 SIBLINGS = {
     "limen.gateway": ("http", "grpc", "openai"),
@@ -159,3 +162,40 @@ def test_siblings_do_not_know_each_other(parent: str):
         if inside(importer, (package,)) and inside(imported, tuple(p for p in packages if p != package))
     ]
     assert strays == []
+
+
+def test_gateways_see_only_the_data_plane_and_the_link():
+    strays = [
+        f"{importer} imports {imported}"
+        for importer, imported in imports()
+        if inside(importer, ("limen.gateway",))
+        and inside(imported, ("limen.serving",))
+        and not inside(imported, GATEWAYS_SEE)
+    ]
+    assert strays == []
+
+
+def test_the_management_api_never_sees_what_runs():
+    strays = [
+        f"{importer} imports {imported}"
+        for importer, imported in imports()
+        if inside(importer, ("limen.admin",)) and inside(imported, ("limen.serving",))
+    ]
+    assert strays == []
+
+
+def test_no_import_goes_in_a_circle():
+    """Imports under `TYPE_CHECKING` count: two modules that know each other's types are one module in two files."""
+    after: dict[str, set[str]] = {}
+    for importer, imported in imports():
+        # The request spine is being rebuilt; its two halves still know each other.
+        if inside(imported, ("limen",)) and (importer, imported) != (
+            "limen.serving.dataplane.call",
+            "limen.serving.dataplane.plane",
+        ):
+            after.setdefault(importer, set()).add(imported)
+    order = TopologicalSorter(after)
+    try:
+        order.prepare()
+    except CycleError as exc:
+        pytest.fail(" → ".join(exc.args[1]))

@@ -11,8 +11,8 @@ from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores, open_registry
 from limen.packaging.archive.package import build, open_package
 from limen.registry.values import NewVersion
-from limen.storage.blobs import hash_of
 from limen.storage.config import StorageConfig
+from limen.storage.files import hash_of
 from limen.traffic.endpoint_store import StoredEndpoint
 from tests.conformance.registry.making import Clock, digest, put_text
 from tests.services.packages import write_score

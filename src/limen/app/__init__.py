@@ -138,7 +138,8 @@ def _make_room(settings: ServeConfig) -> None:
     Raises:
         ServeError: that is not enough for a single replica.
     """
-    from limen.serving.fleet.open_files import Room, file_limit, raise_file_limit
+    from limen.runtime.sandbox.open_files import file_limit, raise_file_limit
+    from limen.serving.fleet.open_files import Room
 
     raise_file_limit()
     limit = file_limit()

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from limen.app.live_settings import LiveSettings
     from limen.gateway.engine.server import HttpServer
     from limen.management.stores import Stores
-    from limen.serving.control.controlplane import ControlConfig, ControlPlane
+    from limen.serving.control.config import ControlConfig
+    from limen.serving.control.controlplane import ControlPlane
     from limen.serving.fleet.fleet import Fleet
     from limen.serving.fleet.launching import Launch
     from limen.serving.fleet.records import Opened
@@ -66,10 +67,11 @@ def main() -> None:
 async def run_control(start: ControlStart, resume: Resume, gateways: tuple[ProcessSpec, ...]) -> None:
     """Control until the supervisor closes its end, or SIGTERM."""
     from limen.contracts.snapshot import LogLevels
+    from limen.runtime.sandbox.open_files import file_limit
     from limen.serving.control.controlplane import ControlPlane
     from limen.serving.control.socket import ControlSocket
     from limen.serving.fleet.fleet import Fleet
-    from limen.serving.fleet.open_files import Room, file_limit
+    from limen.serving.fleet.open_files import Room
 
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=MAX_LINE_BYTES)
@@ -146,7 +148,7 @@ def _share(live: LiveSettings, fleet: Fleet) -> None:
 
 
 def _config(start: ControlStart, live: LiveSettings) -> ControlConfig:
-    from limen.serving.control.controlplane import ControlConfig
+    from limen.serving.control.config import ControlConfig
 
     return ControlConfig(
         run=start.run,

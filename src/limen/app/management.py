@@ -73,7 +73,7 @@ async def serve_management(
     settings = live.now
 
     def statuses() -> Mapping[str, EndpointStatus]:
-        return reconciler.statuses(control)
+        return control.endpoint_statuses(reconciler.observed())
 
     def conditions() -> tuple[Condition, ...]:
         control.conditions.look(control.now())

@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from limen.admin.config import AdminConfig
-from limen.serving.fleet.open_files import caller_files, file_limit
+from limen.runtime.sandbox.open_files import caller_files, file_limit
 
 GRACE_S: Final = 5
 """How long requests may take that are running when the server stops."""

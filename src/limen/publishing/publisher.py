@@ -9,7 +9,6 @@ Blocking: callers that are asynchronous use a thread. Called by the management A
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ from limen.runtime.sandbox.exchange import Stop
 from limen.storage.blobs import BlobStore
 from limen.storage.database import Database
 from limen.storage.faults import file_faults
+from limen.storage.files import hash_of
 
 _ATTEMPTS: Final = 3
 """How often a package is compared anew because another version was published meanwhile."""
@@ -164,10 +164,10 @@ class Publisher:
 
     def _stored(self, submission: Submission, note: Note) -> tuple[str, str]:
         """Store the blobs and return their keys; from here on they are there, and reachable from nowhere."""
-        archive, signature = _sha256(submission.archive), ""
+        archive, signature = hash_of(submission.archive), ""
         self._blobs.put(submission.archive, archive)
         if submission.signature is not None:
-            signature = _sha256(submission.signature)
+            signature = hash_of(submission.signature)
             self._blobs.put(submission.signature, signature)
         note("store", archive[:12])
         return archive, signature
@@ -176,7 +176,7 @@ class Publisher:
         """Store the blobs of a version again that have been damaged or lost since it was published."""
         stored = self._registry.archive_of(version.model, version.number)
         for path, key in ((submission.archive, stored.archive), (submission.signature, stored.signature)):
-            if path is not None and key == _sha256(path) and not self._blobs.is_whole(key):
+            if path is not None and key == hash_of(path) and not self._blobs.is_whole(key):
                 self._blobs.put(path, key)
                 note("store", "what was stored of it was damaged or lost, and is whole again")
 
@@ -239,8 +239,3 @@ class Publisher:
             self._point(connection, version, alias, expected=None, by=submission.by)
         names = tuple(sorted({*version.aliases, *submission.aliases}))
         return msgspec.structs.replace(version, aliases=names)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

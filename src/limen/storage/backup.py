@@ -21,9 +21,11 @@ import msgspec
 import sqlalchemy as sa
 
 from limen.contracts.errors import AlreadyExists, InvalidArgument, LimenError
-from limen.storage.blobs import BlobStore, LocalBlobs, hash_of
+from limen.storage.blobs import BlobStore
 from limen.storage.database import Database
 from limen.storage.faults import file_faults
+from limen.storage.files import hash_of
+from limen.storage.local import LocalBlobs
 from limen.storage.migrations import HEAD
 from limen.storage.private import make_private_folder
 from limen.storage.schema import Moment, evidence, idempotency_keys, identity, metadata, revisions, versions

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from limen.contracts.errors import Internal, InvalidArgument, InvalidPackage, NotFound, Reason
 from limen.storage import causes
-from limen.storage.blobs import ensure_digest, fetching, hash_of
 from limen.storage.faults import file_faults, unavailable
+from limen.storage.files import ensure_digest, fetching, hash_of
 
 _WAIT: Final = {"connect_timeout": 5, "read_timeout": 15, "retries": {"max_attempts": 2}}
 _ATTEMPTS: Final = 2

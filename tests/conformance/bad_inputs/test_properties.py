@@ -295,8 +295,8 @@ def forget(gateway: Gateway) -> None:
     """Empty everything the gateway remembers of earlier requests."""
 
     def clear() -> None:
-        gateway.server.known_heads._known.clear()
-        gateway.server.application._router._remembered.clear()
+        gateway.server.state.known_heads._known.clear()
+        gateway.server.state.application._router._remembered.clear()
         tensors._outlines.clear()
         tensors._json_outlines._known.clear()
 

@@ -320,8 +320,8 @@ def test_b18_a_caller_is_not_late_while_the_server_does_not_read(small: Gateway)
             wire.send(ahead * SMALL.max_pipelined + ahead[:-5])
             small.wait_until(lambda: any(c.phase is Phase.BODY and not c.is_reading for c in small.server.connections))
             wire.send(ahead[-5:] + ahead * (count - SMALL.max_pipelined - 1))
-            late = small.server.clock + 2.5
-            small.wait_until(lambda: small.server.clock > late)
+            late = small.server.state.clock + 2.5
+            small.wait_until(lambda: small.server.state.clock > late)
         finally:
             OPEN.set()
         assert [wire.answer().status for _ in range(count + 1)] == [200] * (count + 1)

@@ -172,7 +172,7 @@ def test_known_heads_are_forgotten_when_there_are_too_many(gateway: Gateway):
         for i in range(2100):
             data = request("POST", PREDICT.path, PREDICT.good, {**JSON, "x-n": str(i)})
             assert wire.send(data).answer().status == 200
-        assert len(gateway.server.known_heads._known) <= 1024
+        assert len(gateway.server.state.known_heads._known) <= 1024
         assert is_good(wire.send(GOOD).answer())
 
 
@@ -223,7 +223,7 @@ def test_a_stopping_server_answers_what_has_begun(stopping: Gateway):
     stopping.wait_until(lambda: sum(c.is_busy for c in stopping.server.connections) == 3)
     stopper = threading.Thread(target=stopping.stop)
     stopper.start()
-    stopping.wait_until(lambda: stopping.server.is_draining)
+    stopping.wait_until(lambda: stopping.server.state.is_draining)
     assert idle.rest() == b""
     with pytest.raises(ConnectionRefusedError):
         stopping.wire()

@@ -29,7 +29,7 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gateway]:
     """Return a gateway with room for a few callers, because so many may be connected or so many files may be open."""
     gateway = Gateway([pair(tmp_path / "pair"), patient(tmp_path / "patient")])
     if request.param == "connections":
-        gateway.server.follow(msgspec.structs.replace(gateway.server.limits, max_connections=ROOM))
+        gateway.server.follow(msgspec.structs.replace(gateway.server.state.limits, max_connections=ROOM))
     else:
         free = os.dup(0)
         os.close(free)
@@ -57,7 +57,7 @@ def test_more_callers_than_there_is_room_for_are_all_answered(small: Gateway):
     for caller in callers:
         caller.join(60)
     assert seen == {"right": 4 * CALLERS}
-    small.wait_until(lambda: not small.server.is_crowded)
+    small.wait_until(lambda: not small.server.state.is_crowded)
 
 
 def test_connections_on_which_nothing_is_asked_make_way(small: Gateway):
@@ -111,7 +111,7 @@ def test_requests_in_hand_are_finished_while_others_wait(small: Gateway):
     OPEN.clear()
     busy = [small.wire().send(GATED) for _ in range(CALLERS)]
     assert WAITING.acquire(timeout=30)
-    small.wait_until(lambda: small.server.is_crowded)
+    small.wait_until(lambda: small.server.state.is_crowded)
     OPEN.set()
     for wire in busy:
         assert wire.answer().json()["predictions"] == [{"y": -1}]
@@ -164,9 +164,9 @@ def test_other_limits_count_at_once_and_on_connections_that_are_open(tmp_path: P
     try:
         with gateway.wire() as wire:
             assert is_good(wire.send(GOOD).answer())
-            limits = msgspec.structs.replace(gateway.server.limits, max_body_bytes=4, max_bytes_in_flight=9)
+            limits = msgspec.structs.replace(gateway.server.state.limits, max_body_bytes=4, max_bytes_in_flight=9)
             gateway.do(lambda: gateway.server.follow(limits))
-            assert (gateway.server.held.most, gateway.server.limits.max_body_bytes) == (9, 4)
+            assert (gateway.server.state.held.most, gateway.server.state.limits.max_body_bytes) == (9, 4)
             assert wire.send(GOOD).answer().status == 413
     finally:
         gateway.stop()
@@ -194,14 +194,14 @@ def part(size: int, sent: int) -> bytes:
 def test_f21_bodies_that_do_not_fit_are_refused_before_they_come(tight: Gateway):
     with tight.wire() as first, tight.wire() as second:
         first.send(part(3 * MIB, 2 * MIB))
-        tight.wait_until(lambda: tight.server.held.now == 2 * MIB)
+        tight.wait_until(lambda: tight.server.state.held.now == 2 * MIB)
         answer = second.send(part(3 * MIB, 0)).answer()
         assert (answer.status, answer.json()["code"]) == (503, "OVERLOADED")
         assert answer.headers["retry-after"]
         # What is small always fits.
         with tight.wire() as small:
             assert is_good(small.send(GOOD).answer())
-    tight.wait_until(lambda: tight.server.held.now == 0)
+    tight.wait_until(lambda: tight.server.state.held.now == 0)
 
 
 def test_f21_bodies_that_come_together_and_do_not_fit_are_refused_while_they_come(tight: Gateway):
@@ -209,21 +209,21 @@ def test_f21_bodies_that_come_together_and_do_not_fit_are_refused_while_they_com
     tight.wait_until(lambda: sum(c.phase is Phase.BODY for c in tight.server.connections) == 3)
     for wire in wires:
         wire.send(b"x" * MIB)
-    tight.wait_until(lambda: tight.server.held.now == 3 * MIB)
+    tight.wait_until(lambda: tight.server.state.held.now == 3 * MIB)
     assert wires[0].send_what_is_taken(b"x" * (MIB + (MIB >> 1))) in (True, False)
     assert wires[0].answer().status == 503
     for wire in wires:
         wire.close()
-    tight.wait_until(lambda: tight.server.held.now == 0)
-    assert tight.server.held.refused >= 1
+    tight.wait_until(lambda: tight.server.state.held.now == 0)
+    assert tight.server.state.held.refused >= 1
 
 
 def test_f21_a_body_in_chunks_counts_as_well(tight: Gateway):
     head = request("POST", PREDICT.path, b"", {**JSON, "transfer-encoding": "chunked"})
     with tight.wire() as wire:
         wire.send(head, b"%x\r\n" % MIB, b"x" * MIB)
-        tight.wait_until(lambda: tight.server.held.now == MIB)
-    tight.wait_until(lambda: tight.server.held.now == 0)
+        tight.wait_until(lambda: tight.server.state.held.now == MIB)
+    tight.wait_until(lambda: tight.server.state.held.now == 0)
 
 
 def test_f21_a_body_has_a_time_to_come_whole_however_much_of_it_is_there(tight: Gateway):
@@ -234,7 +234,7 @@ def test_f21_a_body_has_a_time_to_come_whole_however_much_of_it_is_there(tight: 
                 break
         answer = wire.answer()
         assert (answer.status, answer.json()["code"]) == (408, "TIMEOUT")
-    tight.wait_until(lambda: tight.server.held.now == 0)
+    tight.wait_until(lambda: tight.server.state.held.now == 0)
 
 
 def test_f21_bodies_are_held_until_they_are_answered(tight: Gateway):
@@ -242,5 +242,5 @@ def test_f21_bodies_are_held_until_they_are_answered(tight: Gateway):
     with tight.wire() as wire:
         for _ in range(3):
             assert is_good(wire.send(request("POST", PREDICT.path, body, JSON)).answer())
-        assert tight.server.held.now == 0
-        assert tight.server.held.take_peak() >= MIB
+        assert tight.server.state.held.now == 0
+        assert tight.server.state.held.take_peak() >= MIB

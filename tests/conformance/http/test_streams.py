@@ -382,7 +382,7 @@ def stopped_while(gateway: Gateway, wire: Wire) -> threading.Thread:
     """Stop a server in whose hand a stream is, and return who waits for the end."""
     stopper = threading.Thread(target=gateway.stop)
     stopper.start()
-    gateway.wait_until(lambda: gateway.server.is_draining)
+    gateway.wait_until(lambda: gateway.server.state.is_draining)
     assert not wire.has_answer(0)
     return stopper
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from limen.registry.registry import Registry
-from limen.storage.blobs import BlobStore, LocalBlobs, open_blobs
+from limen.storage.blobs import BlobStore, open_blobs
 from limen.storage.database import Database
+from limen.storage.local import LocalBlobs
 from limen.traffic.endpoint_store import EndpointStore
 from tests.conformance.registry.making import Clock
 from tests.services.object_store import ObjectStore

@@ -11,8 +11,8 @@ from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import AlreadyExists, InvalidArgument
 from limen.registry.registry import Registry
 from limen.storage.backup import HEAD_FILE, back_up, bring_back, read_backup
-from limen.storage.blobs import LocalBlobs
 from limen.storage.database import Database
+from limen.storage.local import LocalBlobs
 from limen.storage.schema import metadata
 from limen.traffic.endpoint_store import EndpointStore
 from tests.conformance.registry.making import START, Clock, add, digest, put_text

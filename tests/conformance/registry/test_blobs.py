@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from limen.contracts.errors import Internal, InvalidArgument, NotFound, Reason, Unavailable
-from limen.storage.blobs import BlobStore, LocalBlobs, hash_of, open_blobs
+from limen.storage.blobs import BlobStore, open_blobs
+from limen.storage.files import hash_of
+from limen.storage.local import LocalBlobs
 
 RANDOM_PLACES = 200
 

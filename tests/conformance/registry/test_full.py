@@ -12,8 +12,9 @@ import pytest
 
 from limen.contracts.errors import NotFound, Reason, Unavailable
 from limen.management.stores import Stores, open_registry
-from limen.storage.blobs import LocalBlobs, hash_of
 from limen.storage.config import StorageConfig
+from limen.storage.files import hash_of
+from limen.storage.local import LocalBlobs
 from tests.conformance.registry.making import add, contract
 
 PAGE = 4096

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from limen.management.stores import Stores, open_registry
-from limen.storage.blobs import hash_of
 from limen.storage.config import StorageConfig
+from limen.storage.files import hash_of
 
 WRITER = Path(__file__).parents[2] / "services" / "writer.py"
 LONGEST_WAIT_S = 0.02

@@ -7,7 +7,7 @@ from tests.conformance.serving.gateway import Gateway
 
 def every_path(gateway: Gateway, model: str = "pair", version: str = "1") -> dict[str, set[str]]:
     """Return path to methods, with every per-model path in both version forms."""
-    router = gateway.server.application._router
+    router = gateway.server.state.application._router
     found = {path: _methods(handlers) for path, handlers in router._fixed.items()}
     for template, handlers in router._per_model.items():
         found[template.replace("{m}", model)] = _methods(handlers)

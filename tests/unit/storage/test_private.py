@@ -11,6 +11,7 @@ from limen.publishing.staging import staging_folder
 from limen.registry.registry import Registry  # noqa: F401 - its tables are what is made
 from limen.serving.supervision import run_folder
 from limen.storage.config import StorageConfig
+from limen.storage.files import write_whole
 from limen.storage.private import make_private_file, make_private_folder, unprivileged_group
 
 MASKS = [0, 0o022, 0o077, 0o277]
@@ -62,7 +63,7 @@ def test_a_home_with_everything_in_it_is_private(tmp_path, umask):
     stores.blobs.put(source, digest)
     with staging_folder(home / "staging"):
         folder, own = run_folder.create(home, "", "", "")
-        run_folder.write(folder / "snapshot.json", b"{}")
+        write_whole(folder / "snapshot.json", b"{}")
         tops = [home, *home.iterdir(), folder, *folder.iterdir(), Path(own.sockets)]
         assert [str(p) for p in tops if not is_private(p)] == []
     assert {p.name for p in tops} >= {"limen.db", "run", "staging", "server.json", "snapshot.json", "metrics"}

@@ -36,12 +36,12 @@ def sign(
     the same name with `.sig`.
     """
     from limen.cli.words import CommandError, existing_package
-    from limen.packaging.archive.package import appearing
     from limen.packaging.paths import signature_path
     from limen.packaging.signing.keys import private_key, public_half
     from limen.packaging.signing.signatures import content_of
     from limen.packaging.signing.signatures import sign as sign_content
     from limen.settings.values import read_secret
+    from limen.storage.files import appearing
 
     content = content_of(existing_package(package))
     opener = read_secret(passphrase, "--passphrase").encode() if passphrase else None

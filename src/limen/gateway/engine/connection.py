@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from limen.contracts.errors import Cancelled, Internal
 from limen.gateway.engine.errors import Refused, error_response
@@ -20,9 +21,7 @@ from limen.gateway.engine.message import STATUS_LINES, Head, Pending, Request, R
 from limen.gateway.engine.phase import Phase
 from limen.gateway.engine.receiving import Receiver
 from limen.gateway.engine.sending import Sender
-
-if TYPE_CHECKING:
-    from limen.gateway.engine.server import HttpServer
+from limen.gateway.engine.state import ServerState
 
 # Looking a member up on its class costs more than the comparison it is for.
 _IDLE, _REFUSED = Phase.IDLE, Phase.REFUSED
@@ -36,14 +35,17 @@ class Connection(Receiver, asyncio.Protocol):
     """The protocol object of one connection."""
 
     __slots__ = (
-        "_busy", "_feeding", "_has_ended", "_in_hand", "_is_asked", "_last_head", "_out", "_paused_bytes", "_pending", "_queue", "_sender", "_task",
+        "_busy", "_feeding", "_has_ended", "_in_hand", "_is_asked", "_joined", "_last_head", "_left", "_out", "_paused_bytes", "_pending", "_queue", "_sender", "_task",
         "_transport",
         "paused_at",
     )  # fmt: skip
 
-    def __init__(self, server: HttpServer) -> None:
-        """Belong to a server, which owns the limits, the clock and the application."""
-        super().__init__(server)
+    def __init__(
+        self, state: ServerState, joined: Callable[[Connection], None], left: Callable[[Connection], None]
+    ) -> None:
+        """Share the state of a server, which is told when the connection is made and lost."""
+        super().__init__(state)
+        self._joined, self._left = joined, left
         self._transport: Any = None
         self._queue: deque[Request | Refused] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -63,13 +65,13 @@ class Connection(Receiver, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start waiting for the first request."""
         self._transport = transport
-        self.since = self._server.clock
-        self._server.connections.add(self)
+        self.since = self._state.clock
+        self._joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work of a caller who has left."""
         self._release(self.held)
-        self._server.left(self)
+        self._left(self)
         self._queue.clear()
         # The parser refers back to us; what half a body holds must not wait for the garbage collector.
         self._parser, self._request, self._body = None, None, []
@@ -77,16 +79,16 @@ class Connection(Receiver, asyncio.Protocol):
             self._task.cancel()
         pending, self._pending = self._pending, None
         if pending is not None:
-            self._server.application.note(self._in_hand, Cancelled())
+            self._state.application.note(self._in_hand, Cancelled())
             if pending.cancel is not None:
                 pending.cancel()
 
     def pause_writing(self) -> None:
         """Note since when the peer does not read its answers."""
-        self.paused_at = self._server.clock
+        self.paused_at = self._state.clock
         self._paused_bytes = self._transport.get_write_buffer_size()
         self.held += self._paused_bytes
-        self._server.held.take(self._paused_bytes)
+        self._state.held.take(self._paused_bytes)
         self._transport.pause_reading()
         if self._sender is not None:
             self._sender.pause()
@@ -107,12 +109,12 @@ class Connection(Receiver, asyncio.Protocol):
             return
         self._feeding = True
         if phase == _IDLE:
-            request = self._server.known_heads.recall(data)
+            request = self._state.known_heads.recall(data)
             if request is not None:
-                self.since = self._server.clock
+                self.since = self._state.clock
                 self._take(request)
                 self._feeding = False
-                if self._server.is_crowded:
+                if self._state.is_crowded:
                     self._make_way()
                 self._flush()
                 return
@@ -122,7 +124,7 @@ class Connection(Receiver, asyncio.Protocol):
         if refused is not None:
             self._refuse(refused)
         self._feeding = False
-        if self._server.is_crowded:
+        if self._state.is_crowded:
             self._make_way()
         self._flush()
 
@@ -135,7 +137,7 @@ class Connection(Receiver, asyncio.Protocol):
             return False
         if not self._has_ended:
             self._has_ended = True
-            self._server.loop.call_later(LISTENS_S, self._find_out)
+            self._state.loop.call_later(LISTENS_S, self._find_out)
         return True
 
     def _find_out(self) -> None:
@@ -149,7 +151,7 @@ class Connection(Receiver, asyncio.Protocol):
         if not self._is_asked and not self._transport.is_closing():
             self._is_asked = True
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._server.loop.call_later(LISTENS_S, self.look_for_end)
+            self._state.loop.call_later(LISTENS_S, self.look_for_end)
 
     def _release_request(self, request: Request) -> None:
         held, request.held = request.held, 0
@@ -157,7 +159,7 @@ class Connection(Receiver, asyncio.Protocol):
 
     def _release(self, size: int) -> None:
         self.held -= size
-        self._server.held.give(size)
+        self._state.held.give(size)
 
     def _invite(self) -> None:
         """Tell a caller who asks first that the body may come, unless an answer has to go out before."""
@@ -168,7 +170,7 @@ class Connection(Receiver, asyncio.Protocol):
         if self._busy or self._queue or self.paused_at:
             self._queue.append(request)
             # A large one is the last that is read ahead: what one connection holds is bounded, too.
-            if len(self._queue) >= self.limits.max_pipelined or request.held:
+            if len(self._queue) >= self._state.limits.max_pipelined or request.held:
                 self._transport.pause_reading()
         else:
             self._start(request)
@@ -178,7 +180,7 @@ class Connection(Receiver, asyncio.Protocol):
     def _start(self, request: Request) -> None:
         """Run the application on a request; only what has to wait by itself gets a task."""
         self._busy = True
-        application = self._server.application
+        application = self._state.application
         answer: Any = application.handle(request)
         if type(answer) is Response:
             self._finish(request, answer)
@@ -191,16 +193,16 @@ class Connection(Receiver, asyncio.Protocol):
         else:
             self._in_hand = request
             if isinstance(answer, Streaming):
-                self._sender = Sender(self._server, request, answer, self._transport.write)
-            self._task = self._server.loop.create_task(self._wait(request, answer))
+                self._sender = Sender(self._state, request, answer, self._transport.write)
+            self._task = self._state.loop.create_task(self._wait(request, answer))
 
     def _deliver(self, outcome: Response | Exception) -> None:
         """Give the pending answer; one that comes after the caller has left is nobody's."""
         if self._pending is None:
             return
         request, self._pending, self._in_hand = self._in_hand, None, None
-        self.since = self._server.clock
-        self._finish(request, self._server.application.settle(request, outcome))
+        self.since = self._state.clock
+        self._finish(request, self._state.application.settle(request, outcome))
         if self._queue:
             self._next()
 
@@ -213,14 +215,14 @@ class Connection(Receiver, asyncio.Protocol):
             if self._sender is not None:
                 raise  # it has said what there was to say
             if self._transport.is_closing():
-                self._server.application.note(request, Cancelled())
+                self._state.application.note(request, Cancelled())
                 raise
-            outcome = self._server.application.settle(request, Internal())
+            outcome = self._state.application.settle(request, Internal())
         except Exception as exc:  # noqa: BLE001  the application answers everything; this is the last resort
-            outcome = self._server.application.settle(request, exc)
+            outcome = self._state.application.settle(request, exc)
         finally:
             self._task = self._sender = self._in_hand = None
-        self.since = self._server.clock
+        self.since = self._state.clock
         if isinstance(outcome, Response):
             self._finish(request, outcome)
         else:
@@ -243,7 +245,7 @@ class Connection(Receiver, asyncio.Protocol):
         body = response.body
         head = b"%s%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n%s%s\r\n" % (
             STATUS_LINES[response.status],
-            self._server.common_head,
+            self._state.common_head,
             response.content_type,
             len(body),
             request.id.encode(),
@@ -263,12 +265,12 @@ class Connection(Receiver, asyncio.Protocol):
 
     def _stays(self, request: Request) -> bool:
         """Whether another request may follow one that is answered now."""
-        server = self._server
-        if not request.head.keep_alive or server.is_draining:
+        state = self._state
+        if not request.head.keep_alive or state.is_draining:
             return False
         if self._queue or self._feeding:
             return True
-        return not self._has_ended and not server.is_crowded
+        return not self._has_ended and not state.is_crowded
 
     def _next(self) -> None:
         """Answer what has been waiting behind the last answer."""
@@ -312,7 +314,7 @@ class Connection(Receiver, asyncio.Protocol):
     def _answer_refusal(self, refused: Refused) -> None:
         request = self._request or Request(Head(b"", b"", {}, keep_alive=False))
         request.head.keep_alive = False
-        application = self._server.application
+        application = self._state.application
         request.id = request.id or application.next_id()
         application.note(request, refused)
         self._feeding = True
@@ -321,7 +323,7 @@ class Connection(Receiver, asyncio.Protocol):
     def _close(self) -> None:
         """End the connection once the last answer is out, without a reset that could destroy it on its way."""
         self.phase = Phase.CLOSING
-        self.since = self._server.clock
+        self.since = self._state.clock
         self._queue.clear()
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()

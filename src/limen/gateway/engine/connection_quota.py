@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from limen.serving.fleet.open_files import OWN_FILES, file_limit, spare_files
+from limen.runtime.sandbox.open_files import OWN_FILES, file_limit, spare_files
 
 MAX_CONNECTIONS: Final = 1 << 16
 

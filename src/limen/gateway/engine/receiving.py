@@ -6,7 +6,7 @@ Not here: what is done with a request and with a refusal (`gateway.engine.connec
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httptools
 
@@ -16,9 +16,7 @@ from limen.gateway.engine.framing import check_framing
 from limen.gateway.engine.held_bytes import SMALL
 from limen.gateway.engine.message import Head, Request
 from limen.gateway.engine.phase import Phase
-
-if TYPE_CHECKING:
-    from limen.gateway.engine.server import HttpServer
+from limen.gateway.engine.state import ServerState
 
 # Looking a member up on its class costs more than the comparison it is for.
 _REFUSED = Phase.REFUSED
@@ -32,13 +30,12 @@ class Receiver:
 
     __slots__ = (
         "_begun", "_body", "_body_left", "_body_wire", "_chunks", "_head_bytes", "_head_ended", "_head_lines", "_headers",
-        "_parser", "_raw_head", "_refused", "_request", "_server", "_target", "body_bytes", "body_since", "held", "limits", "phase", "since",
+        "_parser", "_raw_head", "_refused", "_request", "_state", "_target", "body_bytes", "body_since", "held", "phase", "since",
     )  # fmt: skip
 
-    def __init__(self, server: HttpServer) -> None:
-        """Belong to a server, which owns the limits, the clock and the application."""
-        self._server = server
-        self.limits = server.limits
+    def __init__(self, state: ServerState) -> None:
+        """Share the state of a server."""
+        self._state = state
         self._parser: Any = httptools.HttpRequestParser(self)
         self._refused: Refused | None = None
         self._target = b""
@@ -83,7 +80,7 @@ class Receiver:
         except httptools.HttpParserUpgrade as offer:
             # The offer is declined by saying nothing of it (RFC 9110, 7.8): what follows is HTTP/1.1 as before.
             return data[offer.args[0] :] if self.phase < _REFUSED else b""
-        limits = self.limits
+        limits = self._state.limits
         if not self._head_ended:
             # A piece that also holds what came before this head says nothing about the head's size.
             if self._begun == _BEGINS.get(phase):
@@ -112,7 +109,7 @@ class Receiver:
     def _invalid(self, exc: httptools.HttpParserError) -> Refused:
         is_method = isinstance(exc, httptools.HttpParserInvalidMethodError)
         found = _METHOD_AND_TARGET.match(self._raw_head) if is_method else None
-        return self._server.application.unknown_method(found[1]) if found else not_http()
+        return self._state.application.unknown_method(found[1]) if found else not_http()
 
     # ---- httptools callbacks ----------------------------------------------------------------------------------------
 
@@ -126,7 +123,7 @@ class Receiver:
         self._head_bytes = self._head_lines = 0
         self._head_ended = False
         self.phase = Phase.HEAD
-        self.since = self._server.clock
+        self.since = self._state.clock
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
@@ -138,7 +135,7 @@ class Receiver:
         name = name.lower()
         self._head_bytes += len(name) + len(value)
         self._head_lines += 1
-        if self._head_bytes > self.limits.max_header_bytes or self._head_lines > self.limits.max_headers:
+        if self._head_bytes > self._state.limits.max_header_bytes or self._head_lines > self._state.limits.max_headers:
             self._stop(Refused(431, "HEADERS_TOO_LARGE", "the request has too many or too large headers"))
         if self._head_ended:
             return  # a trailer: nothing that was decided by the headers may change after them
@@ -153,12 +150,12 @@ class Receiver:
         self._body = []
         self.body_bytes = self._body_wire = self._chunks = 0
         self.phase = Phase.BODY
-        self.body_since = self._server.clock
+        self.body_since = self._state.clock
         version = parser.get_http_version()
         try:
-            self._server.application.admit(head)
+            self._state.application.admit(head)
             length = self._headers.get(b"content-length")
-            if length is not None and len(length) > 4 and not self._server.held.fits(int(length)):
+            if length is not None and len(length) > 4 and not self._state.held.fits(int(length)):
                 raise no_room()
             if (
                 version != "1.1"
@@ -176,16 +173,16 @@ class Receiver:
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self.body_bytes += len(body)
-        self.since = self._server.clock
-        if self.body_bytes > self.limits.max_body_bytes:
-            self._stop(too_large(self.limits.max_body_bytes))
+        self.since = self._state.clock
+        if self.body_bytes > self._state.limits.max_body_bytes:
+            self._stop(too_large(self._state.limits.max_body_bytes))
         if self.body_bytes > SMALL:
             self._hold(len(body))
         self._body.append(body)
 
     def _hold(self, size: int) -> None:
         """Count a piece of a large body, and with the first one that makes it large what came before."""
-        held, request = self._server.held, self._request
+        held, request = self._state.held, self._request
         if request is None:
             return
         size = size if request.held else self.body_bytes
@@ -200,8 +197,10 @@ class Receiver:
     def on_chunk_header(self) -> None:
         """Count the chunks of a chunked body."""
         self._chunks += 1
-        if self._chunks > self.limits.max_chunks:
-            self._stop(Refused(413, "TOO_MANY_CHUNKS", f"a body may have at most {self.limits.max_chunks} chunks"))
+        if self._chunks > self._state.limits.max_chunks:
+            self._stop(
+                Refused(413, "TOO_MANY_CHUNKS", f"a body may have at most {self._state.limits.max_chunks} chunks")
+            )
 
     def on_message_complete(self) -> None:
         """Answer the request, or queue it behind the one in hand."""
@@ -215,9 +214,9 @@ class Receiver:
         else:
             request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.phase = Phase.IDLE
-        self.since = self._server.clock
+        self.since = self._state.clock
         if self._raw_head:
-            self._server.known_heads.remember(self._raw_head, request.head)
+            self._state.known_heads.remember(self._raw_head, request.head)
             self._raw_head = b""
         self._take(request)
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from limen.contracts.errors import Cancelled, Internal, Unavailable
 from limen.gateway.engine.errors import error_response
 from limen.gateway.engine.message import STATUS_LINES, Request, Response, Streaming
-
-if TYPE_CHECKING:
-    from limen.gateway.engine.server import HttpServer
+from limen.gateway.engine.state import ServerState
 
 LOG = logging.getLogger("limen.gateway")
 
@@ -23,11 +20,11 @@ LOG = logging.getLogger("limen.gateway")
 class Sender:
     """Sends one stream. `run` is what its connection's task does; cancelling it means that the caller has left."""
 
-    __slots__ = ("_answer", "_has_begun", "_is_chunked", "_is_cut_off", "_request", "_resumed", "_server", "_write")
+    __slots__ = ("_answer", "_has_begun", "_is_chunked", "_is_cut_off", "_request", "_resumed", "_state", "_write")
 
-    def __init__(self, server: HttpServer, request: Request, answer: Streaming, write: Callable[[bytes], None]) -> None:
+    def __init__(self, state: ServerState, request: Request, answer: Streaming, write: Callable[[bytes], None]) -> None:
         """Send what `answer` gives, in answer to `request`, with `write`."""
-        self._server = server
+        self._state = state
         self._request = request
         self._answer = answer
         self._write = write
@@ -50,7 +47,7 @@ class Sender:
         except asyncio.CancelledError:
             failure = self._why_cancelled()
             if failure is None:
-                self._server.application.note(self._request, Cancelled())
+                self._state.application.note(self._request, Cancelled())
                 raise
         except Exception as exc:  # noqa: BLE001  told apart by the application
             failure = exc
@@ -67,7 +64,7 @@ class Sender:
     def pause(self) -> None:
         """Ask for no further piece until `resume`: the caller does not read those it has."""
         if self._resumed is None:
-            self._resumed = self._server.loop.create_future()
+            self._resumed = self._state.loop.create_future()
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -102,12 +99,12 @@ class Sender:
             return
         self._has_begun = True
         answer, request = self._answer, self._request
-        is_last = not self._is_chunked or not request.head.keep_alive or self._server.is_draining
+        is_last = not self._is_chunked or not request.head.keep_alive or self._state.is_draining
         self._write(
             b"%s%scontent-type: %s\r\n%sx-request-id: %s\r\n%s%s\r\n"
             % (
                 STATUS_LINES[answer.status],
-                self._server.common_head,
+                self._state.common_head,
                 answer.content_type,
                 b"transfer-encoding: chunked\r\n" if self._is_chunked else b"",
                 request.id.encode(),
@@ -117,7 +114,7 @@ class Sender:
         )
 
     def _end(self, failure: Exception | None) -> Response | bool:
-        application, request = self._server.application, self._request
+        application, request = self._state.application, self._request
         if failure is None:
             self._begin()
             application.note_success(request, self._answer.status)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from limen.gateway.engine.acceptor import Acceptor
@@ -16,6 +15,7 @@ from limen.gateway.engine.heads import KnownHeads
 from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.engine.listeners import SETTLE_S
 from limen.gateway.engine.phase import Phase
+from limen.gateway.engine.state import ServerState
 from limen.telemetry.metrics.instruments import ENDS
 
 if TYPE_CHECKING:
@@ -40,19 +40,12 @@ class HttpServer:
         self, application: Application, limits: HttpLimits | None = None, held: HeldBytes | None = None
     ) -> None:
         """Prepare to serve; `start` listens. `held` counts the bytes of all servers of this process."""
-        self.application = application
-        self.limits = limits or HttpLimits()
-        self.held = held or HeldBytes(self.limits.most_held)
+        limits = limits or HttpLimits()
+        held = held or HeldBytes(limits.most_held)
+        self.state = ServerState(application, limits, held)
         self.connections: set[Connection] = set()
-        self.known_heads = KnownHeads()
-        self.is_draining = False
-        self.is_crowded = False
-        """Whether callers wait to be let in: then every connection ends with the answer in hand."""
         self.ended = dict.fromkeys(ENDS, 0)
         """How many connections were ended by the server, by why."""
-        self.loop = asyncio.get_running_loop()
-        self.clock = self.loop.time()
-        self.common_head = b""
         self._mark = FileMark()
         self._sweeper: asyncio.TimerHandle | None = None
         self._acceptor: Acceptor | None = None
@@ -60,17 +53,17 @@ class HttpServer:
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections on a bound socket."""
-        self._acceptor = Acceptor(listener, lambda: Connection(self), self._is_full)
+        self._acceptor = Acceptor(
+            listener, lambda: Connection(self.state, self.connections.add, self._left), self._is_full
+        )
         self._acceptor.start()
 
     def follow(self, limits: HttpLimits) -> None:
-        """Go on with other limits, also on the connections that there are."""
-        self.limits = limits
-        self.held.most = limits.most_held
-        # They were taken under the limits before.
-        self.known_heads = KnownHeads()
-        for connection in self.connections:
-            connection.limits = limits
+        """Switch to other limits, which open connections obey, too."""
+        self.state.limits = limits
+        self.state.held.most = limits.most_held
+        # The remembered heads were accepted under the limits before.
+        self.state.known_heads = KnownHeads()
 
     @property
     def pauses(self) -> int:
@@ -82,20 +75,20 @@ class HttpServer:
 
         Whoever is connected may ask once more: the answer says that the connection closes. A stream that has not ended by then ends with an error inside it.
         """
-        self.is_draining = True
+        self.state.is_draining = True
         if self._acceptor is not None:
-            await self._acceptor.leave(min(SETTLE_S, self.limits.drain_s))
-        end = self.loop.time() + min(LAST_ASK_S, self.limits.drain_s)
-        while self.connections and self.loop.time() < end:  # noqa: ASYNC110  once in a server's life
+            await self._acceptor.leave(min(SETTLE_S, self.state.limits.drain_s))
+        end = self.state.loop.time() + min(LAST_ASK_S, self.state.limits.drain_s)
+        while self.connections and self.state.loop.time() < end:  # noqa: ASYNC110  once in a server's life
             await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.finish()
-        end = self.loop.time() + self.limits.drain_s
-        while any(c.is_busy for c in self.connections) and self.loop.time() < end:  # noqa: ASYNC110  once in a server's life
+        end = self.state.loop.time() + self.state.limits.drain_s
+        while any(c.is_busy for c in self.connections) and self.state.loop.time() < end:  # noqa: ASYNC110  once in a server's life
             await asyncio.sleep(0.01)
         told = [connection for connection in list(self.connections) if connection.break_off()]
-        end = self.loop.time() + LAST_WORD_S
-        while any(c.is_busy for c in told if c in self.connections) and self.loop.time() < end:  # noqa: ASYNC110  as above
+        end = self.state.loop.time() + LAST_WORD_S
+        while any(c.is_busy for c in told if c in self.connections) and self.state.loop.time() < end:  # noqa: ASYNC110  as above
             await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.time_out(None) if connection.is_busy else connection.finish()
@@ -104,43 +97,46 @@ class HttpServer:
         # One turn of the loop lets the transports report that they are closed.
         await asyncio.sleep(0)
 
-    def left(self, connection: Connection) -> None:
+    def _left(self, connection: Connection) -> None:
         """Take note that a connection is gone, and let somebody else in."""
         self.connections.discard(connection)
         if self._acceptor is not None and self._acceptor.is_paused:
             # Its file is closed by then.
-            self.loop.call_soon(self._let_in)
+            self.state.loop.call_soon(self._let_in)
 
     def _is_full(self, descriptor: int) -> bool:
         """Return whether the caller who has just come, with that descriptor, is the last one for now."""
         entering = self._acceptor.entering if self._acceptor is not None else 0
-        self.is_crowded = (
-            self._mark.is_reached(descriptor) or len(self.connections) + entering + 1 >= self.limits.max_connections
+        self.state.is_crowded = (
+            self._mark.is_reached(descriptor)
+            or len(self.connections) + entering + 1 >= self.state.limits.max_connections
         )
-        if self.is_crowded:
+        if self.state.is_crowded:
             self._make_room(1)
-        return self.is_crowded
+        return self.state.is_crowded
 
     def _let_in(self) -> None:
         """Let callers in again, if there is room."""
         acceptor = self._acceptor
         if acceptor is None or acceptor.is_closed or not acceptor.is_paused:
             return
-        are_few = len(self.connections) + acceptor.entering < self.limits.max_connections
+        are_few = len(self.connections) + acceptor.entering < self.state.limits.max_connections
         if are_few and self._mark.has_room(acceptor.descriptor):
-            self.is_crowded = False
+            self.state.is_crowded = False
             acceptor.resume()
 
     def _make_room(self, count: int) -> None:
         """Close what does least: whoever has asked nothing for longest, then whoever takes long to ask."""
         idle = [
-            c for c in self.connections if not c.is_busy and c.phase is Phase.IDLE and c.since + SWEEP_S <= self.clock
+            c
+            for c in self.connections
+            if not c.is_busy and c.phase is Phase.IDLE and c.since + SWEEP_S <= self.state.clock
         ]
         idle.sort(key=lambda connection: connection.since)
         for connection in idle[:count]:
             self._end(connection, "crowded")
         late = [c for c in self.connections if c.phase in {Phase.HEAD, Phase.BODY} and c.is_reading]
-        late = [c for c in late if c.since + PATIENCE_S <= self.clock][: max(0, count - len(idle))]
+        late = [c for c in late if c.since + PATIENCE_S <= self.state.clock][: max(0, count - len(idle))]
         for connection in late:
             self._end(connection, "slow", Refused(408, "TIMEOUT", "the request took too long while others waited"))
 
@@ -153,7 +149,7 @@ class HttpServer:
 
     def _sweep(self, connection: Connection) -> None:
         """End a connection that has waited too long."""
-        now, limits = self.clock, self.limits
+        now, limits = self.state.clock, self.state.limits
         waited = now - connection.since
         connection.look_for_end()
         if connection.paused_at:
@@ -171,17 +167,16 @@ class HttpServer:
             if waited > limits.body_idle_timeout_s or now - connection.body_since > allowed:
                 self._end(connection, "slow", Refused(408, "TIMEOUT", "the request's body took too long"))
         elif connection.phase is Phase.CLOSING:
-            if waited > (0 if self.is_crowded else 2 * SWEEP_S):
+            if waited > (0 if self.state.is_crowded else 2 * SWEEP_S):
                 connection.finish()
         elif not connection.is_busy and waited > limits.keep_alive_s:
             self._end(connection, "idle")
 
     def _tick(self) -> None:
         """Advance the coarse clock and end connections that waited too long."""
-        self.clock = self.loop.time()
-        self.common_head = f"date: {formatdate(usegmt=True)}\r\nx-content-type-options: nosniff\r\n".encode()
+        self.state.tick()
         # First of all, so that whatever happens below the next look comes.
-        self._sweeper = self.loop.call_later(SWEEP_S, self._tick)
+        self._sweeper = self.state.loop.call_later(SWEEP_S, self._tick)
         for connection in list(self.connections):
             self._sweep(connection)
         acceptor = self._acceptor

@@ -36,6 +36,7 @@ from limen.packaging.formats.sniff import scan_folder
 from limen.packaging.manifest.decoder import decode_manifest, read_manifest
 from limen.packaging.manifest.values import MANIFEST_NAME, Manifest
 from limen.packaging.paths import INDEX_NAME, invalid, list_files, signature_path
+from limen.storage.files import appearing, hash_of, sync_folder
 from limen.storage.private import make_private_folder
 
 SUFFIX: Final = ".limen"
@@ -129,23 +130,6 @@ def build(folder: Path, target_dir: Path, file_name: str = "") -> Built:
     return Built(target, digest, files, size, is_signed=signature is not None)
 
 
-@contextmanager
-def appearing(target: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write that appears at `target` in one step, complete and on disk; when writing it fails, nothing appears."""
-    descriptor, staging = tempfile.mkstemp(prefix=f".{target.name[:60]}-", suffix=".staging", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            yield out
-            out.flush()
-            os.fchmod(out.fileno(), 0o644)
-            os.fsync(out.fileno())
-        Path(staging).replace(target)
-    except BaseException:
-        Path(staging).unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
 def read_signature(package: Path) -> bytes | None:
     """Return the signature of a package folder or archive, or None when there is none. Of one that is too large, its beginning."""
     path = signature_path(package)
@@ -173,9 +157,7 @@ def hash_folder(folder: Path) -> tuple[FileEntry, ...]:
 
 
 def _hash_file(folder: Path, path: str) -> FileEntry:
-    with (folder / path).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
+    sha256, size = hash_of(folder / path), (folder / path).stat().st_size
     if size > MAX_FILE_BYTES:
         raise invalid("the package is too large", [Violation(path, f"has more than {MAX_FILE_BYTES} bytes")])
     return FileEntry(path, sha256, size)
@@ -308,7 +290,7 @@ def _unpack(file: IO[bytes], index: Index, members: Sequence[Member], root: Path
             raise _refused(INDEX_NAME, f"has another name than {MANIFEST_NAME}")
         scan_folder(staging, manifest)
         staging.chmod(0o755)  # whoever may pass through the folder that it is in may read it
-        _sync_folder(staging)
+        sync_folder(staging)
         _replace_folder(staging, root, index)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -327,15 +309,7 @@ def _replace_folder(staging: Path, root: Path, index: Index) -> None:
         # Another process was faster; its copy is as good, if it is the same.
         if not _holds(root, index):
             raise
-    _sync_folder(root.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(root.parent)
 
 
 class _Contents:

@@ -21,7 +21,7 @@ from limen.serving.control.condition_rules import UNKNOWN, Doors, Source, Verdic
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Gateway
 from limen.serving.messages.lines import ProcessPhase
-from limen.serving.supervision import run_folder
+from limen.storage.files import write_whole
 
 LOG = logging.getLogger("limen.control")
 _SERVER: Final = ""
@@ -91,7 +91,7 @@ class Conditions:
             # On a full disk the times are lost with this process, and nothing else.
             with contextlib.suppress(OSError):
                 kept = tuple(_Kept(endpoint, condition) for (endpoint, _), condition in self._known.items())
-                run_folder.write(self._file, msgspec.json.encode(kept))
+                write_whole(self._file, msgspec.json.encode(kept))
                 self._is_kept = True
 
     def _dated(self, name: str, verdicts: dict[ConditionType, Verdict], moment: datetime) -> tuple[Condition, ...]:

@@ -13,21 +13,23 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from limen.contracts.endpoint import EndpointStatus
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import Snapshot
 from limen.runtime.placement.process.wire.start import resident_share
 from limen.serving.control import leftovers
 from limen.serving.control.conditions import Conditions
+from limen.serving.control.config import ControlConfig
 from limen.serving.control.mending import Mending
 from limen.serving.control.retired import Retired
 from limen.serving.control.room import Room
 from limen.serving.control.scrubbing import Scrubbing
-from limen.serving.control.status import status_of
+from limen.serving.control.status import endpoint_statuses, status_of
 from limen.serving.control.traffic import Traffic
 from limen.serving.fleet import takeover
 from limen.serving.fleet.fleet import OFFER_S, START_S, Fleet
@@ -53,10 +55,10 @@ from limen.serving.messages.lines import (
     line,
     refusal_of,
 )
-from limen.serving.messages.settings import SettingsView
 from limen.serving.sources import opening
 from limen.serving.sources.source import Source
 from limen.serving.supervision import run_folder
+from limen.storage.files import write_whole
 from limen.telemetry.metrics.totals import Totals, read_folder
 
 LOG = logging.getLogger("limen.control")
@@ -66,23 +68,6 @@ COLLECT_S, COLLECT_ALL_S = 30.0, 3600.0
 """How often leftovers are looked for: of this server's replicas, and everywhere."""
 LOOK_S = 0.25
 """How often the memory of replicas is looked at, where it is limited."""
-
-
-class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What control has to know about its server."""
-
-    run: str
-    """The server's folder: snapshot, copies of packages, metrics."""
-    watch: bool
-    http: str
-    grpc: str
-    metrics: str
-    server_pid: int
-    server: run_folder.ServerFile | None = None
-    """What the folder says of the server; None for one that nobody has to find."""
-    started_at: float
-    settings: Callable[[], SettingsView] = SettingsView
-    """Gives how the server stands to its settings file."""
 
 
 class ControlPlane:
@@ -230,6 +215,11 @@ class ControlPlane:
         traffic = self.traffic.views(totals, self.now())
         return status_of(self.config, self.fleet, self.conditions, states, traffic, time.time(), self.now())
 
+    def endpoint_statuses(self, revisions: Mapping[str, int]) -> dict[str, EndpointStatus]:
+        """Return how every endpoint is whose spec has one of these revisions."""
+        self.conditions.look(self.now())
+        return endpoint_statuses(self.fleet, self.conditions, revisions)
+
     def _look(self, now: float) -> None:
         self._restore()
         if not self._is_saved:
@@ -284,7 +274,7 @@ class ControlPlane:
     def _save(self, snapshot: Snapshot) -> None:
         """Put a snapshot on disk; without room there, gateways have it from here, and this is tried again."""
         try:
-            run_folder.write(run_folder.snapshot(self.config.run), msgspec.json.encode(snapshot))
+            write_whole(run_folder.snapshot(self.config.run), msgspec.json.encode(snapshot))
         except OSError as exc:
             self._is_saved = False
             self._room.failed(exc)
@@ -386,6 +376,10 @@ class ControlPlane:
             served = ", ".join(self.fleet.endpoints) or "nothing yet"
             return Refused(Failure(f"there is no model named {name} here", hint=f"This server serves {served}."))
         return await self.source.reload(self, name, package)
+
+    async def mend(self, version: Version) -> None:
+        """Have the package of a version looked after now."""
+        await self.mending.mend(version)
 
     async def until_in_use(self, name: str, version: Version) -> None:
         """Return when a version answers, has failed, or is no longer wanted."""

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 
 from limen._version import __version__
 from limen.contracts.conditions import Condition, ConditionStatus
+from limen.runtime.sandbox.open_files import limit_of, open_files
 from limen.serving.control.controlplane import ControlPlane
 from limen.serving.control.room import free_bytes
-from limen.serving.fleet.open_files import limit_of, open_files
 from limen.serving.messages.lines import Status
 from limen.serving.supervision import run_folder
 from limen.telemetry.metrics import instruments as table

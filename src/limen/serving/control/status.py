@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,6 +12,7 @@ from limen.contracts.conditions import Condition, ConditionType, holds
 from limen.contracts.endpoint import EndpointPhase, EndpointStatus
 from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.control.conditions import Conditions
+from limen.serving.control.config import ControlConfig
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Aim, Endpoint, Phase, Version
 from limen.serving.messages.lines import (
@@ -24,9 +25,6 @@ from limen.serving.messages.lines import (
     VersionView,
 )
 from limen.serving.supervision.facts import rss_bytes
-
-if TYPE_CHECKING:
-    from limen.serving.control.controlplane import ControlConfig
 
 HUNG_AFTER_S = 3.0
 """After how long without a report a gateway is shown as hung; it reports every second, and the supervisor replaces it soon."""

@@ -26,8 +26,8 @@ from limen.contracts.snapshot import ServedEndpoint, ServedVersion, Snapshot
 from limen.packaging.archive.package import Package
 from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.dataplane.plane import DataPlane
+from limen.serving.link.packages import package_of
 from limen.serving.messages.lines import MAX_LINE_BYTES, Apply, Hello, Poison, Report, Wake, line
-from limen.serving.sources.opening import package_of
 from limen.serving.supervision import run_folder
 
 LOG = logging.getLogger("limen.gateway")

@@ -13,11 +13,11 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive.intact import is_intact
 from limen.packaging.archive.scan import Scan, scan
-from limen.serving.control.controlplane import ControlPlane
 from limen.serving.fleet.history import Cause
 from limen.serving.fleet.records import Aim, Opened, Phase, Version
 from limen.serving.messages.lines import Failure, Refused, Reloaded, failure_of
 from limen.serving.sources import opening
+from limen.serving.sources.source import ControlPort
 
 WATCH_S = 1.0
 SERVED = Cause("local", "the server was started with it")
@@ -61,7 +61,7 @@ class Folders:
         self._scans: dict[str, Scan] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def start(self, control: ControlPlane) -> None:
+    async def start(self, control: ControlPort) -> None:
         """Open every package and want it served.
 
         Raises:
@@ -86,7 +86,7 @@ class Folders:
             self._scans.setdefault(path, scan(Path(path)))
         return opening.reopen(served, version)
 
-    async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
+    async def follow(self, control: ControlPort, *, is_watching: bool) -> None:
         """Load a package again when its files have changed and have been left alone since the last look."""
         seen: dict[str, Scan] = {}
         while is_watching:
@@ -102,7 +102,7 @@ class Folders:
                     control.note(_shown(path, await self._reload(control, endpoint.name, "", CHANGED)))
                 seen[path] = found
 
-    async def reload(self, control: ControlPlane, name: str, package: str) -> Reloaded | Refused:
+    async def reload(self, control: ControlPort, name: str, package: str) -> Reloaded | Refused:
         """Load a package as the next version of an endpoint, and return when it answers or has failed.
 
         Args:
@@ -112,7 +112,7 @@ class Folders:
         """
         return await self._reload(control, name, package, RELOADED)
 
-    async def _reload(self, control: ControlPlane, name: str, package: str, cause: Cause) -> Reloaded | Refused:
+    async def _reload(self, control: ControlPort, name: str, package: str, cause: Cause) -> Reloaded | Refused:
         endpoint = control.fleet.endpoints[name]
         # One at a time, in the order they were asked for: the last one wins.
         async with self._locks[name]:
@@ -133,11 +133,11 @@ class Folders:
             took = control.now() - begun
             return Reloaded(name, version.number, live.number if live else "", round(took, 3), version.reason)
 
-    async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
+    async def load(self, control: ControlPort, name: str) -> Reloaded | Refused:
         """Load the package of an endpoint as its next version, whether or not it has one in use."""
         return await self._reload(control, name, "", LOADED)
 
-    async def unload(self, control: ControlPlane, name: str) -> None:
+    async def unload(self, control: ControlPort, name: str) -> None:
         """Have an endpoint let everything go. What is being loaded comes into use first."""
         async with self._locks[name]:
             self._causes[name] = LOADED

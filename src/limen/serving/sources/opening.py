@@ -10,17 +10,15 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from limen.contracts.contract import Contract, Field, Sensitivity
+from limen.contracts.contract import Contract, Sensitivity
 from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.openapi.examples import example_record, is_showable
 from limen.contracts.serving import Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
-from limen.packaging.archive.intact import ensure_intact, is_small
 from limen.packaging.archive.package import Package, open_package
 from limen.packaging.manifest.decoder import read_manifest
 from limen.packaging.manifest.values import Manifest
@@ -105,31 +103,6 @@ def reopen(endpoint: ServedEndpoint, served: ServedVersion) -> Opened:
     return msgspec.structs.replace(opened, serving=serving, inputs=served.inputs, outputs=served.outputs)
 
 
-def package_of(endpoint: ServedEndpoint, served: ServedVersion) -> Package:
-    """Return a version's package as a gateway needs it, under the endpoint's name and with what the endpoint says instead.
-
-    Control has verified the files, which may have been damaged since; a large package is trusted with that, for it would be hashed as a whole.
-
-    Raises:
-        InvalidPackage: they are damaged.
-    """
-    root = Path(served.root)
-    if served.digest and is_small(root):
-        ensure_intact(root, served.digest)
-    manifest = read_manifest(root)
-    contract = manifest.contract
-    contract = msgspec.structs.replace(
-        contract,
-        name=endpoint.name,
-        slo=endpoint.slo or contract.slo,
-        inputs=_numbered(contract.inputs, served.inputs),
-        outputs=_numbered(contract.outputs, served.outputs),
-    )
-    serving = endpoint.serving or manifest.serving
-    manifest = msgspec.structs.replace(manifest, contract=contract, serving=serving)
-    return Package(root, manifest, served.digest, Path(served.origin))
-
-
 def forget_copy(root: str, copies: Path) -> None:
     """Remove the copy of a version that nobody wants any more; what is not a copy stays."""
     if Path(root).parent == copies:
@@ -147,10 +120,6 @@ def summary_of(endpoint: str, manifest: Manifest) -> ModelSummary:
         contract.title,
         _example(contract),
     )
-
-
-def _numbered(fields: tuple[Field, ...], numbers: Mapping[str, int]) -> tuple[Field, ...]:
-    return tuple(msgspec.structs.replace(f, number=numbers.get(f.name, f.number)) for f in fields)
 
 
 def _open_folder(folder: Path, copies: Path, *, trust_code: bool) -> Package:

@@ -16,9 +16,9 @@ import msgspec
 from limen.management.stores import FOLLOWED
 from limen.registry.values import Identity
 from limen.serving.sources.planning import Plan, PlannedEndpoint
-from limen.serving.supervision import run_folder
 from limen.storage import causes
 from limen.storage.faults import unavailable
+from limen.storage.files import write_whole
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class PlanMemory:
         """Remember a plan. A disk that is full keeps the file as it is, and nothing else from going on."""
         self._kept = Kept(self._registry, plan, identity, dict(good))
         with contextlib.suppress(OSError):
-            run_folder.write(self._path, msgspec.json.encode(self._kept))
+            write_whole(self._path, msgspec.json.encode(self._kept))
 
 
 def _strangeness(kept: Kept | None, found: Identity) -> str:

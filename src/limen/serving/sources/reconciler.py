@@ -17,15 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from limen.contracts.endpoint import EndpointSpec, EndpointStatus
+from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailable
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.management.catalogue import ANYBODY, Catalogue
 from limen.management.stores import Stores
 from limen.packaging.archive.intact import is_intact
 from limen.runtime.placement.trust import ensure_trusted
-from limen.serving.control.controlplane import ControlPlane
-from limen.serving.control.status import endpoint_statuses
 from limen.serving.fleet.records import Aim, Endpoint, Opened, Version
 from limen.serving.messages.lines import Failure, Refused, Reloaded
 from limen.serving.sources import opening, planning
@@ -33,6 +31,7 @@ from limen.serving.sources.errands import Errands
 from limen.serving.sources.package_cache import PackageCache
 from limen.serving.sources.plan_memory import PlanMemory
 from limen.serving.sources.planning import Plan, PlannedEndpoint, PlannedVersion
+from limen.serving.sources.source import ControlPort
 
 LOG = logging.getLogger("limen.control")
 POLL_S = 1.0
@@ -96,7 +95,7 @@ class Reconciler:
         self._turn = asyncio.Lock()
         self._errands = Errands()
 
-    async def start(self, control: ControlPlane) -> None:
+    async def start(self, control: ControlPort) -> None:
         """Want what the registry says, or what it said last when it cannot be reached.
 
         Raises:
@@ -114,7 +113,7 @@ class Reconciler:
         """Return a version that an earlier control process has verified."""
         return opening.reopen(served, version)
 
-    async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
+    async def follow(self, control: ControlPort, *, is_watching: bool) -> None:
         """Look at the registry again and again, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
@@ -139,7 +138,7 @@ class Reconciler:
         """Look soon: something was changed through this process. Called from the event loop."""
         self._poked.set()
 
-    async def look_again(self, control: ControlPlane) -> None:
+    async def look_again(self, control: ControlPort) -> None:
         """Look now, and try again whatever could not be had.
 
         Raises:
@@ -163,7 +162,7 @@ class Reconciler:
                 self._stores = self._open_stores()
             return self._stores
 
-    async def reload(self, control: ControlPlane, name: str, package: str) -> Reloaded | Refused:
+    async def reload(self, control: ControlPort, name: str, package: str) -> Reloaded | Refused:
         """Try again whatever of an endpoint could not be had; a package is published and not loaded."""
         if package:
             return Refused(Failure("this server serves a registry", hint="`limen publish PACKAGE` gives it a version."))
@@ -175,7 +174,7 @@ class Reconciler:
         endpoint = control.fleet.endpoints[name]
         number = str(planned.aim.routes[0].version)
         for broken in [v for v in endpoint.versions.values() if v.down]:
-            await control.mending.mend(broken)
+            await control.mend(broken)
             control.fleet.launcher.restart(broken)
         if number in endpoint.versions:
             await control.until_in_use(name, endpoint.versions[number])
@@ -183,7 +182,7 @@ class Reconciler:
         found = version.reason or version.down if version is not None else endpoint.problem
         return Reloaded(name, number, "", round(control.now() - begun, 3), self._problems.get(name, "") or found)
 
-    async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
+    async def load(self, control: ControlPort, name: str) -> Reloaded | Refused:
         """Pause an endpoint no longer, and try again whatever of it could not be had.
 
         Raises:
@@ -192,7 +191,7 @@ class Reconciler:
         await self._set_paused(control, name, is_paused=False)
         return await self.reload(control, name, "")
 
-    async def unload(self, control: ControlPlane, name: str) -> None:
+    async def unload(self, control: ControlPort, name: str) -> None:
         """Pause an endpoint: its spec says so from now on, for every server of the registry.
 
         Raises:
@@ -200,7 +199,7 @@ class Reconciler:
         """
         await self._set_paused(control, name, is_paused=True)
 
-    async def _set_paused(self, control: ControlPlane, name: str, *, is_paused: bool) -> None:
+    async def _set_paused(self, control: ControlPort, name: str, *, is_paused: bool) -> None:
         def change() -> None:
             stores = self.opened()
             with stores.database.transaction() as connection:
@@ -228,7 +227,7 @@ class Reconciler:
 
     # -- the registry ------------------------------------------------------------------------------------------------------
 
-    async def _look(self, control: ControlPlane) -> None:
+    async def _look(self, control: ControlPort) -> None:
         """Follow the registry if it has changed."""
         async with self._turn:
             plan = await asyncio.to_thread(self._read)
@@ -257,13 +256,13 @@ class Reconciler:
         self.problem = ""
         return plan
 
-    async def _follow_last(self, control: ControlPlane) -> bool:
+    async def _follow_last(self, control: ControlPort) -> bool:
         """Follow what the registry said last; return whether anything is known of that."""
         if (last := await asyncio.to_thread(self._memory.kept)) is not None:
             await self._follow_plan(control, last.plan)
         return last is not None
 
-    async def _note_what_works(self, control: ControlPlane) -> bool:
+    async def _note_what_works(self, control: ControlPort) -> bool:
         """Note what endpoints answer with, and go back to that where nothing does; return whether there is anything new to remember."""
         before, plan = dict(self._good), self._plan.endpoints if self._plan is not None else ()
         for planned in plan:
@@ -279,7 +278,7 @@ class Reconciler:
         self._good = {p.spec.name: self._good[p.spec.name] for p in plan if p.spec.name in self._good}
         return self._good != before
 
-    async def _follow_plan(self, control: ControlPlane, plan: Plan) -> None:
+    async def _follow_plan(self, control: ControlPort, plan: Plan) -> None:
         """Give the fleet the aims of a plan; what has not changed is left alone."""
         known = {e.spec.name: e for e in self._plan.endpoints} if self._plan else {}
         for name in set(control.fleet.endpoints) - {e.spec.name for e in plan.endpoints}:
@@ -293,7 +292,7 @@ class Reconciler:
         changed = [planned for planned in plan.endpoints if known.get(planned.spec.name) != planned]
         await self._errands.run(partial(self._aim, control), changed)
 
-    async def _go_back(self, control: ControlPlane, planned: PlannedEndpoint) -> None:
+    async def _go_back(self, control: ControlPort, planned: PlannedEndpoint) -> None:
         """Want an endpoint that has nothing to be what it last answered with, or else nothing. Its problem stays: that is not what is wanted."""
         name = planned.spec.name
         self._gone_back.add(name)
@@ -308,7 +307,7 @@ class Reconciler:
         control.fleet.aim(name, aim, opened, control.now(), serving=spec.serving, slo=spec.slo)
         control.wake_up()
 
-    async def _aim(self, control: ControlPlane, planned: PlannedEndpoint) -> None:
+    async def _aim(self, control: ControlPort, planned: PlannedEndpoint) -> None:
         """Bring the packages of an endpoint here and want it to consist of them; when that fails it stays as it is."""
         name = planned.spec.name
         endpoint = control.fleet.endpoints.get(name)
@@ -392,9 +391,7 @@ class Reconciler:
 
     # -- status ------------------------------------------------------------------------------------------------------------
 
-    def statuses(self, control: ControlPlane) -> dict[str, EndpointStatus]:
-        """Return what is so now of every endpoint that the registry had at the last look; a spec is observed once it is worked towards."""
-        control.conditions.look(control.now())
+    def observed(self) -> dict[str, int]:
+        """Return the observed revision of every endpoint that the registry had at the last look: a spec is observed once it is worked towards."""
         plan = self._plan.endpoints if self._plan is not None else ()
-        seen = {p.spec.name: p.revision - self._errands.is_underway(p.spec.name) for p in plan}
-        return endpoint_statuses(control.fleet, control.conditions, seen)
+        return {p.spec.name: p.revision - self._errands.is_underway(p.spec.name) for p in plan}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import msgspec
-import sqlalchemy as sa
 
 from limen.contracts.errors import LimenError
 from limen.management.stores import Stores, open_registry
@@ -16,6 +15,7 @@ from limen.serving.sources.plan_memory import PlanMemory
 from limen.serving.sources.planning import plan_of
 from limen.storage import causes
 from limen.storage.config import StorageConfig
+from limen.storage.integrity import damages
 
 _ALL = 1_000_000
 """More versions than a model has."""
@@ -58,7 +58,7 @@ def check_registry(
     stores = open_registry(config, create=False)
     try:
         identity = stores.registry.identity()
-        findings = [Finding("database", text) for text in _database_problems(stores)]
+        findings = [Finding("database", text) for text in damages(stores.database)]
         try:
             PlanMemory(config.home, config.database_id).ensure_followed(identity)
         except LimenError as exc:
@@ -85,16 +85,6 @@ def check_registry(
         )
     finally:
         stores.close()
-
-
-def _database_problems(stores: Stores) -> Iterator[str]:
-    with stores.database.reading() as connection:
-        if connection.dialect.name != "sqlite":
-            return  # the server looks after its files
-        said = [row[0] for row in connection.execute(sa.text("PRAGMA integrity_check(10)"))]
-        yield from (f"is damaged: {text}" for text in said if text != "ok")
-        broken = connection.execute(sa.text("PRAGMA foreign_key_check")).all()
-        yield from (f"is damaged: a row of {row[0]} points at one of {row[2]} that is not there" for row in broken[:10])
 
 
 def _blob_problems(stores: Stores, model: str, number: int, *, quick: bool) -> Iterator[str]:

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
+from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.history import Cause
 from limen.serving.fleet.records import Opened, Version
-from limen.serving.messages.lines import Refused, Reloaded
+from limen.serving.messages.lines import Failure, Refused, Reloaded
 
-if TYPE_CHECKING:
-    from limen.serving.control.controlplane import ControlPlane
+
+class ControlPort(Protocol):
+    """What a source may do to the control process: change what is wanted, wait for it, and report."""
+
+    fleet: Fleet
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock, in seconds that never go back."""
+        ...
+
+    def wake_up(self) -> None:
+        """Have control look soon, because something has changed."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Tell the operator's terminal what has happened."""
+        ...
+
+    def refuse(self, failure: Failure) -> None:
+        """Report that the server cannot start."""
+        ...
+
+    async def mend(self, version: Version) -> None:
+        """Have the package of a version looked after now."""
+        ...
+
+    async def until_in_use(self, name: str, version: Version) -> None:
+        """Return when a version answers, has failed, or is no longer wanted."""
+        ...
 
 
 class Source(Protocol):
@@ -27,7 +57,7 @@ class Source(Protocol):
     problem: str
     """Why it cannot be followed; empty when it can."""
 
-    async def start(self, control: ControlPlane) -> None:
+    async def start(self, control: ControlPort) -> None:
         """Want for the first time what is there.
 
         Raises:
@@ -39,15 +69,15 @@ class Source(Protocol):
         """Return a version that an earlier control process has verified."""
         ...
 
-    async def follow(self, control: ControlPlane, *, is_watching: bool) -> None:
+    async def follow(self, control: ControlPort, *, is_watching: bool) -> None:
         """Keep the endpoints at what is there, until cancelled or for as long as it can change."""
         ...
 
-    async def reload(self, control: ControlPlane, name: str, package: str) -> Reloaded | Refused:
+    async def reload(self, control: ControlPort, name: str, package: str) -> Reloaded | Refused:
         """Load what an endpoint of this server serves again, and return when it answers or has failed."""
         ...
 
-    async def load(self, control: ControlPlane, name: str) -> Reloaded | Refused:
+    async def load(self, control: ControlPort, name: str) -> Reloaded | Refused:
         """Have an endpoint answer again that was let go, or load it again, and return when it answers or has failed.
 
         Raises:
@@ -55,7 +85,7 @@ class Source(Protocol):
         """
         ...
 
-    async def unload(self, control: ControlPlane, name: str) -> None:
+    async def unload(self, control: ControlPort, name: str) -> None:
         """Have an endpoint let everything go, and remember that; requests in hand are finished afterwards.
 
         Raises:

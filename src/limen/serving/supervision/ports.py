@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from limen.storage.files import write_whole
+
 
 class ServeError(Exception):
     """The server cannot start: what happened, and what to do."""
@@ -106,10 +108,8 @@ def shown_address(host: str, port: int) -> str:
 
 def announce(path: Path, announcement: Announcement) -> None:
     """Write the real addresses for other programs, whole or not at all."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
     with _announcing(path):
-        staging.write_bytes(msgspec.json.encode(announcement))
-        staging.replace(path)
+        write_whole(path, msgspec.json.encode(announcement), is_private=False)
 
 
 def forget_announcement(path: str) -> None:

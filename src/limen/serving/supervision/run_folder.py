@@ -25,8 +25,9 @@ import msgspec
 
 from limen.contracts.snapshot import Snapshot
 from limen.serving.supervision.facts import is_alive, start_of
+from limen.storage.files import write_whole
 from limen.storage.locks import hold, is_held
-from limen.storage.private import make_private, make_private_file, make_private_folder
+from limen.storage.private import make_private, make_private_folder
 from limen.storage.sockets import make_socket_folder, remove_socket_folder
 
 LOCK: Final = "lock"
@@ -107,7 +108,7 @@ def create(home: Path, http: str, grpc: str, metrics: str, admin: str = "") -> t
         pid = os.getpid()
         identity = _identity(folder)
         own = ServerFile(pid, start_of(pid), this_host(), sockets, http, grpc, metrics, admin, identity)
-        write(folder / "server.json", msgspec.json.encode(own))
+        write_whole(folder / "server.json", msgspec.json.encode(own))
         return _named(folder, runs / str(pid)), own
     except BaseException:
         remove(folder, sockets)
@@ -161,7 +162,7 @@ def restore(folder: Path, server: ServerFile) -> bool:
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep(folder)
     own = msgspec.structs.replace(server, folder=_identity(folder))
-    write(folder / "server.json", msgspec.json.encode(own))
+    write_whole(folder / "server.json", msgspec.json.encode(own))
     return True
 
 
@@ -248,15 +249,6 @@ def metrics(run: str | Path) -> Path:
 def control_socket(sockets: str) -> str:
     """Return the path of the control socket."""
     return f"{sockets}/control"
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.unlink(missing_ok=True)
-    make_private_file(staging)
-    staging.write_bytes(data)
-    staging.replace(path)
 
 
 def this_host() -> str:

@@ -203,7 +203,7 @@ class TestOpen:
         def raced(folder):
             shutil.copytree(source, root)
 
-        monkeypatch.setattr(archive, "_sync_folder", lambda folder: None if root.exists() else raced(folder))
+        monkeypatch.setattr(archive, "sync_folder", lambda folder: None if root.exists() else raced(folder))
         assert contents(open_package(built.path, tmp_path).root) == FILES
         assert list((tmp_path / "packages").iterdir()) == [root]
 

@@ -12,8 +12,9 @@ import pytest
 from limen import __version__
 from limen.contracts.conditions import Condition, ConditionReason, ConditionType, find
 from limen.contracts.endpoint import Route
-from limen.serving.control import room
-from limen.serving.control.controlplane import ControlConfig, ControlPlane
+from limen.serving.control import controlplane, room
+from limen.serving.control.config import ControlConfig
+from limen.serving.control.controlplane import ControlPlane
 from limen.serving.control.metrics_text import metrics_text
 from limen.serving.fleet.history import Cause
 from limen.serving.fleet.records import Aim, Phase, Version
@@ -107,7 +108,7 @@ async def test_f08_control_goes_on_with_a_full_disk_says_so_and_keeps_what_it_co
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(run_folder, "write", write)
+        full.setattr(controlplane, "write_whole", write)
         control.fleet.remove("m", control.now())
         for second in range(3):
             control.tick(control.now() + 2 * second)

@@ -10,6 +10,7 @@ from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive.package import open_package
 from limen.serving.control.scrubbing import EVERY_S, Scrubbing
 from limen.serving.fleet.records import Phase, Version
+from limen.serving.link.packages import package_of
 from limen.serving.sources import opening
 from tests.services.packages import write_score
 
@@ -97,7 +98,7 @@ def test_f18_a_gateway_reads_no_contract_from_damaged_files(version: Version, ha
     opened = version.opened
     served = ServedVersion("1", opened.root, opened.digest, opened.origin)
     endpoint = ServedEndpoint("score", (served,))
-    assert opening.package_of(endpoint, served).digest == opened.digest
+    assert package_of(endpoint, served).digest == opened.digest
     harm(version)
     with pytest.raises(Exception, match="damaged"):
-        opening.package_of(endpoint, served)
+        package_of(endpoint, served)

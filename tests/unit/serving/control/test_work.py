@@ -12,7 +12,7 @@ import pytest
 from limen.contracts.endpoint import Route
 from limen.runtime.versions.lifecycle import VersionLoad
 from limen.serving.control.conditions import Conditions
-from limen.serving.control.controlplane import ControlConfig
+from limen.serving.control.config import ControlConfig
 from limen.serving.control.metrics_text import readings
 from limen.serving.control.status import status_of
 from limen.serving.control.traffic import Traffic

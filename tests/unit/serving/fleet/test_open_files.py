@@ -7,7 +7,8 @@ import resource
 
 import pytest
 
-from limen.serving.fleet.open_files import AMPLE, Room, file_limit, limit_of, open_files
+from limen.runtime.sandbox.open_files import file_limit, limit_of, open_files
+from limen.serving.fleet.open_files import AMPLE, Room
 
 
 def test_three_hundred_replicas_fit_under_the_common_limit():

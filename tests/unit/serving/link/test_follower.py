@@ -19,6 +19,7 @@ from limen.serving.link import follower
 from limen.serving.link.follower import GatewayLink
 from limen.serving.messages.lines import Apply, FromClient, Hello, Poison, Report, Wake, line
 from limen.serving.supervision import run_folder
+from limen.storage.files import write_whole
 from tests.unit.runtime.fakes import FakePlacement, package
 
 WAIT_S = 30
@@ -351,7 +352,7 @@ async def test_a_gateway_that_loses_control_keeps_what_it_has_and_comes_back(tmp
 
 @pytest.mark.parametrize("is_silent", [True, False])
 async def test_f17_a_gateway_without_control_starts_from_the_snapshot_on_disk(tmp_path, is_silent):
-    run_folder.write(run_folder.snapshot(tmp_path), msgspec.json.encode(snapshot(7, version("3"))))
+    write_whole(run_folder.snapshot(tmp_path), msgspec.json.encode(snapshot(7, version("3"))))
     async with running(tmp_path, has_control=is_silent) as world:
         assert await asyncio.wait_for(world.link.until_usable(), WAIT_S) == []
         assert world.versions.versions(MODEL) == ("3",)

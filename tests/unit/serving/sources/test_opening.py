@@ -10,7 +10,8 @@ from limen.contracts.serving import Replicas, Serving
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
 from limen.packaging.archive.package import build
 from limen.packaging.archive.scan import scan
-from limen.serving.sources.opening import forget_copy, open_verified, package_of, reopen
+from limen.serving.link.packages import package_of
+from limen.serving.sources.opening import forget_copy, open_verified, reopen
 from tests.services.packages import write_countdown, write_score
 
 

@@ -16,6 +16,7 @@ from limen.contracts.snapshot import Snapshot
 from limen.serving.supervision import run_folder
 from limen.serving.supervision.facts import OOM_WINDOW_S, OomKills, is_alive, oom_kills, rss_bytes, start_of
 from limen.serving.supervision.run_folder import ServerFile
+from limen.storage.files import write_whole
 from limen.storage.locks import hold, is_held
 from limen.storage.sockets import MAX_FOLDER, PREFIX
 
@@ -117,11 +118,11 @@ def test_sockets_have_short_paths_wherever_temporary_files_are(tmp_path, monkeyp
 def test_a_start_without_room_leaves_nothing_and_says_why(tmp_path, monkeypatch):
     sockets = []
 
-    def write(path, data):
+    def write(path, data, **options):
         sockets.append(json.loads(data)["sockets"])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "write", write)
+    monkeypatch.setattr(run_folder, "write_whole", write)
     with pytest.raises(OSError, match="No space left"):
         run_folder.create(tmp_path, "", "", "")
     assert list((tmp_path / "run").iterdir()) == []
@@ -211,7 +212,7 @@ def test_a_part_of_the_folder_that_is_lost_is_made_again(tmp_path, part):
 
 def test_a_snapshot_is_read_as_it_was_written_or_not_at_all(tmp_path):
     assert run_folder.read_snapshot(tmp_path) is None
-    run_folder.write(run_folder.snapshot(tmp_path), msgspec.json.encode(Snapshot(3)))
+    write_whole(run_folder.snapshot(tmp_path), msgspec.json.encode(Snapshot(3)))
     assert run_folder.read_snapshot(tmp_path) == Snapshot(3)
     run_folder.snapshot(tmp_path).write_bytes(b"half")
     assert run_folder.read_snapshot(tmp_path) is None

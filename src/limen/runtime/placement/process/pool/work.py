@@ -8,17 +8,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from limen.contracts.errors import DeadlineExceeded, LimenError
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
 from limen.contracts.tensors import Array
 
-if TYPE_CHECKING:
-    from limen.runtime.placement.process.pool.link import Link
-
 WINDOW_PARTS = 32
 """Parts of a stream that a replica may be ahead of the caller who reads them."""
+
+
+class Carrier(Protocol):
+    """What carries work to a replica."""
+
+    def cancel(self, call: int) -> None:
+        """Tell the replica that a call is no longer wanted."""
+        ...
+
+    def credit(self, call: int, parts: int) -> None:
+        """Tell the replica how many parts of a stream were read."""
+        ...
 
 
 class Work:
@@ -63,7 +72,7 @@ class Work:
         self.losses = 0
         """How many replicas ended before they began with it."""
         self.rows = 0
-        self.link: Link | None = None
+        self.link: Carrier | None = None
         self.call = 0
         self.sent_at = 0.0
         self.is_cancelled = False
@@ -126,7 +135,7 @@ class Stream:
         self.error: LimenError | None = None
         self.is_over = False
         self.wakened: asyncio.Future[None] | None = None
-        self.link: Link | None = None
+        self.link: Carrier | None = None
         self.call = 0
 
     def part(self, outputs: dict[str, Array]) -> None:
