@@ -53,9 +53,10 @@ class Server:
         return self.process.pid
 
     def children(self, kind: str = "") -> list[int]:
-        """Return the process ids of everything the server has started, or of one kind: control, gateway or replica."""
+        """Return the process ids of everything the server has started, or of one kind: control, gateway, template or replica."""
         pids = [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-        return [pid for pid in pids if re.search(rf"{kind}(\.main)? import main", _command_line(pid))]
+        marks = f"{kind} import main", f"limen {kind}"
+        return [pid for pid in pids if any(mark in _command_line(pid) for mark in marks)]
 
     def predict(self, model: str, **fields: object) -> object:
         """Ask for one record over a new connection and return the answer's fields."""

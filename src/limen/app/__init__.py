@@ -191,7 +191,7 @@ async def _supervise(start: ControlStart, started: Callable[[Started], None], no
         supervisor.stop() if had_terminal and not _has_terminal() else supervisor.roll()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
-    reaping = asyncio.create_task(orphans.reap_always()) if orphans.is_first() else None
+    reaping = asyncio.create_task(orphans.reap_always(supervisor.pids)) if orphans.may_inherit() else None
     try:
         await supervisor.run()
     except ControlFailedError as exc:

@@ -66,6 +66,7 @@ def main() -> None:
 
 async def run_control(start: ControlStart, resume: Resume, gateways: tuple[ProcessSpec, ...]) -> None:
     """Control until the supervisor closes its end, or SIGTERM."""
+    from limen.app.templates import template_finder
     from limen.contracts.snapshot import LogLevels
     from limen.runtime.sandbox.open_files import file_limit
     from limen.serving.control.controlplane import ControlPlane
@@ -82,7 +83,8 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     # A name of its own for every life: nothing that still listens from an earlier one is met under a new name.
     sockets = f"{start.sockets}/{os.urandom(4).hex()}"
     launch, room = _replica_launcher(settings, start.run), Room(file_limit(), len(gateways))
-    fleet = Fleet(gateways, launch, sockets, is_all_or_nothing=source.is_required, room=room)
+    template = template_finder(are_forked=settings.serve.start_replicas == "fork")
+    fleet = Fleet(gateways, launch, sockets, is_all_or_nothing=source.is_required, room=room, template=template)
     fleet.log = LogLevels(info=settings.serve.access_log)
     control = ControlPlane(_config(start, live), fleet, source, say)
     metrics = _metrics_server(start, control)

@@ -172,6 +172,10 @@ class Backend(Protocol):
 
     Raises `InvalidPackage` when the artifact cannot be loaded: a missing file, a wrong format, an unsafe type, or a
     library that is not installed (with the extra to install). A foreign exception's text goes to the log only.
+
+    A backend may also have a method `prepare()`: import its libraries, and set up what all models of a process share. It is called once
+    in a process that replicas are forked from, so it starts no thread, opens no device and loads nothing of a package. A backend without
+    it imports its libraries in each replica.
     """
 
     name: ClassVar[str]

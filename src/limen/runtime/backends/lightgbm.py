@@ -36,6 +36,10 @@ class LightgbmBackend:
     name: ClassVar[str] = "lightgbm"
     formats: ClassVar[tuple[str, ...]] = ("lightgbm",)
 
+    def prepare(self) -> None:
+        """Import LightGBM."""
+        require("lightgbm", "limen[lightgbm]")
+
     def load(self, path: Path, manifest: Manifest) -> BoosterModel:
         """Load the booster of the package folder `path`."""
         return _open(artifact_file(path, manifest, self.formats), field_types(manifest), wanted_tensors(manifest))

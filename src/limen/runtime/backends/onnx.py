@@ -43,11 +43,22 @@ _QUIET: Final = 4
 """Only fatal messages: ONNX Runtime prints to stderr, and what fails is raised as well."""
 
 
+_SMALLEST: Final = (
+    '<ir_version: 8, opset_import: ["" : 17]> smallest (float[n, 1] x) => (float[n, 1] y) { y = Identity (x) }'
+)
+"""A graph that says nothing of its own."""
+
+
 class OnnxBackend:
     """Loads `.onnx` files."""
 
     name: ClassVar[str] = "onnx"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
+
+    def prepare(self) -> None:
+        """Import ONNX Runtime and have it set up what all sessions of a process share, which takes longer than a small session."""
+        graph = require("onnx", "limen[onnx]").parser.parse_model(_SMALLEST)
+        _built(graph, graph.SerializeToString(), ())
 
     def load(self, path: Path, manifest: Manifest) -> OnnxModel:
         """Load the graph of the package folder `path`."""
@@ -117,11 +128,17 @@ def _as_texts(array: Array) -> Array:
 
 
 def _open(file: Path, folder: Path, wanted: Sequence[str]) -> OnnxModel:
-    ort, onnx = require("onnxruntime", "limen[onnx]"), require("onnx", "limen[onnx]")
+    require("onnxruntime", "limen[onnx]")
     with loading("onnx"):
-        graph = onnx.load_model(str(file), load_external_data=False)
+        graph = require("onnx", "limen[onnx]").load_model(str(file), load_external_data=False)
     _refuse_foreign_operators(graph)
     _refuse_data_outside(graph, file, folder)
+    return _built(graph, str(file), wanted)
+
+
+def _built(graph: Any, source: str | bytes, wanted: Sequence[str]) -> OnnxModel:
+    """Return the model of a graph, which lies in a file or is what a file would hold."""
+    ort, onnx = require("onnxruntime", "limen[onnx]"), require("onnx", "limen[onnx]")
     ort.set_default_logger_severity(_QUIET)
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
@@ -130,7 +147,7 @@ def _open(file: Path, folder: Path, wanted: Sequence[str]) -> OnnxModel:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     with loading("onnxruntime"):
-        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     labels = _zip_maps(graph)
     return OnnxModel(session, _signature(session, labels), wanted, labels, onnx_rows.mixing_of(graph, onnx))
 

@@ -46,6 +46,10 @@ class RulesBackend:
     name: ClassVar[str] = "rules"
     formats: ClassVar[tuple[str, ...]] = ("jdm",)
 
+    def prepare(self) -> None:
+        """Import the engine."""
+        require("zen", "limen[rules]")
+
     def load(self, path: Path, manifest: Manifest) -> RulesModel:
         """Load the decision of the package folder `path`."""
         found = read_decision(artifact_file(path, manifest, self.formats).read_bytes())

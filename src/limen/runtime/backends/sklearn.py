@@ -40,6 +40,11 @@ class SklearnBackend:
     name: ClassVar[str] = "sklearn"
     formats: ClassVar[tuple[str, ...]] = ("skops",)
 
+    def prepare(self) -> None:
+        """Import scikit-learn and skops."""
+        require("sklearn", "limen[sklearn]")
+        require("skops.io", "limen[sklearn]")
+
     def load(self, path: Path, manifest: Manifest) -> SklearnModel:
         """Load the estimator of the package folder `path`."""
         return SklearnModel(read_estimator(artifact_file(path, manifest, self.formats)), manifest)

@@ -34,6 +34,10 @@ class XgboostBackend:
     name: ClassVar[str] = "xgboost"
     formats: ClassVar[tuple[str, ...]] = ("xgboost-json", "xgboost-ubj")
 
+    def prepare(self) -> None:
+        """Import XGBoost."""
+        require("xgboost", "limen[xgboost]")
+
     def load(self, path: Path, manifest: Manifest) -> BoosterModel:
         """Load the booster of the package folder `path`."""
         file = artifact_file(path, manifest, self.formats)

@@ -32,6 +32,8 @@ PASSED_VARIABLES: Final = frozenset(
 """What a process that loads models inherits. Nothing here is a secret."""
 PASSED_PREFIXES: Final = ("LC_", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "VECLIB_", "ORT_", "GLIBC_TUNABLES")
 """Families of variables that are inherited as well: languages, and the tuning of native libraries."""
+_READ_EARLY: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "JE_", "TCMALLOC_")
+"""What begins the names of variables that count only when they are there before the process begins."""
 _SEARCH_PATHS: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -49,6 +51,11 @@ def passed_environment(names: Iterable[str] = ()) -> dict[str, str]:
     wanted = PASSED_VARIABLES.union(names)
     passed = {n: text for n, text in os.environ.items() if n in wanted or n.startswith(PASSED_PREFIXES)}
     return without_here(passed)
+
+
+def is_read_early(name: str) -> bool:
+    """Return whether a variable that a package asks for must be there when its process begins, and not only when its code does."""
+    return name not in PASSED_VARIABLES and name.startswith(_READ_EARLY)
 
 
 def model_environment(cpus: int, names: Iterable[str] = ()) -> dict[str, str]:
@@ -104,7 +111,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=stderr,
         cwd=cwd,
-        env=_given(environment),
+        env=given_environment(environment),
         start_new_session=True,
     )
 
@@ -113,6 +120,7 @@ async def start_async(
     argv: Iterable[str],
     environment: Mapping[str, str] | None = None,
     *,
+    stdin: int = subprocess.PIPE,
     line_bytes: int = 1 << 16,
     stderr: int | None = None,
 ) -> Process:
@@ -121,19 +129,21 @@ async def start_async(
     Args:
         argv: the command.
         environment: all of its environment; that of this process when None.
+        stdin: a descriptor that takes the place of the first pipe.
         line_bytes: the longest line that can be read from it.
         stderr: as `subprocess.Popen` takes it.
     """
     return await asyncio.create_subprocess_exec(
         *argv,
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=stderr,
         limit=line_bytes,
-        env=_given(environment),
+        env=given_environment(environment),
         start_new_session=True,
     )
 
 
-def _given(environment: Mapping[str, str] | None) -> dict[str, str]:
+def given_environment(environment: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the environment that a child really gets: of this process when None, and never one that lets libraries report."""
     return without_here(os.environ if environment is None else environment) | SILENT

@@ -56,7 +56,7 @@ def status_of(
     processes = [msgspec.structs.replace(p, phase="hung") if p.pid in silent else p for p in processes]
     if not any(p.kind == "control" for p in processes):
         processes.append(ProcessView("control", "control", os.getpid(), "running", rss_bytes(os.getpid()), 0, 0.0))
-    order = ("control", "gateway", "replica")
+    order = ("control", "gateway", "template", "replica")
     processes.sort(key=lambda p: (order.index(p.kind) if p.kind in order else len(order), p.name, p.pid))
     reported = Reported.of(fleet)
     return Status(

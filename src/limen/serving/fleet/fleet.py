@@ -20,7 +20,7 @@ from limen.contracts.snapshot import LogLevels, SharedSettings, Snapshot
 from limen.runtime.placement.process.wire.start import OOM_STATUS
 from limen.runtime.versions.lifecycle import State, VersionLoad
 from limen.serving.fleet import replication
-from limen.serving.fleet.launching import Launch, Launcher
+from limen.serving.fleet.launching import FindTemplate, Launch, Launcher
 from limen.serving.fleet.open_files import AMPLE, Room
 from limen.serving.fleet.records import Aim, Endpoint, Gateway, Opened, Phase, Version
 from limen.serving.messages.lines import ProcessPhase, ProcessSpec, ProcessState, Report
@@ -49,6 +49,7 @@ class Fleet:
         *,
         is_all_or_nothing: bool = True,
         room: Room = AMPLE,
+        template: FindTemplate = lambda _: None,
     ) -> None:
         """Start with no endpoint.
 
@@ -58,6 +59,7 @@ class Fleet:
             sockets: what the paths of the replicas' sockets begin with; no earlier control process has used it.
             is_all_or_nothing: whether nothing is served before everything has been loaded once.
             room: how many replicas there may be.
+            template: finds what replicas are forked from.
         """
         self.gateway_specs = gateways
         self.endpoints: dict[str, Endpoint] = {}
@@ -70,7 +72,7 @@ class Fleet:
         """Whether every gateway has been ready with every endpoint once."""
         self.room = room
         self._is_all_or_nothing = is_all_or_nothing
-        self.launcher = Launcher(launch, sockets)
+        self.launcher = Launcher(launch, sockets, template)
         self._turns = 0
         self._quarantined: tuple[str, ...] = ()
 
@@ -211,7 +213,7 @@ class Fleet:
     def specs(self) -> tuple[ProcessSpec, ...]:
         """Return every process that should run."""
         replicas = (r.spec for v in self.versions() for r in v.replicas.values())
-        return (*self.gateway_specs, *replicas)
+        return (*self.gateway_specs, *self.launcher.templates(self.versions()), *replicas)
 
     def is_settled(self) -> bool:
         """Whether no version is on its way into use."""

@@ -19,17 +19,22 @@ TURN_S = 10.0
 Launch = Callable[[Opened, str, str, str], ProcessSpec]
 """Takes a package, a version number, a process name and a socket path; gives the replica to run."""
 
+FindTemplate = Callable[[Opened], ProcessSpec | None]
+"""Takes a package; gives the process that its replicas are forked from, if they are."""
+
 
 class Launcher:
     """Makes the replicas of one server. No two have the same name or socket, whichever control process made them."""
 
-    def __init__(self, launch: Launch, sockets: str) -> None:
+    def __init__(self, launch: Launch, sockets: str, template: FindTemplate = lambda _: None) -> None:
         """Start with no replica.
 
         Args:
             launch: makes the spec of one.
             sockets: what the paths of their sockets begin with; no earlier control process has used it.
+            template: finds what they are forked from.
         """
+        self._template = template
         self._launch = launch
         self._sockets = sockets
         self._serial = 0
@@ -43,11 +48,17 @@ class Launcher:
         self._named[stem] = self._named.get(stem, 0) + 1
         name = f"{stem}-{self._named[stem]}"
         path = f"{self._sockets}r{self._serial}"
-        spec = self._launch(version.opened, version.number, name, path)
+        spec, template = self._launch(version.opened, version.number, name, path), self._template(version.opened)
         labels = {"version": version.number, "path": path, "replaces": replaces}
-        spec = msgspec.structs.replace(spec, labels=labels | {"opened": msgspec.json.encode(version.opened).decode()})
+        labels["opened"] = msgspec.json.encode(version.opened).decode()
+        spec = msgspec.structs.replace(spec, labels=labels, template=template.name if template is not None else "")
         version.replicas[name] = replica = Replica(name, path, spec, replaces=replaces)
         return replica
+
+    def templates(self, versions: Iterable[Version]) -> tuple[ProcessSpec, ...]:
+        """Return what the replicas of these versions are forked from, also those that have none just now."""
+        found = (self._template(v.opened) for v in versions if not v.opened.is_inline and not v.is_gone)
+        return tuple({spec.name: spec for spec in found if spec is not None}.values())
 
     def restart(self, version: Version) -> None:
         """Start the replicas of a version anew that could not be started, without waiting for the supervisor's pause."""

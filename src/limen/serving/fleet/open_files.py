@@ -14,6 +14,8 @@ from limen.serving.fleet.records import Version
 
 FILES_PER_CHILD: Final = 3
 """What the supervisor has open for each of its processes."""
+TEMPLATES: Final = 2
+"""Templates that a server is reckoned with; most have models of one or two backends."""
 SUCCESSORS: Final = 2
 """Replicas for which there is room only when they follow others, so that a full server can still be brought another version."""
 
@@ -29,8 +31,8 @@ class Room(NamedTuple):
     def replicas(self) -> int:
         """How many replicas there may be."""
         in_gateway = self.limit - OWN_FILES - spare_files(self.limit) - caller_files(self.limit)
-        # Control, and each gateway with the one that takes its place.
-        in_supervisor = (self.limit - OWN_FILES) // FILES_PER_CHILD - 1 - 2 * self.gateways
+        # Control, each gateway with the one that takes its place, and what replicas are forked from.
+        in_supervisor = (self.limit - OWN_FILES) // FILES_PER_CHILD - 1 - 2 * self.gateways - TEMPLATES
         return max(0, min(in_gateway, in_supervisor))
 
     def lacks(self, wanted: int, versions: Iterable[Version], *, is_successor: bool) -> str:

@@ -53,6 +53,10 @@ class ProcessSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """The line it reads first."""
     environment: dict[str, str] | None = None
     """All of its environment; the supervisor's own when None."""
+    is_template: bool = False
+    """Whether others are forked from it (`runtime.sandbox.template`)."""
+    template: str = ""
+    """The name of the process that it is forked from; it is started as a program when that one cannot be had."""
     is_restarted: bool = True
     stop_s: float = 20.0
     """How long it may take to stop before it is killed."""

@@ -11,13 +11,15 @@ import logging
 import os
 import signal
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 import msgspec
 
 from limen.runtime.sandbox.child import start_async
+from limen.runtime.sandbox.forking import Child, ForkError, Template, start_template
 from limen.serving.messages.lines import (
     MAX_LINE_BYTES,
     Beat,
@@ -30,6 +32,7 @@ from limen.serving.messages.lines import (
 )
 from limen.serving.supervision.facts import OomKills
 from limen.serving.supervision.relay import relay
+from limen.serving.templates import Templates
 from limen.telemetry.form import NAME_VARIABLE, is_json
 
 LOG = logging.getLogger("limen.supervisor")
@@ -40,6 +43,8 @@ MAX_MISSED_PAUSE_S = 2.0
 STEADY_S = 60.0
 """A process that lived this long is forgiven its earlier deaths."""
 BUDGET_WINDOW_S = 600.0
+FORK_ATTEMPTS = 3
+"""How many templates are asked for a fork before a process is started as a program: one that is replaced refuses the first time."""
 _BEAT = line(Beat())
 _GONE = (ConnectionError, RuntimeError)
 """What writing to a process that has ended raises; uvloop says it with the second."""
@@ -61,6 +66,7 @@ class Keeper:
         greet: Callable[[], bytes] = bytes,
         on_line: Callable[[bytes], None] | None = None,
         oom: OomKills | None = None,
+        templates: Templates | None = None,
     ) -> None:
         """Prepare to keep a process; `run` starts it.
 
@@ -70,20 +76,24 @@ class Keeper:
             greet: gives what is written after the hello of each start.
             on_line: takes every other line of standard output. Without it, lines after the first word are dropped.
             oom: knows of processes that the system kills.
+            templates: what it may be forked from.
         """
         self.spec = spec
         self._on_change = on_change
         self._greet = greet
         self._on_line = on_line
         self._oom = oom or OomKills()
+        self._templates = templates or Templates()
         self._is_killed_here = False
-        self._process: Process | None = None
+        self._process: Child | None = None
         self._dismissed = asyncio.Event()
         self._heard = asyncio.Event()
         self._deaths: deque[float] = deque()
         self.state = ProcessState(spec.name, spec.kind, ProcessPhase.STARTING)
         self.beats = 0
         """How often the process has said in this life that it goes on."""
+        self.template: Template | None = None
+        """What others are forked from, when the process is a template."""
 
     async def run(self) -> None:
         """Start the process and replace it when it ends; return when it has been dismissed and is gone, or is given up."""
@@ -141,6 +151,8 @@ class Keeper:
             text = f"the process cannot be started: {exc.strerror or exc}"
             self.state = msgspec.structs.replace(self.state, word=FirstWord(failed=Failure(text)), status=None)
             return None
+        if process is None:  # dismissed meanwhile
+            return None
         self._process = process
         self._is_killed_here = False
         self.beats = 0
@@ -164,12 +176,14 @@ class Keeper:
             listening.cancel()
             relaying.cancel()
         self._process = None
+        if self.template is not None:
+            self.template.close()
         is_killed = process.returncode == -signal.SIGKILL and not self._is_killed_here
         is_oom = is_killed and self._oom.has_struck(time.monotonic())
         self.state = msgspec.structs.replace(self.state, status=process.returncode, is_oom=is_oom)
         return process.returncode
 
-    async def _see_off(self, process: Process, ended: Awaitable[int]) -> None:
+    async def _see_off(self, process: Child, ended: Awaitable[int]) -> None:
         self._change(ProcessPhase.STOPPING)
         self._signal(signal.SIGTERM)
         done, _ = await asyncio.wait((asyncio.ensure_future(ended),), timeout=self.spec.stop_s)
@@ -184,18 +198,52 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    async def _start(self) -> Process:
+    async def _start(self) -> Child | None:
+        """Return a new process; None when it was dismissed before there was one."""
         spec = self.spec
         environment = {**(os.environ if spec.environment is None else spec.environment), NAME_VARIABLE: spec.name}
         stderr = PIPE if is_json() else None
-        process = await start_async(spec.argv, environment, line_bytes=MAX_LINE_BYTES, stderr=stderr)
+        hello = spec.hello.encode() + b"\n" + self._greet()
+        if spec.is_template:
+            started, self.template = await start_template(
+                spec.argv, environment, hello, line_bytes=MAX_LINE_BYTES, stderr=stderr
+            )
+            return started
+        forked = await self._fork(environment, stderr) if spec.template else None
+        if self._dismissed.is_set() and forked is None:
+            return None
+        process: Child = forked or await start_async(spec.argv, environment, line_bytes=MAX_LINE_BYTES, stderr=stderr)
         if process.stdin is not None:
             # One that is dead already is noticed by whoever waits for its end.
             with contextlib.suppress(*_GONE):
-                process.stdin.write(spec.hello.encode() + b"\n" + self._greet())
+                process.stdin.write(hello)
         return process
 
-    async def _listen(self, process: Process) -> None:
+    async def _fork(self, environment: Mapping[str, str], stderr: int | None) -> Child | None:
+        """Return a fork of the template; None when there is none to be had, or it is not wanted any more."""
+        spec = self.spec
+        for _ in range(FORK_ATTEMPTS):
+            template = await self._unless_dismissed(self._templates.ready(spec.template))
+            if template is None:
+                break
+            try:
+                return await template.fork(
+                    f"limen {spec.kind} {spec.name}", environment, line_bytes=MAX_LINE_BYTES, stderr=stderr
+                )
+            except ForkError as exc:
+                LOG.info("%s gives no forks any more: %s", spec.template, exc)
+        if not self._dismissed.is_set():
+            LOG.warning("%s is started without %s, which takes more time and memory", spec.name, spec.template)
+        return None
+
+    async def _unless_dismissed(self, waiting: Coroutine[Any, Any, Template | None]) -> Template | None:
+        asked, dismissed = asyncio.ensure_future(waiting), asyncio.ensure_future(self._dismissed.wait())
+        await asyncio.wait((asked, dismissed), return_when=asyncio.FIRST_COMPLETED)
+        dismissed.cancel()
+        asked.cancel() if not asked.done() else None
+        return asked.result() if asked.done() and not asked.cancelled() else None
+
+    async def _listen(self, process: Child) -> None:
         """Take in what the process says, to the end: one that nobody listens to would block."""
         if process.stdout is None:
             return

@@ -19,9 +19,10 @@ from limen.serving.messages.lines import Changed, ProcessPhase, ProcessSpec, Res
 from limen.serving.supervision.child import Keeper
 from limen.serving.supervision.facts import OomKills
 from limen.serving.supervision.pulse import LOOK_S, Pulse
+from limen.serving.templates import Templates
 
 LOG = logging.getLogger("limen.supervisor")
-STOP_ORDER = ("gateway", "replica", "control")
+STOP_ORDER = ("gateway", "replica", "template", "control")
 """Who accepts work ends before who does it, and who decides ends last."""
 ROLL_S = 120.0
 """How long a replacement may take to be ready before a rolling restart is given up."""
@@ -53,6 +54,7 @@ class Supervisor:
         self._roll_asked = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._oom = OomKills()
+        self._templates = Templates(self._keepers.get)
         self._control = Keeper(control, self._changed, greet=self._resume, on_line=self._take, oom=self._oom)
 
     async def run(self) -> None:
@@ -102,8 +104,12 @@ class Supervisor:
             if kept is not None:
                 kept.spec = spec
             else:
-                self._keepers[name] = Keeper(spec, self._changed, oom=self._oom)
+                self._keepers[name] = Keeper(spec, self._changed, oom=self._oom, templates=self._templates)
                 self._begin(self._keepers[name])
+
+    def pids(self) -> set[int]:
+        """Return every process of its own; it may have ended a moment ago."""
+        return {keeper.state.pid for keeper in self._all()}
 
     def keepers(self) -> tuple[Keeper, ...]:
         """Return everything that is kept, without control and without what is leaving."""
@@ -129,6 +135,8 @@ class Supervisor:
             await asyncio.wait(ending)
 
     def _changed(self, keeper: Keeper) -> None:
+        if keeper.spec.is_template:
+            self._templates.changed()
         if keeper.state.phase is ProcessPhase.ENDED:
             self._leaving.discard(keeper)
             self._tasks.pop(keeper, None)

@@ -1,4 +1,4 @@
-"""The first process of a container takes note of the ends of orphans, and leaves its own children to those who wait for them."""
+"""The supervisor takes note of the ends of orphans, and leaves its own children to those who wait for them."""
 
 import os
 import subprocess
@@ -20,9 +20,9 @@ def ended_child() -> subprocess.Popen[bytes]:
 
 def test_what_has_ended_is_reaped_at_the_second_look():
     orphan = ended_child()
-    seen = reap(set())
+    seen = reap(set(), set())
     assert orphan.pid in seen
-    assert orphan.pid not in reap(seen & {orphan.pid})
+    assert orphan.pid not in reap(seen & {orphan.pid}, set())
     with pytest.raises(ChildProcessError):
         os.waitpid(orphan.pid, os.WNOHANG)
     orphan.returncode = 0  # nobody has to wait for it any more
@@ -30,6 +30,13 @@ def test_what_has_ended_is_reaped_at_the_second_look():
 
 def test_a_child_that_somebody_waits_for_keeps_its_status():
     child = ended_child()
-    seen = reap(set())
+    seen = reap(set(), set())
     assert child.wait() == 0
-    reap(seen & {child.pid})
+    reap(seen & {child.pid}, set())
+
+
+def test_the_end_of_a_process_that_is_watched_is_left_to_its_keeper():
+    child = ended_child()
+    for _ in range(2):
+        assert reap({child.pid}, {child.pid}) == set()
+    assert child.wait() == 0

@@ -53,7 +53,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log_to_stderr()
     parent, voice = take_streams()
-    start = msgspec.json.decode(read_line(parent), type=ReplicaStart)
+    if not (said := read_line(parent)):
+        return  # nobody wants it any more
+    start = msgspec.json.decode(said, type=ReplicaStart)
     try:
         server = _prepare(start)
     except LimenError as exc:

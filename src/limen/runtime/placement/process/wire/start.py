@@ -13,6 +13,8 @@ from limen.runtime.sandbox.child import python
 
 COMMAND: Final = python("limen.runtime.placement.process.replica.main")
 """Starts a replica; `ReplicaStart` goes to its standard input, which stays open for as long as it should live."""
+TEMPLATE_COMMAND: Final = python("limen.runtime.placement.process.template")
+"""Starts a template of replicas; `TemplateStart` goes to its standard input, which is a socket that `sandbox.forking` holds the other end of."""
 OOM_STATUS: Final = 86
 """The exit status of a replica whose model wanted more memory than it may have."""
 RECYCLE_AT: Final = 0.9
@@ -43,6 +45,13 @@ class ReplicaStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The one folder that it may write to, unless the package brings code; made when it is not there."""
     pin: bool = False
     """Also bind it to `cpus` cores. The scheduler does better as long as replicas do not outnumber the cores."""
+
+
+class TemplateStart(msgspec.Struct, frozen=True):
+    """One template to be."""
+
+    backend: str
+    """Whose libraries it imports."""
 
 
 class Ready(msgspec.Struct, frozen=True):
