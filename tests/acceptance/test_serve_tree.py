@@ -15,7 +15,7 @@ from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.services import plain_http
 from tests.services.packages import write_iris, write_score
-from tests.services.process import WAIT_S, Server, limen, refused, serving, wait_gone
+from tests.services.process import WAIT_S, Server, command_line, limen, refused, serving, wait_gone
 
 SCORE = {"amount": 10, "age": 4}
 
@@ -54,14 +54,14 @@ def test_the_status_shows_the_tree_and_the_versions(server, tmp_path):
     assert lines[1].startswith(f"  Limen server {server.pid}, ready, up ")
     assert lines[2].startswith(f"  REST http://{server.announced['http']}  gRPC {server.grpc}  metrics http://")
     assert lines[3].startswith("  Ready        True     since 2")
-    tree = [line.split() for line in lines[5:10]]
+    tree = [line.split() for line in lines[5:11]]
     names = [words[0] if words[0][0] not in "├└" else words[1] for words in tree]
-    assert names == ["supervisor", "control", "gateway-1", "gateway-2", "score-v1-1"]
+    assert names == ["supervisor", "control", "gateway-1", "gateway-2", "template-onnx", "score-v1-1"]
     assert all("running" in words and "MiB" in words for words in tree)
-    assert lines[11].startswith("  score  1 request, 0 errors, p50 ")
-    assert lines[12].startswith("    in the last ")
-    assert ": 1 request, 0 errors, p50 " in lines[12]
-    assert lines[13] == f"    version 1  READY     1 replica, from {tmp_path / 'score'}"
+    assert lines[12].startswith("  score  1 request, 0 errors, p50 ")
+    assert lines[13].startswith("    in the last ")
+    assert ": 1 request, 0 errors, p50 " in lines[13]
+    assert lines[14] == f"    version 1  READY     1 replica, from {tmp_path / 'score'}"
     assert "Traceback" not in done.stdout
 
     found = status_of(server)
@@ -166,6 +166,33 @@ def test_f02_a_killed_replica_comes_back_and_other_models_do_not_notice(tmp_path
         replicas = {p["model"]: p for p in processes_of(server, "replica")}
         assert (replicas["score"]["restarts"], replicas["iris"]["restarts"]) == (1, 0)
         assert server.stop()[0] == 0
+
+
+def test_a_template_that_is_killed_is_replaced_and_its_replicas_go_on(server):
+    (template,), (replica,) = server.children("template"), server.children("replica")
+    os.kill(template, signal.SIGKILL)
+    assert [server.predict("score", **SCORE) for _ in range(20)] == [{"score": 6.0}] * 20
+    until(lambda: server.children("template") not in ([], [template]))
+    assert server.children("replica") == [replica]
+    # The next replica is forked from the new one, and is watched like the one before.
+    os.kill(replica, signal.SIGKILL)
+    until(lambda: server.children("replica") not in ([], [replica]))
+    (shown,) = processes_of(server, "replica")
+    assert (shown["pid"], shown["restarts"]) == (server.children("replica")[0], 1)
+    assert command_line(shown["pid"]).startswith("limen replica score-v1-1")
+    until(lambda: processes_of(server, "replica")[0]["phase"] == "running")
+    assert server.predict("score", **SCORE) == {"score": 6.0}
+    status, err = server.stop()
+    assert status == 0
+    assert "template-onnx ended with status -9" in err
+    assert "is started without" not in err
+
+
+def test_nothing_is_left_of_a_server_that_is_killed(server):
+    started = server.children()
+    assert {*server.children("template"), *server.children("replica")} < set(started)
+    assert server.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+    wait_gone(started)
 
 
 def test_f26_an_idle_model_is_let_go_and_a_herd_starts_it_once(tmp_path):

@@ -56,7 +56,7 @@ class Server:
         """Return the process ids of everything the server has started, or of one kind: control, gateway, template or replica."""
         pids = [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         marks = f"{kind} import main", f"limen {kind}"
-        return [pid for pid in pids if any(mark in _command_line(pid) for mark in marks)]
+        return [pid for pid in pids if any(mark in command_line(pid) for mark in marks)]
 
     def predict(self, model: str, **fields: object) -> object:
         """Ask for one record over a new connection and return the answer's fields."""
@@ -137,10 +137,11 @@ def wait_gone(pids: list[int]) -> None:
             os.close(watched)
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
+    """Return the command line of a process; empty when it has just ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:  # it has just ended
+    except OSError:
         return ""
 
 

@@ -22,6 +22,8 @@ from limen.runtime.sandbox.child import model_environment
 from tests.conformance.placements.asking import ask, ask_all, send
 from tests.conformance.placements.faults import HANG, closed_gate, faults, row, until
 
+pytestmark = pytest.mark.parametrize("started", ["fork", "exec"], indirect=True)
+
 
 class Alone:
     """A replica process without anybody who keeps it, and a pool that talks to it."""

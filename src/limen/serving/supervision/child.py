@@ -32,7 +32,7 @@ from limen.serving.messages.lines import (
 )
 from limen.serving.supervision.facts import OomKills
 from limen.serving.supervision.relay import relay
-from limen.serving.templates import Templates
+from limen.serving.supervision.templates import Templates
 from limen.telemetry.form import NAME_VARIABLE, is_json
 
 LOG = logging.getLogger("limen.supervisor")

@@ -19,7 +19,7 @@ from limen.serving.messages.lines import Changed, ProcessPhase, ProcessSpec, Res
 from limen.serving.supervision.child import Keeper
 from limen.serving.supervision.facts import OomKills
 from limen.serving.supervision.pulse import LOOK_S, Pulse
-from limen.serving.templates import Templates
+from limen.serving.supervision.templates import Templates
 
 LOG = logging.getLogger("limen.supervisor")
 STOP_ORDER = ("gateway", "replica", "template", "control")

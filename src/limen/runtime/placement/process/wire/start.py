@@ -13,7 +13,7 @@ from limen.runtime.sandbox.child import python
 
 COMMAND: Final = python("limen.runtime.placement.process.replica.main")
 """Starts a replica; `ReplicaStart` goes to its standard input, which stays open for as long as it should live."""
-TEMPLATE_COMMAND: Final = python("limen.runtime.placement.process.template")
+TEMPLATE_COMMAND: Final = python("limen.runtime.placement.process.replica.template")
 """Starts a template of replicas; `TemplateStart` goes to its standard input, which is a socket that `sandbox.forking` holds the other end of."""
 OOM_STATUS: Final = 86
 """The exit status of a replica whose model wanted more memory than it may have."""

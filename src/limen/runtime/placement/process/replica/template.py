@@ -11,12 +11,14 @@ import contextlib
 import os
 import signal
 import socket
-from importlib import import_module
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from limen.contracts.errors import LimenError
+from limen.contracts.validation.records import RecordCodec
+from limen.contracts.validation.tensors import ContractCheck
 from limen.packaging.manifest.decoder import decode_manifest
 from limen.runtime.backends import backend
 from limen.runtime.placement.process.replica import main as replica
@@ -54,9 +56,10 @@ def main() -> None:
 
 def _prepare(name: str) -> None:
     """Do what every replica of a backend does before its own package matters: what is in memory then is shared."""
-    for module in ("checks", "comparison", "records"):
-        import_module(f"limen.contracts.{module}")
-    decode_manifest(_MANIFEST)
+    contract = decode_manifest(_MANIFEST).contract
+    records, tensors = RecordCodec(contract), {"y": np.zeros((1, 1), np.float32)}
+    records.tensors([contract.examples[0].inputs])
+    records.encode(ContractCheck(contract).check_outputs(tensors, 1))
     # One that cannot be had is left out: each of its replicas says why.
     with contextlib.suppress(LimenError):
         if (prepare := getattr(backend(name), "prepare", None)) is not None:
