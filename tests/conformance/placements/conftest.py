@@ -42,11 +42,11 @@ def started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if how == "exec" or not can_fork():
         yield "exec"
         return
-    process, channel = request.getfixturevalue("template_process")
+    # One for each event loop.
+    template = Template(*request.getfixturevalue("template_process"))
 
     async def start(_: object, environment: dict[str, str]) -> object:
-        # One for each event loop.
-        return await Template(process, channel).fork("limen replica", environment)
+        return await template.fork("limen replica", environment)
 
     monkeypatch.setattr(own, "start_async", start)
     adopt_orphans()

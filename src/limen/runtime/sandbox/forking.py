@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 import msgspec
 
@@ -26,6 +27,7 @@ FORK_S: Final = 10.0
 """How long a template may take to fork before it is taken for hung; it takes a few milliseconds."""
 _SINGLE: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Keeps libraries from starting a thread when they are imported: Arrow's allocator, which pandas brings."""
+_NUMBERS: Final = itertools.count(1)
 _ADOPT_ORPHANS: Final = 36
 _LOST_STATUS: Final = 255
 """What is said of a process whose end somebody else took note of, as asyncio says it."""
@@ -173,19 +175,21 @@ class Template:
         Raises:
             ForkError: there is none, and will be none.
         """
-        request = msgspec.json.encode(Fork(title, given_environment(environment))) + b"\n"
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             read_end, stdin = _pipe(theirs, ours, is_read_theirs=True)
             write_end, stdout = _pipe(theirs, ours, is_read_theirs=False)
-            error_end, errors = _pipe(theirs, ours, is_read_theirs=False) if stderr == PIPE else (2, -1)
-            async with self._turn:
-                pid = await self._ask(request, (read_end, write_end, error_end))
-            forked = ForkedProcess(pid)
+            error_end, errors = _pipe(theirs, ours, is_read_theirs=False) if stderr == PIPE else (2, None)
+            request = Fork(next(_NUMBERS), title, given_environment(environment))
+            asking = asyncio.ensure_future(self._ask(request, (read_end, write_end, error_end)))
+            asking.add_done_callback(lambda asked: asked.exception())
+            # When nobody waits any more, the template is heard to the end nevertheless. The fork finds its input closed and ends.
+            forked = await asyncio.shield(asking)
+            forked.stdin = await _writer(stdin)
+            ours.callback(forked.stdin.close)
+            forked.stdout = await _reader(stdout, line_bytes)
+            forked.stderr = await _reader(errors, line_bytes) if errors is not None else None
             # From here on the transports close them.
             ours.pop_all()
-            forked.stdin = await _writer(stdin)
-            forked.stdout = await _reader(stdout, line_bytes)
-            forked.stderr = await _reader(errors, line_bytes) if errors >= 0 else None
         return forked
 
     def close(self) -> None:
@@ -193,40 +197,41 @@ class Template:
         self.is_lost = True
         self._channel.close()
 
-    async def _ask(self, request: bytes, streams: tuple[int, int, int]) -> int:
-        if self.is_lost:
-            raise ForkError("it has ended")
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(FORK_S):
-                sent = socket.send_fds(self._channel, [request], streams)
-                if sent < len(request):
-                    await loop.sock_sendall(self._channel, request[sent:])
-                said = b""
-                while not said.endswith(b"\n"):
-                    more = await loop.sock_recv(self._channel, _MAX_ANSWER_BYTES)
-                    if not more:
-                        raise ConnectionResetError
-                    said += more
-                answer = msgspec.json.decode(said, type=Forked)
-        except (OSError, TimeoutError, msgspec.DecodeError) as exc:
-            self._lose()
-            why = f"it did not answer within {FORK_S:g} s" if isinstance(exc, TimeoutError) else "it has ended"
-            raise ForkError(why) from exc
-        except asyncio.CancelledError:
-            # Its answer would be taken for that to the next request.
-            self._lose()
-            raise
-        if answer.refused:
-            self.is_lost = True
-            raise ForkError(answer.refused)
-        return answer.pid
+    async def _ask(self, request: Fork, streams: tuple[int, int, int]) -> ForkedProcess:
+        async with self._turn:
+            if self.is_lost:
+                raise ForkError("it has ended")
+            try:
+                async with asyncio.timeout(FORK_S):
+                    answer = await self._answer(request, streams)
+            except (OSError, TimeoutError, msgspec.DecodeError) as exc:
+                self.is_lost = True
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                why = f"it did not answer within {FORK_S:g} s" if isinstance(exc, TimeoutError) else "it has ended"
+                raise ForkError(why) from exc
+            if answer.refused:
+                self.is_lost = True
+                raise ForkError(answer.refused)
+            return ForkedProcess(answer.pid)
 
-    def _lose(self) -> None:
-        """Have no more to do with a template that cannot be relied on."""
-        self.is_lost = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+    async def _answer(self, request: Fork, streams: tuple[int, int, int]) -> Forked:
+        """Ask and return the answer to that."""
+        loop, message = asyncio.get_running_loop(), msgspec.json.encode(request) + b"\n"
+        sent = socket.send_fds(self._channel, [message], streams)
+        if sent < len(message):
+            await loop.sock_sendall(self._channel, message[sent:])
+        while True:
+            said = b""
+            while not said.endswith(b"\n"):
+                more = await loop.sock_recv(self._channel, _MAX_ANSWER_BYTES)
+                if not more:
+                    raise ConnectionResetError
+                said += more
+            answers = [msgspec.json.decode(line, type=Forked) for line in said.splitlines()]
+            # An earlier one is to somebody who went away.
+            if answers[-1].number == request.number:
+                return answers[-1]
 
 
 async def start_template(
@@ -264,26 +269,23 @@ async def start_template(
     return process, Template(process, ours)
 
 
-def _pipe(theirs: contextlib.ExitStack, ours: contextlib.ExitStack, *, is_read_theirs: bool) -> tuple[int, int]:
+def _pipe(theirs: contextlib.ExitStack, ours: contextlib.ExitStack, *, is_read_theirs: bool) -> tuple[int, IO[bytes]]:
     """Return the two ends of a pipe, that of the fork first; each is closed with its stack."""
     ends = os.pipe()
     other, own = ends if is_read_theirs else ends[::-1]
     theirs.callback(os.close, other)
-    ours.callback(os.close, own)
-    return other, own
+    return other, ours.enter_context(os.fdopen(own, "wb" if is_read_theirs else "rb", 0))
 
 
-async def _writer(descriptor: int) -> asyncio.StreamWriter:
+async def _writer(pipe: IO[bytes]) -> asyncio.StreamWriter:
     loop = asyncio.get_running_loop()
-    pipe = os.fdopen(descriptor, "wb", 0)
     transport, protocol = await loop.connect_write_pipe(
         lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
     )
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
-async def _reader(descriptor: int, line_bytes: int) -> asyncio.StreamReader:
+async def _reader(pipe: IO[bytes], line_bytes: int) -> asyncio.StreamReader:
     reader = asyncio.StreamReader(limit=line_bytes)
-    pipe = os.fdopen(descriptor, "rb", 0)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     return reader

@@ -33,6 +33,8 @@ _ARGUMENTS_AT: Final = 45
 class Fork(msgspec.Struct, frozen=True):
     """Asks for a fork."""
 
+    number: int
+    """Comes back with the answer."""
     title: str
     """What `ps` shows of it."""
     environment: dict[str, str]
@@ -40,8 +42,9 @@ class Fork(msgspec.Struct, frozen=True):
 
 
 class Forked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer; one of the two is set."""
+    """The answer; one of the last two is set."""
 
+    number: int
     pid: int = 0
     refused: str = ""
     """Why there is no fork. The template ends."""
@@ -108,7 +111,7 @@ def serve(channel: socket.socket, source: Libraries) -> bool:
                 return True
         for stream in streams:
             os.close(stream)
-        channel.sendall(msgspec.json.encode(Forked(refused=refused) if refused else Forked(pid)) + b"\n")
+        channel.sendall(msgspec.json.encode(Forked(request.number, max(0, pid), refused)) + b"\n")
         if refused:
             break
     return False
