@@ -55,8 +55,8 @@ class Server:
     def children(self, kind: str = "") -> list[int]:
         """Return the process ids of everything the server has started, or of one kind: control, gateway, template or replica."""
         pids = [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-        marks = f"{kind} import main", f"limen {kind}"
-        return [pid for pid in pids if any(mark in command_line(pid) for mark in marks)]
+        mark = rf"{kind}(\.main)? import main|limen {kind}"
+        return [pid for pid in pids if re.search(mark, command_line(pid))]
 
     def predict(self, model: str, **fields: object) -> object:
         """Ask for one record over a new connection and return the answer's fields."""
