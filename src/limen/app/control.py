@@ -72,6 +72,7 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     from limen.serving.control.controlplane import ControlPlane
     from limen.serving.control.socket import ControlSocket
     from limen.serving.fleet.fleet import Fleet
+    from limen.serving.fleet.launching import Launcher
     from limen.serving.fleet.open_files import Room
 
     loop = asyncio.get_running_loop()
@@ -84,7 +85,7 @@ async def run_control(start: ControlStart, resume: Resume, gateways: tuple[Proce
     sockets = f"{start.sockets}/{os.urandom(4).hex()}"
     launch, room = _replica_launcher(settings, start.run), Room(file_limit(), len(gateways))
     template = template_finder(are_forked=settings.serve.start_replicas == "fork")
-    fleet = Fleet(gateways, launch, sockets, is_all_or_nothing=source.is_required, room=room, template=template)
+    fleet = Fleet(gateways, Launcher(launch, sockets, template), is_all_or_nothing=source.is_required, room=room)
     fleet.log = LogLevels(info=settings.serve.access_log)
     control = ControlPlane(_config(start, live), fleet, source, say)
     metrics = _metrics_server(start, control)

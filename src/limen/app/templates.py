@@ -48,7 +48,6 @@ def _template(backend: str, cpus: int) -> ProcessSpec:
         TEMPLATE_COMMAND,
         msgspec.json.encode(TemplateStart(backend)).decode(),
         model_environment(cpus),
-        is_template=True,
         is_essential=True,
         budget=BUDGET,
     )

@@ -20,7 +20,7 @@ from limen.contracts.conditions import Condition, ConditionReason, ConditionType
 from limen.serving.control.condition_rules import UNKNOWN, Doors, Source, Verdict, judge_endpoint, judge_server
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.records import Gateway
-from limen.serving.messages.lines import ProcessPhase
+from limen.serving.messages.lines import Failure, ProcessPhase, ProcessState
 from limen.storage.files import write_whole
 
 LOG = logging.getLogger("limen.control")
@@ -136,3 +136,12 @@ def _is_stopping(gateways: Iterable[Gateway]) -> bool:
     for gateway in gateways:
         phases[gateway.name].add(gateway.phase)
     return any(found == {ProcessPhase.STOPPING} for found in phases.values())
+
+
+def refusal_of(state: ProcessState) -> Failure | None:
+    """Return why a gateway that has never been ready cannot be."""
+    if state.word is not None and state.word.failed is not None:
+        return state.word.failed
+    if state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and state.word is None:
+        return Failure(f"{state.name} ended before it was ready", hint="Its last words are above, if it had any.")
+    return None

@@ -23,7 +23,7 @@ from limen.contracts.errors import InvalidPackage, LimenError
 from limen.contracts.snapshot import Snapshot
 from limen.runtime.placement.process.wire.start import resident_share
 from limen.serving.control import leftovers
-from limen.serving.control.conditions import Conditions
+from limen.serving.control.conditions import Conditions, refusal_of
 from limen.serving.control.config import ControlConfig
 from limen.serving.control.mending import Mending
 from limen.serving.control.retired import Retired
@@ -53,7 +53,6 @@ from limen.serving.messages.lines import (
     Want,
     failure_of,
     line,
-    refusal_of,
 )
 from limen.serving.sources import opening
 from limen.serving.sources.source import Source

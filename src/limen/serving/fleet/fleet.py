@@ -20,7 +20,7 @@ from limen.contracts.snapshot import LogLevels, SharedSettings, Snapshot
 from limen.runtime.placement.process.wire.start import OOM_STATUS
 from limen.runtime.versions.lifecycle import State, VersionLoad
 from limen.serving.fleet import replication
-from limen.serving.fleet.launching import FindTemplate, Launch, Launcher
+from limen.serving.fleet.launching import Launcher
 from limen.serving.fleet.open_files import AMPLE, Room
 from limen.serving.fleet.records import Aim, Endpoint, Gateway, Opened, Phase, Version
 from limen.serving.messages.lines import ProcessPhase, ProcessSpec, ProcessState, Report
@@ -44,22 +44,18 @@ class Fleet:
     def __init__(
         self,
         gateways: tuple[ProcessSpec, ...],
-        launch: Launch,
-        sockets: str,
+        launcher: Launcher,
         *,
         is_all_or_nothing: bool = True,
         room: Room = AMPLE,
-        template: FindTemplate = lambda _: None,
     ) -> None:
         """Start with no endpoint.
 
         Args:
             gateways: the gateway processes.
-            launch: makes the spec of a replica.
-            sockets: what the paths of the replicas' sockets begin with; no earlier control process has used it.
+            launcher: makes the specs of replicas.
             is_all_or_nothing: whether nothing is served before everything has been loaded once.
             room: how many replicas there may be.
-            template: finds what replicas are forked from.
         """
         self.gateway_specs = gateways
         self.endpoints: dict[str, Endpoint] = {}
@@ -72,7 +68,7 @@ class Fleet:
         """Whether every gateway has been ready with every endpoint once."""
         self.room = room
         self._is_all_or_nothing = is_all_or_nothing
-        self.launcher = Launcher(launch, sockets, template)
+        self.launcher = launcher
         self._turns = 0
         self._quarantined: tuple[str, ...] = ()
 

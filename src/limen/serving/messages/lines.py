@@ -47,14 +47,12 @@ class ProcessSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     kind: str
-    """Processes are ended kind by kind."""
+    """Processes are ended kind by kind; others are forked from one of the kind `template`."""
     argv: tuple[str, ...]
     hello: str = ""
     """The line it reads first."""
     environment: dict[str, str] | None = None
     """All of its environment; the supervisor's own when None."""
-    is_template: bool = False
-    """Whether others are forked from it (`runtime.sandbox.template`)."""
     template: str = ""
     """The name of the process that it is forked from; it is started as a program when that one cannot be had."""
     is_restarted: bool = True
@@ -393,12 +391,3 @@ def line(message: msgspec.Struct) -> bytes:
 def failure_of(exc: LimenError) -> Failure:
     """Return an error as it crosses a process boundary."""
     return Failure(exc.message, exc.reason.value, exc.violations)
-
-
-def refusal_of(state: ProcessState) -> Failure | None:
-    """Return why a gateway that has never been ready cannot be."""
-    if state.word is not None and state.word.failed is not None:
-        return state.word.failed
-    if state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and state.word is None:
-        return Failure(f"{state.name} ended before it was ready", hint="Its last words are above, if it had any.")
-    return None

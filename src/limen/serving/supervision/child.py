@@ -204,7 +204,7 @@ class Keeper:
         environment = {**(os.environ if spec.environment is None else spec.environment), NAME_VARIABLE: spec.name}
         stderr = PIPE if is_json() else None
         hello = spec.hello.encode() + b"\n" + self._greet()
-        if spec.is_template:
+        if spec.kind == "template":
             started, self.template = await start_template(
                 spec.argv, environment, hello, line_bytes=MAX_LINE_BYTES, stderr=stderr
             )

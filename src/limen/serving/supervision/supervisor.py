@@ -135,7 +135,7 @@ class Supervisor:
             await asyncio.wait(ending)
 
     def _changed(self, keeper: Keeper) -> None:
-        if keeper.spec.is_template:
+        if keeper.spec.kind == "template":
             self._templates.changed()
         if keeper.state.phase is ProcessPhase.ENDED:
             self._leaving.discard(keeper)

@@ -12,6 +12,7 @@ from limen.contracts.snapshot import LogLevels
 from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.control.repository import ModelRepository
 from limen.serving.fleet.fleet import Fleet
+from limen.serving.fleet.launching import Launcher
 from limen.serving.fleet.records import Aim, Endpoint, Gateway, Opened, Phase, Version
 from limen.serving.messages.lines import (
     AskIndex,
@@ -58,7 +59,7 @@ class World:
     """A fleet with one endpoint `m`, and a gateway that follows or does not."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet((), cast("Any", None), "/sockets/", is_all_or_nothing=False)
+        self.fleet = Fleet((), Launcher(cast("Any", None), "/sockets/"), is_all_or_nothing=False)
         self.fleet.endpoints["m"] = Endpoint("m")
         self.source = Source()
         self.now = 100.0

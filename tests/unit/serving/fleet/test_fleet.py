@@ -8,6 +8,7 @@ from limen.contracts.serving import Replicas, Resources, Serving
 from limen.contracts.snapshot import LogLevels, SharedSettings, Snapshot
 from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
 from limen.serving.fleet.fleet import LEAVE_S, OFFER_S, RETIRE_S, SILENT_S, START_S, Fleet
+from limen.serving.fleet.launching import Launcher
 from limen.serving.fleet.open_files import Room
 from limen.serving.fleet.records import DEATH_WINDOW_S, Aim, Opened, Phase, Version
 from limen.serving.fleet.replication import RECYCLE_PAUSE_S
@@ -43,7 +44,7 @@ class World:
     def __init__(self, *, gateways: int = 2, fleet: Fleet | None = None, is_all_or_nothing: bool = True) -> None:
         self.now = 100.0
         specs = tuple(ProcessSpec(f"g{i}", "gateway", ("gateway",)) for i in range(1, gateways + 1))
-        self.fleet = fleet or Fleet(specs, launch, "/sockets/", is_all_or_nothing=is_all_or_nothing)
+        self.fleet = fleet or Fleet(specs, Launcher(launch, "/sockets/"), is_all_or_nothing=is_all_or_nothing)
         self.gateways = {f"g{i}": 1000 + i for i in range(1, gateways + 1)}
         self.pids: dict[str, int] = {}
         self.phases: dict[str, ProcessPhase] = {}
@@ -853,7 +854,7 @@ def test_what_gateways_log_is_in_the_next_snapshot():
 def taken_over(world: World) -> World:
     """Return the world of the next control process, which knows only the snapshot and the supervisor's set."""
     snapshot = msgspec.json.decode(msgspec.json.encode(world.fleet.snapshot), type=Snapshot)
-    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets/")
+    fleet = Fleet(world.fleet.gateway_specs, Launcher(launch, "/sockets/"))
     opened = world.fleet.endpoints["m"].versions["1"].opened
     endpoints = endpoints_of(snapshot, world.fleet.specs(), lambda endpoint, served: opened, world.now)
     fleet.resume(snapshot, endpoints)
@@ -961,7 +962,7 @@ def test_going_back_in_a_registry_is_not_undone_by_a_take_over():
     world.report()
     world.tick()
     assert world.version("8").phase is Phase.RETIRING
-    fleet = Fleet(world.fleet.gateway_specs, launch, "/sockets/")
+    fleet = Fleet(world.fleet.gateway_specs, Launcher(launch, "/sockets/"))
     snapshot = world.fleet.snapshot
     fleet.resume(
         snapshot,
@@ -993,7 +994,7 @@ def crowded(replicas: int) -> World:
     """Return a server whose limit of open files leaves room for so many replicas, with one gateway."""
     limit = next(n for n in range(64, 4096) if Room(n).replicas == replicas)
     specs = (ProcessSpec("g1", "gateway", ("gateway",)),)
-    fleet = Fleet(specs, launch, "/sockets/", is_all_or_nothing=False, room=Room(limit))
+    fleet = Fleet(specs, Launcher(launch, "/sockets/"), is_all_or_nothing=False, room=Room(limit))
     world = World(gateways=1, fleet=fleet)
     world.start_gateways()
     return world

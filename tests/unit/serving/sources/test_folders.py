@@ -7,6 +7,7 @@ from typing import Any, cast
 from limen.contracts.serving import Serving
 from limen.packaging.archive.scan import Scan
 from limen.serving.fleet.fleet import Fleet
+from limen.serving.fleet.launching import Launcher
 from limen.serving.fleet.records import Opened
 from limen.serving.messages.lines import ModelSummary
 from limen.serving.sources import folders
@@ -19,7 +20,7 @@ def opened(name: str) -> Opened:
 
 async def test_a_package_that_is_unloaded_is_watched_no_more(tmp_path, monkeypatch):
     """Else an edit would bring it back."""
-    fleet = Fleet((), cast("Any", None), "/sockets/")
+    fleet = Fleet((), Launcher(cast("Any", None), "/sockets/"))
     for name in ("kept", "gone"):
         fleet.add(opened(name), 0.0)
     woken: list[bool] = []

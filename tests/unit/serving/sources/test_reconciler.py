@@ -19,6 +19,7 @@ from limen.packaging.archive.intact import is_intact
 from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.control.conditions import Conditions
 from limen.serving.fleet.fleet import Fleet
+from limen.serving.fleet.launching import Launcher
 from limen.serving.fleet.records import Aim, Gateway, Phase, Version
 from limen.serving.messages.lines import ProcessPhase, Refused, Reloaded, Report
 from limen.serving.sources import planning
@@ -37,7 +38,7 @@ class Control:
     """What the reconciler needs of a control plane: a fleet and a clock."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet((), launch, "/sockets/", is_all_or_nothing=False)
+        self.fleet = Fleet((), Launcher(launch, "/sockets/"), is_all_or_nothing=False)
         self.woken = 0
         self.fleet.gateways[7] = Gateway("gateway-1", 7, ProcessPhase.RUNNING, is_linked=True, report=Report(0))
         self.mending = self
