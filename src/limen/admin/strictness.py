@@ -25,8 +25,6 @@ from limen.storage.idempotency import ensure_key
 T = TypeVar("T")
 MAX_JSON_BYTES: Final = 4 << 20
 """The longest JSON body; a spec of an endpoint has about a kibibyte."""
-MAX_TEXT: Final = 1000
-"""Characters of a reason, or of a line of a lineage."""
 JSON_TYPE: Final = "application/json"
 DECLARED: Final = "declared"
 READ_ONLY: Final = frozenset(
@@ -100,12 +98,6 @@ def convert(value: Json, kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except msgspec.MsgspecError as exc:
         raise _invalid(exc) from exc
-
-
-def check_text(text: str, path: str) -> None:
-    """Raise `InvalidArgument` for free text that is not a short line."""
-    if len(text) > MAX_TEXT or not text.isprintable():
-        raise InvalidArgument.at(path, f"must be at most {MAX_TEXT} characters that can be printed")
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

@@ -1,12 +1,12 @@
 """The registry of a home, read by a command while no server runs: the reading half of `client.Management`, without the API around it.
 
 A list that takes a second to start its HTTP stack is a list that people stop asking for. What is read here is what the management
-API shows (`tests/unit/app/test_reading.py` holds them together); every change goes through the API.
+API shows (`tests/conformance/admin/test_reading.py` holds them together). `app.editing` changes it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from limen.contracts.endpoint import Endpoint, EndpointStatus
 from limen.contracts.management import Page
@@ -31,7 +31,7 @@ class RegistryReader:
         self._stores = stores
 
     @classmethod
-    def open(cls, config: StorageConfig) -> RegistryReader:
+    def open(cls, config: StorageConfig) -> Self:
         """Open what is there.
 
         Raises:
@@ -66,18 +66,19 @@ class RegistryReader:
 
     def endpoints(self, **_: Any) -> Page[Endpoint]:
         """Return all endpoints, by name; no server observes them."""
-        return Page(items=tuple(_unobserved(stored) for stored in self._stores.endpoints.list()))
+        return Page(items=tuple(unobserved(stored) for stored in self._stores.endpoints.list()))
 
     def endpoint(self, name: str) -> Endpoint:
         """Return one endpoint. Raises `NotFound`."""
-        return _unobserved(self._stores.endpoints.get(parse_model_name(name, "endpoint")))
+        return unobserved(self._stores.endpoints.get(parse_model_name(name, "endpoint")))
 
     def endpoint_history(self, name: str, *, limit: int = 50, **_: Any) -> Page[EndpointRevision]:
         """Return the latest changes of an endpoint, newest first. Raises `NotFound`."""
         return Page(items=tuple(self._stores.endpoints.history(parse_model_name(name, "endpoint"), limit=limit)))
 
 
-def _unobserved(stored: StoredEndpoint) -> Endpoint:
+def unobserved(stored: StoredEndpoint) -> Endpoint:
+    """Return an endpoint that no server observes."""
     return Endpoint(
         spec=stored.spec,
         status=EndpointStatus(),

@@ -1,7 +1,7 @@
 """How a command reaches a registry: through the server that runs with it, or in its own process when none does.
 
-Every change goes through the management API, so that there is one way in and one set of rules. Commands that only read do without
-it where no server runs (`reading`): they answer in a third of the time.
+Where a server runs, everything goes through its management API. Where none does, commands read and change the registry themselves by the
+same rules (`reading`, `editing`): they answer in a third of the time. Publishing needs the API in any case.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from limen.app.editing import RegistryEditor
     from limen.app.reading import RegistryReader
     from limen.cli.words import CommandError
     from limen.client import Management
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from limen.serving.supervision.run_folder import ServerFile
 
 T = TypeVar("T")
+Door = TypeVar("Door", bound="RegistryReader")
 _REGISTERED = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9._-]*)(?:/(?P<number>[1-9][0-9]*)|@(?P<alias>[a-z][a-z0-9_-]*))", re.ASCII
 )
@@ -83,18 +85,46 @@ def reading(home: Path, server: str) -> Iterator[Management | RegistryReader]:
             yield management
         return
     from limen.app.reading import RegistryReader
+
+    with _opened(home, RegistryReader) as reader:
+        yield reader
+
+
+@contextmanager
+def editing(home: Path, server: str) -> Iterator[Management | RegistryEditor]:
+    """Give what changes a registry for as long as the block runs: as `reading`.
+
+    Raises:
+        CommandError: as `managing`.
+    """
+    from limen.serving.supervision import run_folder
+
+    if server or any(s.admin for s in run_folder.find(home)):
+        with managing(home, server) as management:
+            yield management
+        return
+    from limen.app.editing import RegistryEditor
+
+    with _opened(home, RegistryEditor) as editor:
+        yield editor
+
+
+@contextmanager
+def _opened(home: Path, kind: type[Door]) -> Iterator[Door]:
     from limen.contracts.errors import NotFound
     from limen.settings import load_settings
 
     settings = load_settings(None, {"registry.home": str(home)})
     with without_registry(home, settings.registry.database_url):
-        reader = RegistryReader.open(settings.registry)
+        door = kind.open(settings.registry)
     try:
-        yield reader
+        yield door
     except NotFound as exc:
+        if exc.violations:
+            raise
         raise _nothing_there(exc) from exc
     finally:
-        reader.close()
+        door.close()
 
 
 @contextmanager

@@ -1,10 +1,14 @@
-"""A command that reads a registry without a server shows what the management API shows."""
+"""A command that reads or changes a registry without a server shows, does and refuses what the management API does."""
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from limen.app.editing import RegistryEditor
 from limen.app.management import management_here
 from limen.app.reading import RegistryReader
 from limen.client import Management
@@ -87,3 +91,56 @@ def _refusal(read, door) -> str:
     with pytest.raises(LimenError) as caught:
         read(door)
     return caught.value.message
+
+
+SPEC = EndpointSpec(name="other", model="score", traffic={"1": 100})
+CHANGES = {
+    "status": lambda door: door.status(),
+    "model": lambda door: door.model("score"),
+    "tag a model": lambda door: door.tag_model("score", {"team": "risk", "gone": None}),
+    "tag a version": lambda door: door.tag_version("score", 1, {"data": "2026"}),
+    "a tag that is none": lambda door: door.tag_version("score", 1, {"bad key": "x"}),
+    "a version that is not there": lambda door: door.tag_version("score", 9, {}),
+    "retire": lambda door: door.retire("score", 2, "an older one is better"),
+    "retire what an alias names": lambda door: door.retire("score", 1, ""),
+    "retire, and say it in two lines": lambda door: door.retire("score", 1, "a\nb"),
+    "restore": lambda door: door.restore("score", 3),
+    "a new alias": lambda door: door.set_alias("score", "next", 1),
+    "an alias that moves": lambda door: door.set_alias("score", "next", 3),
+    "an alias that has moved since": lambda door: door.set_alias("score", "next", 1, expected=1),
+    "an alias of nothing": lambda door: door.set_alias("score", "next", 9),
+    "an alias that is none": lambda door: door.set_alias("score", "No Alias", 1),
+    "remove an alias": lambda door: door.remove_alias("score", "next"),
+    "remove one that is followed": lambda door: door.remove_alias("score", "challenger"),
+    "preview": lambda door: door.preview_endpoint(SPEC),
+    "apply": lambda door: door.apply_endpoint(SPEC, expected=0),
+    "apply what has changed since": lambda door: door.apply_endpoint(SPEC, expected=7),
+    "apply what is not sound": lambda door: door.apply_endpoint(
+        EndpointSpec(name="x", model="score", traffic={"1": 50})
+    ),
+    "remove": lambda door: door.remove_endpoint("other", expected=1),
+    "remove what is not there": lambda door: door.remove_endpoint("other"),
+}
+
+
+def test_every_change_does_and_refuses_what_the_management_api_does(settings: Settings, tmp_path: Path):
+    homes = [settings.registry.home, tmp_path / "home"]
+    shutil.copytree(*homes)
+    mine, theirs = (load_settings(None, {"registry.home": str(home)}) for home in homes)
+    app, close = management_here(theirs)
+    editor = RegistryEditor.open(mine.registry)
+    with Management("http://127.0.0.1", transport=httpx.ASGITransport(app)) as management:
+        for name, change in CHANGES.items():
+            assert outcome(lambda: change(editor)) == outcome(lambda: change(management)), name  # noqa: B023
+        assert editor.reload().server is management.reload().server is None
+    editor.close()
+    close()
+
+
+def outcome(change: Callable[[], object]) -> object:
+    """Return what a change gives, without its times, or the kind, reason and paths of its error."""
+    try:
+        found = change()
+    except LimenError as exc:
+        return type(exc), exc.reason, [v.path for v in exc.violations], exc.message
+    return re.sub(r'"\w+_at":"[^"]*"', "", msgspec.json.encode(found).decode())

@@ -17,12 +17,13 @@ from litestar.params import FromPath
 
 from limen.admin.requests import deadline_of
 from limen.admin.services import Given, Key, Services, answered
-from limen.admin.strictness import check_text, convert, declares
+from limen.admin.strictness import convert, declares
 from limen.contracts.errors import InvalidArgument, Reason
 from limen.contracts.inference import Deadline
 from limen.contracts.management import HEAD_LENGTH, MAX_HEAD_BYTES, PACKAGE_TYPE, Published, PublishHead
 from limen.contracts.names import parse_alias, parse_model_name
 from limen.contracts.strict import json as strict_json
+from limen.contracts.strict.printable import check_text
 from limen.management.catalogue import ANYBODY
 from limen.publishing.staging import staging_folder
 from limen.publishing.verification import Step, Submission

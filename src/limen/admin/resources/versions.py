@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from limen._version import __version__
 from limen.admin.requests import page_of, tags_of, window_of
 from limen.admin.services import Done, Given, Services, shown
-from limen.admin.strictness import check_text, declares
+from limen.admin.strictness import declares
 from limen.contracts.catalogue import Evidence, EvidenceKind, ModelVersion
 from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, Reason
@@ -20,6 +20,7 @@ from limen.contracts.oip.platform import platform_of
 from limen.contracts.openapi.document import openapi
 from limen.contracts.openapi.model import ServedContract
 from limen.contracts.proto.text import proto_text
+from limen.contracts.strict.printable import check_text
 from limen.management.catalogue import ANYBODY
 
 Caller = Request[Any, Any, Any]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from limen.cli.conditions import condition_lines
-from limen.cli.connection import AsJson, Home, Server, managing, pages, print_json, reading, table, when
+from limen.cli.connection import AsJson, Home, Server, editing, pages, print_json, reading, table, when
 
 if TYPE_CHECKING:
+    from limen.app.editing import RegistryEditor
     from limen.client import Management
     from limen.contracts.catalogue import Alias, ModelVersion
     from limen.contracts.endpoint import Endpoint, EndpointStatus
@@ -44,7 +45,7 @@ def apply(
     if not file.is_file():
         raise CommandError(f"there is no file {file}", "It says what the endpoint is: `name` and `traffic`, at least.")
     spec = parse_spec(file.read_bytes(), str(file))
-    with managing(home, server) as management:
+    with editing(home, server) as management:
         preview = management.preview_endpoint(spec)
         if not as_json:
             _print_preview(preview)
@@ -110,7 +111,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Take an endpoint away: its callers are told that there is none."""
-    with managing(home, server) as management:
+    with editing(home, server) as management:
         endpoint = management.endpoint(name)
         if not yes and not agreed(f"Take {name} away from its callers?", is_possible=not as_json):
             raise typer.Exit(1)
@@ -157,7 +158,7 @@ def agreed(question: str = "Apply this?", *, is_possible: bool = True) -> bool:
     return typer.confirm(question)
 
 
-def _wait(management: Management, applied: Endpoint) -> str:
+def _wait(management: Management | RegistryEditor, applied: Endpoint) -> str:
     """Wait until the server follows, and return what to tell; or say why it cannot."""
     from limen.cli.words import CommandError
 
@@ -215,7 +216,7 @@ def _endpoints_of(management: Management, model: str, major: int | None = None) 
     return [e for e in found if e.spec.model == model and major in {None, e.spec.major}]
 
 
-def wait_for_followers(management: Management, alias: Alias, before: int | None = None) -> list[str]:
+def wait_for_followers(management: Management | RegistryEditor, alias: Alias, before: int | None = None) -> list[str]:
     """Wait until the endpoints that follow an alias are what it says now, and return what to tell; or say which cannot be.
 
     Args:

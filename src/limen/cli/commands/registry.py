@@ -11,7 +11,19 @@ import typer
 
 from limen.cli.commands.endpoint import open_endpoint, wait_for_followers, without_endpoint
 from limen.cli.commands.package import TrustCode
-from limen.cli.connection import AsJson, Config, Home, Server, managing, pages, print_json, reading, table, when
+from limen.cli.connection import (
+    AsJson,
+    Config,
+    Home,
+    Server,
+    editing,
+    managing,
+    pages,
+    print_json,
+    reading,
+    table,
+    when,
+)
 
 if TYPE_CHECKING:
     from limen.client.management import PublishOptions
@@ -141,7 +153,7 @@ def retire(
     as_json: AsJson = False,
 ) -> None:
     """Take a version out of use; it stays in the registry and can be restored."""
-    with managing(home, server) as management:
+    with editing(home, server) as management:
         done = management.retire(name, version, reason)
     print_json(done) if as_json else typer.echo(f"version {version} of {name} is retired")
 
@@ -162,7 +174,7 @@ def restore(
     name: Name, version: Number, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False
 ) -> None:
     """Bring a retired version back."""
-    with managing(home, server) as management:
+    with editing(home, server) as management:
         done = management.restore(name, version)
     print_json(done) if as_json else typer.echo(f"version {version} of {name} can be used again")
 
@@ -185,7 +197,7 @@ def tag(
         if not equals or not key:
             raise CommandError(f"{given} is not KEY=VALUE", "KEY= removes a tag.")
         changes[key] = value or None
-    with managing(home, server) as management:
+    with editing(home, server) as management:
         found = management.tag_version(name, version, changes) if version else management.tag_model(name, changes)
     text = ", ".join(f"{key}={value}" for key, value in sorted(found.tags.items())) or "no tags"
     print_json(found) if as_json else typer.echo(text)
@@ -227,7 +239,7 @@ def set_alias(
 
     When one of them cannot, the alias goes back to the version it named before.
     """
-    with managing(home, server) as management:
+    with editing(home, server) as management:
         before = management.model(name).aliases.get(alias)
         done = management.set_alias(name, alias, version)
         told = wait_for_followers(management, done, before) if wait else []
@@ -259,7 +271,7 @@ def remove_alias(
     as_json: AsJson = False,
 ) -> None:
     """Remove an alias that no endpoint follows."""
-    with managing(home, server) as management:
+    with editing(home, server) as management:
         management.remove_alias(name, alias)
     print_json({"model": name, "alias": alias}) if as_json else typer.echo(f"{name}@{alias} is gone")
 

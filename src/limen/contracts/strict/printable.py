@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from limen.contracts.errors import InvalidArgument
+
+MAX_TEXT: Final = 1000
+"""Characters of a free text that a person gives, such as a reason."""
 _UNSAFE: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f"  # control characters, but for the tab and the line break
     "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"  # the direction of text
@@ -29,3 +33,9 @@ def _shown(found: re.Match[str]) -> str:
         return f"\\u{number:04x}"
     high, low = divmod(number - 0x10000, 0x400)
     return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+def check_text(text: str, path: str) -> None:
+    """Raise `InvalidArgument` for free text that is not a short line."""
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise InvalidArgument.at(path, f"must be at most {MAX_TEXT} characters that can be printed")
