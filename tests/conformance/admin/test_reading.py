@@ -142,5 +142,5 @@ def outcome(change: Callable[[], object]) -> object:
     try:
         found = change()
     except LimenError as exc:
-        return type(exc), exc.reason, [v.path for v in exc.violations], exc.message
+        return type(exc), exc.reason, [v.path for v in exc.violations], "" if exc.violations else exc.message
     return re.sub(r'"\w+_at":"[^"]*"', "", msgspec.json.encode(found).decode())
