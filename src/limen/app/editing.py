@@ -7,9 +7,7 @@ What is asked and refused here is what the management API asks and refuses: both
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from limen._version import __version__
 from limen.app.reading import RegistryReader, unobserved
@@ -103,7 +101,7 @@ class RegistryEditor(RegistryReader):
         name, endpoints = parse_model_name(name, "endpoint"), self._stores.endpoints
         self._change(lambda c, _: endpoints.remove(c, name, expected=expected, by=ANYBODY))
 
-    def _change(self, work: Callable[[Connection, Catalogue], T]) -> T:
+    def _change(self, work: Callable[[Any, Catalogue], T]) -> T:
         with self._stores.database.transaction() as connection:
             return work(connection, Catalogue(self._stores))
 

@@ -62,6 +62,8 @@ class ConditionReason(StrEnum):
     """The limit of open files leaves no room for its replicas."""
     REPLICAS_MISSING = "ReplicasMissing"
     """Replicas have died and are not back."""
+    MEMORY_LIMIT = "MemoryLimit"
+    """A replica has outgrown its memory limit, and none can start in its place."""
     GATEWAYS_MISSING = "GatewaysMissing"
     """Gateways are gone or silent."""
     ENDPOINTS_NOT_READY = "EndpointsNotReady"

@@ -10,7 +10,9 @@ import typer
 from limen.cli.connection import AsJson, Config, Home, print_json, without_registry
 
 if TYPE_CHECKING:
+    from limen.cli.words import CommandError
     from limen.serving.sources.adoption import Adoption
+    from limen.storage.backup import Backup
     from limen.storage.config import StorageConfig
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the backup.")]
@@ -29,7 +31,7 @@ def backup(folder: Folder, home: Home = Path(".limen"), config: Config = None, a
 
     The same folder can be used again: only what is new is copied.
     """
-    from limen.cli.words import CommandError, counted
+    from limen.cli.words import counted
     from limen.management.stores import open_registry, utc_now
     from limen.storage.backup import back_up
 
@@ -43,13 +45,9 @@ def backup(folder: Folder, home: Home = Path(".limen"), config: Config = None, a
     if as_json:
         print_json(made)
     else:
-        what = f"{counted(made.rows['versions'], 'version')}, {counted(made.rows['endpoints'], 'endpoint')}"
-        typer.echo(f"{folder} holds the registry at revision {made.revision}: {what}")
+        typer.echo(f"{folder} holds the registry at revision {made.revision}: {_counts(made)}")
     if made.lacking:
-        raise CommandError(
-            f"{counted(len(made.lacking), 'blob')} could not be copied: damaged or lost",
-            "`limen registry check` says which versions they belong to; publishing those packages again repairs them.",
-        )
+        raise _lacking(f"{counted(len(made.lacking), 'blob')} could not be copied: damaged or lost")
 
 
 @app.command("restore")
@@ -58,7 +56,7 @@ def restore(folder: Folder, home: Home = Path(".limen"), config: Config = None, 
 
     The home follows it from then on. Servers with other homes go on with their last plan until `limen registry adopt` is run there.
     """
-    from limen.cli.words import CommandError, counted
+    from limen.cli.words import counted
     from limen.serving.sources.adoption import adopt
     from limen.storage.backup import bring_back, read_backup
     from limen.storage.blobs import open_blobs
@@ -70,13 +68,9 @@ def restore(folder: Folder, home: Home = Path(".limen"), config: Config = None, 
         print_json(done)
     else:
         when = found.made_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        what = f"{counted(found.rows['versions'], 'version')}, {counted(found.rows['endpoints'], 'endpoint')}"
-        typer.echo(f"the registry is what it was on {when}, at revision {found.revision}: {what}")
+        typer.echo(f"the registry is what it was on {when}, at revision {found.revision}: {_counts(found)}")
     if found.lacking:
-        raise CommandError(
-            f"the backup lacks {counted(len(found.lacking), 'blob')}",
-            "`limen registry check` says which versions they belong to; publishing those packages again repairs them.",
-        )
+        raise _lacking(f"the backup lacks {counted(len(found.lacking), 'blob')}")
 
 
 @app.command("check")
@@ -151,6 +145,20 @@ def _told(found: Adoption) -> list[str]:
     lines += [f"  + {name}: is served from now on" for name in found.new]
     lines += [f"  ~ {name}: becomes what this registry says" for name in found.changed]
     return lines
+
+
+def _counts(backup: Backup) -> str:
+    from limen.cli.words import counted
+
+    return f"{counted(backup.rows['versions'], 'version')}, {counted(backup.rows['endpoints'], 'endpoint')}"
+
+
+def _lacking(what: str) -> CommandError:
+    from limen.cli.words import CommandError
+
+    return CommandError(
+        what, "`limen registry check` says which versions they belong to; publishing those packages again repairs them."
+    )
 
 
 def _where(home: Path, config: Path | None) -> StorageConfig:

@@ -76,8 +76,8 @@ def reload(
     if failed is not None:
         kept = f"; version {failed.replaced} goes on" if failed.replaced else ""
         raise CommandError(
-            f"version {failed.version} of {name} failed: {failed.failure}{kept}",
-            "`limen check PACKAGE` shows everything that is wrong with a package.",
+            f"version {failed.version} of {name} failed: {failed.failure.removeprefix(f'version {failed.version}: ')}{kept}",
+            "`limen status` says what answers; `limen check PACKAGE` shows everything that is wrong with a package.",
         )
 
 

@@ -198,6 +198,9 @@ def _degraded(endpoint: Endpoint, doors: Doors, problem: str) -> Verdict:
         if version is not None and (missing or version.block or version.down):
             text = version.down or version.block or f"{missing[0].name} {_end(missing[0])}, and is not back yet"
             return TRUE, ConditionReason.REPLICAS_MISSING, f"version {number}: {text}"
+        if version is not None and version.overgrown:
+            text = f"a replica has outgrown its memory limit, and none can start in its place: {version.overgrown}"
+            return TRUE, ConditionReason.MEMORY_LIMIT, f"version {number}: {text}"
     if endpoint.offer is None and (lacking := doors.without(endpoint.name, now.versions, needs_all=True)) is not None:
         gateway, versions = lacking
         why = _why(endpoint, versions[0], doors)

@@ -157,6 +157,8 @@ class Version:
     """When a replica that had grown too large was last replaced."""
     recycle_pause_s: float = 0.0
     """How long the next one waits after that."""
+    overgrown: str = ""
+    """Why none can take the place of a replica that has grown too large; empty when one can, or none has."""
     ooms: list[float] = field(default_factory=list)
     block: str = ""
     """Why no replica is started for the time being."""

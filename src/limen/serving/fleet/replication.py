@@ -93,9 +93,10 @@ def _recycle(version: Version, now: float) -> tuple[list[str], list[Replica]]:
     if successor is not None:
         old = version.replicas.get(successor.replaces)
         if successor.failed:
+            version.overgrown = successor.failed
             return [], [successor]
         if successor.was_ready or old is None:
-            successor.replaces = ""
+            successor.replaces = version.overgrown = ""
             return [], [old] if old is not None and old.is_staying else []
         return [], []
     since = now - version.recycled_at
@@ -103,6 +104,7 @@ def _recycle(version: Version, now: float) -> tuple[list[str], list[Replica]]:
         return [], []
     largest = max(version.staying(), key=_share_soon, default=None)
     if largest is None or _share_soon(largest) < RECYCLE_AT:
+        version.overgrown = ""
         return [], []
     is_close = since < 2 * MAX_RECYCLE_PAUSE_S
     pause = min(2 * version.recycle_pause_s, MAX_RECYCLE_PAUSE_S) if is_close else RECYCLE_PAUSE_S

@@ -14,6 +14,7 @@ from limen.serving.control.conditions import Conditions
 from limen.serving.control.status import endpoint_status
 from limen.serving.fleet.open_files import Room
 from limen.serving.fleet.records import Aim
+from limen.serving.fleet.replication import RECYCLE_PAUSE_S
 from limen.serving.messages.lines import Failure, FirstWord, ProcessPhase
 from tests.unit.serving.fleet.test_fleet import World, package
 
@@ -190,6 +191,27 @@ def test_one_gateway_that_cannot_answer_makes_the_endpoint_not_ready(live: Watch
     assert said(found)["Ready"] == ("False", "VersionNotReady")
     assert found[READY].message == "g2 cannot answer with version 1: wrong"
     assert live.server()[READY].message == "not ready: m"
+
+
+def test_a_memory_limit_that_is_too_low_for_the_model_is_told_until_a_replica_fits(watched: Watched):
+    watched.open_gateways()
+    limited = msgspec.structs.replace(package(memory_mb=100), digest="1")
+    watched.world.fleet.aim("m", Aim((Route(1, 100),), {}, ("1",)), {"1": limited}, watched.world.now)
+    watched.world.tick(1)
+    watched.settle("m-v1-1")
+    watched.world.fleet.measure(lambda pid, limit: 1.3, 1.0)
+    watched.world.tick(RECYCLE_PAUSE_S)
+    failure = FirstWord(failed=Failure("the model needs more memory to load than it may use"))
+    watched.world.process("m-v1-2", ProcessPhase.REFUSING, word=failure)
+    watched.world.tick(1)
+    found = watched.look()
+    assert (said(found)["Ready"], said(found)["Degraded"]) == (("True", "Answers"), ("True", "MemoryLimit"))
+    assert found[DEGRADED].message.endswith(
+        "none can start in its place: the model needs more memory to load than it may use"
+    )
+    watched.world.fleet.measure(lambda pid, limit: 0.2, 1.0)
+    watched.world.tick(RECYCLE_PAUSE_S)
+    assert said(watched.look())["Degraded"] == ("False", "AsSpecified")
 
 
 def test_a_replica_that_has_died_degrades_the_endpoint_until_it_is_back(live: Watched):

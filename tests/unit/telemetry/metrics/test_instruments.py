@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from limen.telemetry.metrics.file import LABEL_BYTES
 from limen.telemetry.metrics.instrument import LABELS, Instrument, Kind, Scope
 from limen.telemetry.metrics.instruments import CELLS, TABLE, offset
 
-PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"
+PAGE = Path(__file__).parents[4] / "docs/reference/metrics.md"
 UNITS = ("seconds", "rows", "bytes")
 STORED = [i for i in TABLE if i.scope is not Scope.OBSERVED]
 
@@ -61,3 +62,15 @@ def _page() -> str:
 
 def _words(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
+
+
+def test_the_alerts_of_the_operators_page_ask_for_metrics_that_exist():
+    page = (PAGE.parents[1] / "how-to/operate.md").read_text()
+    [rules] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(groups:.*?)```", page, re.DOTALL)]
+    found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    assert len(found) > 4
+    known = {instrument.name: {*instrument.own_labels, *LABELS[instrument.scope]} for instrument in TABLE}
+    for expression in found:
+        for name, labels in re.findall(r"(limen_\w+)(?:\{(.*?)\})?", expression):
+            assert name in known
+            assert set(re.findall(r"(\w+)!?=", labels)) <= known[name]
