@@ -1,6 +1,7 @@
 """The commands that sign, verify and show the settings, run as people run them."""
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -102,8 +103,8 @@ def test_config_check_finds_every_mistake(tmp_path):
     assert found == "The settings are sound: 3 settings given, 1 key trusted.\n"
     file.write_text('[trust]\nkey = ["key.pub.pem"]\n[admin]\nport = "9002"\n')
     text = refused("config", "check", cwd=tmp_path)
-    assert "trust.key: is not a setting; did you mean trust.keys? (limen.toml)" in text
-    assert "admin.port: must be a whole number from 0 to 65535 (limen.toml)" in text
+    assert "trust.key: is not a setting; did you mean trust.keys? (limen.toml:2)" in text
+    assert "admin.port: must be a whole number from 0 to 65535 (limen.toml:4)" in text
     file.write_text('[trust]\nkeys = ["absent.pem"]\n')
     assert f"trust.keys[0]: absent.pem cannot be read: {os.strerror(errno.ENOENT)}" in refused(
         "config", "check", cwd=tmp_path
@@ -114,9 +115,17 @@ def test_config_show_prints_toml_and_where_each_setting_comes_from(tmp_path):
     file = tmp_path / "limen.toml"
     file.write_text('[registry]\ndatabase_url = "postgresql://limen:hunter2@db/limen"\n')
     text = said("config", "show", "--origin", cwd=tmp_path)
-    assert 'database_url = "postgresql://limen:***@db/limen"  # limen.toml\n' in text
+    assert 'database_url = "postgresql://limen:***@db/limen"  # limen.toml:2\n' in text
     assert "hunter2" not in text
     assert "  # LIMEN_HOME\n" in text
+    assert "max_body_bytes = 67108864                 # default, live\n" in text
+    entries = {entry["key"]: entry for entry in json.loads(said("config", "show", "--json", cwd=tmp_path))}
+    assert entries["registry.database_url"] == {
+        "key": "registry.database_url",
+        "value": "postgresql://limen:***@db/limen",
+        "origin": "limen.toml:2",
+        "live": False,
+    }
     plain = said("config", "show", cwd=tmp_path)
     assert "#" not in plain
     shutil.move(file, tmp_path / "old.toml")
