@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+TIMELY_S = 0.05
+"""How late nearly every request is sent at most on a machine that has time for its callers."""
 REFUSED_OR_LATE = (503, 504)
 
 
@@ -37,6 +39,13 @@ class Report(msgspec.Struct):
     answers: list[Answer]
     rate: float
     """Requests a second that were sent."""
+    late_s: list[float]
+    """By how much each request was sent later than it was due: the machine's doing, never the server's."""
+
+    @property
+    def is_timely(self) -> bool:
+        """Whether the machine had time to send requests when they were due: only then do durations tell something of the server."""
+        return sorted(self.late_s)[int(len(self.late_s) * 0.95)] < TIMELY_S
 
     @property
     def failures(self) -> list[Answer]:
@@ -158,6 +167,7 @@ async def load(
     """
     client = Client(address)
     answers: list[Answer] = []
+    late_s: list[float] = []
     begun = time.perf_counter()
 
     async def ask(n: int, due: float) -> None:
@@ -176,6 +186,7 @@ async def load(
                 await asyncio.sleep(wait)
             if is_over():
                 break
+            late_s.append(time.perf_counter() - begun - due)
             group.create_task(ask(n, due))
     client.close()
-    return Report(answers, rate)
+    return Report(answers, rate, late_s)
