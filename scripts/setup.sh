@@ -81,6 +81,7 @@ if [ ! -x "$environment/bin/python" ]; then "$uv" venv --quiet --seed --allow-ex
 if ! UV_PROJECT_ENVIRONMENT="$environment" "$uv" sync --locked --inexact "$@" 2>&1 | awk '!/^ [-+~] /{print; fflush()}' >&2; then
   fail "Setting up $environment failed; the reason is above. Usual causes:
   - no way to the package index: the first set-up needs pypi.org (or set UV_DEFAULT_INDEX to a mirror and UV_FROZEN=1)
+  - Python 3.14 and no C++ compiler: apt install g++ python3.14-dev (pysimdjson has no wheel for it yet)
   - pyproject.toml was changed: run \`make lock\` and commit uv.lock
   - an old environment: remove $environment and try again"
 fi

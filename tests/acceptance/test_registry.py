@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 import grpc
@@ -26,8 +27,24 @@ from tests.services.registry import ROW, World, calling, world_at
 T = TypeVar("T")
 
 
+NUMBERS = count(1)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Iterator[World]:
+    with world_at(tmp_path_factory.mktemp("shared")) as found:
+        yield found
+
+
 @pytest.fixture
-def world(tmp_path) -> Iterator[World]:
+def world(shared, tmp_path) -> World:
+    """Return a model of its own on the server that the tests share."""
+    return World(shared.server, shared.management, tmp_path, f"score{next(NUMBERS)}")
+
+
+@pytest.fixture
+def own_world(tmp_path) -> Iterator[World]:
+    """Return a server that may be hurt."""
     with world_at(tmp_path) as found:
         yield found
 
@@ -44,14 +61,14 @@ def test_versions_are_published_named_and_served_and_old_and_new_can_be_called(w
     assert world.answering() == "1"
     assert world.answering(path="/versions/2") == "2"
     assert world.answering(path="/labels/challenger") == "2"
-    assert world.answering("score@challenger") == "2"
+    assert world.answering(f"{world.name}@challenger") == "2"
     paths = plain_http.get(f"{world.server.http.base_url}/openapi.json", timeout=WAIT_S).json()["paths"]
-    assert {"/v1/models/score:predict", "/v1/models/score/versions/2:predict"} <= set(paths)
+    assert {f"/v1/models/{world.name}:predict", f"/v1/models/{world.name}/versions/2:predict"} <= set(paths)
 
-    world.management.set_alias("score", "champion", 2)
+    world.management.set_alias(world.name, "champion", 2)
     world.until_answering(2)
-    assert world.answering("score@champion") == "2"
-    world.management.set_alias("score", "champion", 1)
+    assert world.answering(f"{world.name}@champion") == "2"
+    world.management.set_alias(world.name, "champion", 1)
     world.until_answering(1)
 
 
@@ -64,16 +81,16 @@ def test_every_protocol_names_the_version_by_number_alias_or_share(world):
         {"name": "age", "shape": [1], "datatype": "INT32", "data": [2]},
     ]}  # fmt: skip
     base = world.server.http.base_url
-    for called, version in (("score@challenger", "2"), ("score/versions/1", "1")):
+    for called, version in ((f"{world.name}@challenger", "2"), (f"{world.name}/versions/1", "1")):
         answer = plain_http.post(f"{base}/v2/models/{called}/infer", json=oip, timeout=WAIT_S).json()
         assert (answer["model_version"], answer["outputs"][0]["data"]) == (version, [2.0])
     seen = {
-        plain_http.post(f"{base}/v2/models/score/infer", json=oip | {"id": f"u{i}"}).json()["model_version"]
+        plain_http.post(f"{base}/v2/models/{world.name}/infer", json=oip | {"id": f"u{i}"}).json()["model_version"]
         for i in range(40)
     }
     assert seen == {"1", "2"}
     repeated = {
-        plain_http.post(f"{base}/v2/models/score/infer", json=oip | {"id": "same"}).json()["model_version"]
+        plain_http.post(f"{base}/v2/models/{world.name}/infer", json=oip | {"id": "same"}).json()["model_version"]
         for _ in range(9)
     }
     assert len(repeated) == 1
@@ -91,7 +108,7 @@ def test_every_protocol_names_the_version_by_number_alias_or_share(world):
             answer = pb.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=WAIT_S))
         return answer.model_version
 
-    assert (infer("score", "2"), infer("score@champion")) == ("2", "1")
+    assert (infer(world.name, "2"), infer(f"{world.name}@champion")) == ("2", "1")
 
 
 def test_a_version_that_would_break_callers_is_refused_with_reasons_and_gets_an_endpoint_of_its_own(world):
@@ -101,7 +118,7 @@ def test_a_version_that_would_break_callers_is_refused_with_reasons_and_gets_an_
     with pytest.raises(Incompatible) as caught:
         world.publish(narrower)
     assert [v.path for v in caught.value.violations] == ["inputs.amount.minimum"]
-    assert world.management.model("score").versions == 1
+    assert world.management.model(world.name).versions == 1
 
     second = world.publish(narrower, ("backend: onnx", "major: 2\nbackend: onnx"))
     assert (second.version.number, second.version.major) == (2, 2)
@@ -109,51 +126,51 @@ def test_a_version_that_would_break_callers_is_refused_with_reasons_and_gets_an_
         world.apply(traffic={"2": 100})
     assert [v.path for v in caught.value.violations] == ["traffic.2"]
     with pytest.raises(Incompatible):
-        world.management.set_alias("score", "champion", 2)
-    world.apply("score.v2", major=2, traffic={"2": 100})
-    assert (world.answering("score"), world.answering("score.v2")) == ("1", "2")
+        world.management.set_alias(world.name, "champion", 2)
+    world.apply(f"{world.name}.v2", major=2, traffic={"2": 100})
+    assert (world.answering(world.name), world.answering(f"{world.name}.v2")) == ("1", "2")
 
 
 def test_what_an_endpoint_needs_is_not_taken_away(world):
     world.publish(alias="champion")
     world.publish()
     world.apply(traffic={"champion": 100}, ready=("2",))
-    with pytest.raises(NotAllowedNow, match="followed by the endpoint score"):
-        world.management.remove_alias("score", "champion")
-    with pytest.raises(NotAllowedNow, match="named by the endpoint score"):
-        world.management.retire("score", 2)
+    with pytest.raises(NotAllowedNow, match=f"followed by the endpoint {world.name}"):
+        world.management.remove_alias(world.name, "champion")
+    with pytest.raises(NotAllowedNow, match=f"named by the endpoint {world.name}"):
+        world.management.retire(world.name, 2)
     with pytest.raises(NotAllowedNow):
-        world.management.retire("score", 1)
+        world.management.retire(world.name, 1)
     world.apply(traffic={"champion": 100})
-    world.management.retire("score", 2, "not good enough")
+    world.management.retire(world.name, 2, "not good enough")
     with pytest.raises(NotAllowedNow, match="retired"):
         world.apply(traffic={"2": 100})
     with pytest.raises(NotFound):
         world.apply(traffic={"nobody": 100})
-    world.management.restore("score", 2)
+    world.management.restore(world.name, 2)
     world.apply(traffic={"2": 100})
     assert world.answering() == "2"
 
 
 def test_b79_two_operators_do_not_overwrite_each_other(world):
     world.publish(alias="champion")
-    spec = EndpointSpec(name="score", model="score", traffic={"champion": 100})
+    spec = world.spec(traffic={"champion": 100})
     applied = world.management.apply_endpoint(spec, expected=0)
     with pytest.raises(Stale):
         world.management.apply_endpoint(spec, expected=0)
-    paused = EndpointSpec(name="score", model="score", traffic={"champion": 100}, is_paused=True)
+    paused = world.spec(traffic={"champion": 100}, is_paused=True)
     world.management.apply_endpoint(paused, expected=applied.revision)
     with pytest.raises(Stale):
-        world.management.remove_endpoint("score", expected=applied.revision)
-    world.management.remove_endpoint("score", expected=applied.revision + 1)
+        world.management.remove_endpoint(world.name, expected=applied.revision)
+    world.management.remove_endpoint(world.name, expected=applied.revision + 1)
 
 
 def test_a_paused_endpoint_is_not_ready_rather_than_unknown_and_comes_back(world):
     world.publish(alias="champion")
     world.apply(traffic={"champion": 100})
-    spec = EndpointSpec(name="score", model="score", traffic={"champion": 100}, is_paused=True)
+    spec = world.spec(traffic={"champion": 100}, is_paused=True)
     world.management.apply_endpoint(spec)
-    url = f"{world.server.http.base_url}/v1/models/score:predict"
+    url = f"{world.server.http.base_url}/v1/models/{world.name}:predict"
 
     def status() -> int:
         return plain_http.post(url, json={"instances": [ROW]}, timeout=WAIT_S).status_code
@@ -165,7 +182,7 @@ def test_a_paused_endpoint_is_not_ready_rather_than_unknown_and_comes_back(world
         time.sleep(0.02)
     world.apply(traffic={"champion": 100})
     assert status() == 200
-    world.management.remove_endpoint("score")
+    world.management.remove_endpoint(world.name)
     until = time.monotonic() + WAIT_S
     while status() != 404:
         assert time.monotonic() < until
@@ -175,8 +192,9 @@ def test_a_paused_endpoint_is_not_ready_rather_than_unknown_and_comes_back(world
 @pytest.mark.parametrize(("placement", "replicas"), [("inline", 0), ("process", 1)])
 def test_an_endpoint_says_where_its_versions_run_and_answers_under_its_own_name(world, placement, replicas):
     world.publish(alias="champion")
+    before = set(world.server.children("replica"))
     world.apply("scores-of-the-shop", traffic={"champion": 100}, placement=placement)
-    assert len(world.server.children("replica")) == replicas
+    assert len(set(world.server.children("replica")) - before) == replicas
     url = f"{world.server.http.base_url}/v1/models/scores-of-the-shop:predict"
     answer = plain_http.post(url, json={"instances": [ROW]}, timeout=WAIT_S).json()
     assert (answer["model_name"], answer["model_version"]) == ("scores-of-the-shop", "1")
@@ -188,57 +206,57 @@ def test_what_an_endpoint_says_about_time_holds_from_then_on(world):
     before = world.server.children("replica")
     world.apply(traffic={"champion": 100}, slo=Slo(deadline_ms=123))
     until = time.monotonic() + WAIT_S
-    url = f"{world.server.http.base_url}/v1/models/score/contract"
+    url = f"{world.server.http.base_url}/v1/models/{world.name}/contract"
     while plain_http.get(url, timeout=WAIT_S).json().get("slo") != {"deadline_ms": 123}:
         assert time.monotonic() < until
         time.sleep(0.02)
     assert world.server.children("replica") == before
 
 
-def test_a_new_endpoint_whose_package_is_lost_is_refused_and_takes_no_other_from_its_callers(world):
-    world.publish(alias="champion")
-    world.apply(traffic={"champion": 100})
-    number = world.publish().version.number
+def test_a_new_endpoint_whose_package_is_lost_is_refused_and_takes_no_other_from_its_callers(own_world):
+    own_world.publish(alias="champion")
+    own_world.apply(traffic={"champion": 100})
+    number = own_world.publish().version.number
     spec = EndpointSpec(name="other", model="score", traffic={str(number): 100})
     # Its package is lost before anybody has fetched it.
-    for blob in (world.folder / "home" / "blobs").rglob("*"):
+    for blob in (own_world.folder / "home" / "blobs").rglob("*"):
         if blob.is_file():
             blob.unlink()
     with pytest.raises(Unavailable, match=f"version {number} of score cannot be served"):
-        world.management.apply_endpoint(spec)
-    base = world.server.http.base_url
+        own_world.management.apply_endpoint(spec)
+    base = own_world.server.http.base_url
     assert plain_http.get(f"{base}/v2/health/ready", timeout=WAIT_S).status_code == 200
     assert plain_http.get(f"{base}/v2/models/other/ready", timeout=WAIT_S).status_code == 404
-    assert world.answering() == "1"
+    assert own_world.answering() == "1"
 
 
 def test_b98_a_version_is_for_ever(world):
     archive = world.archive()
-    first = world.management.publish("score", archive)
-    again = world.management.publish("score", archive, tags={"x": "y"})
+    first = world.management.publish(world.name, archive)
+    again = world.management.publish(world.name, archive, tags={"x": "y"})
     assert (again.is_new, again.version.number) == (False, first.version.number)
     with pytest.raises(Exception, match="1"):
         world.publish(number=1)
 
 
 def test_b102_a_package_whose_model_answers_otherwise_is_rejected_and_never_listed(world):
-    package = write_score(world.folder / "wrong", golden=3.0)
+    package = write_score(world.folder / "wrong", world.name, golden=3.0)
     archive = build(package, world.folder / "wrong-dist").path
     with pytest.raises(InvalidPackage) as caught:
-        world.management.publish("score", archive)
+        world.management.publish(world.name, archive)
     assert caught.value.reason == "REJECTED"
     with pytest.raises(NotFound):
-        world.management.model("score")
+        world.management.model(world.name)
 
 
 def test_other_answers_than_before_are_told_and_refused_where_they_must_be_the_same(world):
     world.publish()
-    package = write_score(world.folder / "other", golden=4.0)
+    package = write_score(world.folder / "other", world.name, golden=4.0)
     write_weights(package, [[1.0], [0.5]])
     archive = build(package, world.folder / "other-dist").path
     with pytest.raises(Incompatible, match="not those of version 1"):
-        world.management.publish("score", archive, same_answers=True)
-    found = world.management.publish("score", archive)
+        world.management.publish(world.name, archive, same_answers=True)
+    found = world.management.publish(world.name, archive)
     assert found.version.number == 2
     assert {e.kind: e.verdict for e in found.evidence}["behaviour"] == "FAIL"
 
@@ -365,11 +383,11 @@ def pages_of(world: World):
         yield page.items
 
 
-def test_f11_control_killed_at_random_points_loses_nothing_that_was_acknowledged(world):
-    killed_at_random(world, rounds=5, seed=1)
+def test_f11_control_killed_at_random_points_loses_nothing_that_was_acknowledged(own_world):
+    killed_at_random(own_world, rounds=5, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_f11_control_killed_a_hundred_times_loses_nothing_that_was_acknowledged(world):
-    killed_at_random(world, rounds=100, seed=2)
+def test_f11_control_killed_a_hundred_times_loses_nothing_that_was_acknowledged(own_world):
+    killed_at_random(own_world, rounds=100, seed=2)

@@ -20,7 +20,8 @@ ROW = {"amount": 3, "age": 2}
 class World:
     """A server of a registry, a client of its management API, and packages to publish."""
 
-    def __init__(self, server: Server, management: Management, folder: Path) -> None:
+    def __init__(self, server: Server, management: Management, folder: Path, name: str = "score") -> None:
+        self.name = name
         self.server = server
         self.management = management
         self.folder = folder
@@ -29,7 +30,7 @@ class World:
     def archive(self, *edits: tuple[str, str]) -> Path:
         """Build a package of its own whose manifest has been edited."""
         self._count += 1
-        package = write_score(self.folder / f"score-{self._count}")
+        package = write_score(self.folder / f"score-{self._count}", self.name)
         manifest = package / "model.yaml"
         text = manifest.read_text().replace("title: Score", f"title: Score {self._count}")
         for old, new in edits:
@@ -39,13 +40,16 @@ class World:
         return build(package, self.folder / f"dist-{self._count}").path
 
     def publish(self, *edits: tuple[str, str], **options) -> Published:
-        return self.management.publish("score", self.archive(*edits), **options)
+        return self.management.publish(self.name, self.archive(*edits), **options)
 
-    def apply(self, name: str = "score", **spec) -> None:
+    def spec(self, name: str = "", **spec) -> EndpointSpec:
+        """Return the spec of an endpoint of the model, with its name or another one."""
+        return EndpointSpec(name=name or self.name, model=self.name, **spec)
+
+    def apply(self, name: str = "", **spec) -> None:
         """Apply a spec and wait until callers get it."""
-        wanted = EndpointSpec(name=name, model="score", **spec)
-        revision = self.management.apply_endpoint(wanted).revision
-        self.until_ready(name, revision)
+        revision = self.management.apply_endpoint(self.spec(name, **spec)).revision
+        self.until_ready(name or self.name, revision)
 
     def until_ready(self, name: str, revision: int) -> None:
         until = time.monotonic() + WAIT_S
@@ -56,15 +60,15 @@ class World:
             assert time.monotonic() < until, status
             time.sleep(0.02)
 
-    def until_answering(self, version: int, called: str = "score") -> None:
+    def until_answering(self, version: int, called: str = "") -> None:
         until = time.monotonic() + WAIT_S
         while self.answering(called) != str(version):
             assert time.monotonic() < until
             time.sleep(0.02)
 
-    def answering(self, called: str = "score", path: str = "") -> str:
+    def answering(self, called: str = "", path: str = "") -> str:
         """Return which version answers a call, and see that its answer is right."""
-        url = f"{self.server.http.base_url}/v1/models/{called}{path}:predict"
+        url = f"{self.server.http.base_url}/v1/models/{called or self.name}{path}:predict"
         answer = plain_http.post(url, json={"instances": [ROW]}, timeout=WAIT_S)
         assert answer.status_code == 200, answer.text
         assert answer.json()["predictions"] == [{"score": 2.0}]

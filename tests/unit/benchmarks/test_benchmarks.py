@@ -175,6 +175,7 @@ def twice(number):
     return number + number
 
 
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 does not trace every instruction")
 def test_the_same_work_is_counted_as_the_same_number_of_instructions():
     work = partial(twice, 2)
     once = count(work)
