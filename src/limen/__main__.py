@@ -1,4 +1,4 @@
-"""Where the `limen` command begins, as a script and as `python -m limen`."""
+"""Entry point of the `limen` command, as a script and as `python -m limen`."""
 
 import os
 import sys

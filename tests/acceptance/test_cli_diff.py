@@ -36,14 +36,14 @@ def test_a_compatible_version_is_told_from_one_with_notes(packages):
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         "compatible  inputs.age.maximum",
-        "            The maximum changes from 130 to 150; every value that was taken still is.",
+        "            The maximum changes from 130 to 150; every value that was accepted still is.",
         "",
         "1 difference: 1 compatible",
-        "new breaks nobody who calls old.",
+        "new does not break callers of old.",
     ]
     edit(packages, "name: score\n", "name: score\nlicence: MIT\n")
     assert limen("diff", "old", "new", cwd=packages).stdout.endswith(
-        "2 differences: 1 note, 1 compatible\nnew breaks nobody who calls old; they should read the notes.\n"
+        "2 differences: 1 note, 1 compatible\nnew does not break callers of old; tell them about the notes.\n"
     )
 
 
@@ -59,8 +59,8 @@ def test_a_breaking_version_ends_with_status_1_the_reasons_and_a_way_out(package
     assert done.stdout.splitlines()[-1] == "2 differences: 1 breaking, 1 compatible"
     assert done.stderr == (
         "error: new breaks callers of old\n"
-        "hint: Undo what breaks, or write `major: 2` in its model.yaml: it is then served beside the old one, by an endpoint of "
-        "its own, score.v2.\n"
+        "hint: Undo the breaking changes, or set `major: 2` in its model.yaml: it is then served next to the old one, at the "
+        "separate endpoint score.v2.\n"
     )
 
 
@@ -70,7 +70,7 @@ def test_a_major_of_its_own_makes_a_breaking_version_a_release(packages):
     done = limen("diff", "old", "new", cwd=packages)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == (
-        "new has another major: it belongs to an endpoint of its own such as score.v2, and callers of major 1 keep theirs."
+        "new has a different major, so it gets a separate endpoint such as score.v2; callers of major 1 are not affected."
     )
 
 
@@ -89,7 +89,7 @@ def test_archives_are_compared_and_programs_get_json(packages):
 
 
 def test_what_cannot_be_compared_is_said(packages):
-    assert "there is nothing at gone" in refused("diff", "old", "gone", cwd=packages)
+    assert "nothing found at gone" in refused("diff", "old", "gone", cwd=packages)
     edit(packages, "name: score\n", "name: other\n")
     assert "hint: They are packages of two models." in refused("diff", "old", "new", cwd=packages)
     edit(packages, "type: float32", "type: floot")

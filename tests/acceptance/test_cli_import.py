@@ -26,10 +26,10 @@ def test_a_folder_of_mlflow_becomes_a_package_that_is_served(tmp_path, graph):
         "iris-model/  (MLflow model)",
         "  model.onnx   onnx, loaded by the onnx backend",
         "  model.yaml   1 input, 1 output",
-        "  origin.json  where it comes from: Iris Model",
+        "  origin.json  source: Iris Model",
         "",
         "Notes:",
-        "  - the model is called iris-model here; 'Iris Model' cannot be a model's name (--name takes another)",
+        "  - the model is named iris-model; 'Iris Model' is not a valid model name (use --name to choose another)",
         "",
         "Next: complete the descriptions and limits in iris-model/model.yaml, then",
         "  limen check iris-model",
@@ -59,7 +59,7 @@ def test_mistakes_are_said_with_what_to_do(tmp_path, graph):
     assert "set MLFLOW_TRACKING_URI or give --tracking-uri" in refused(
         "import", "mlflow:models:/credit/1", cwd=tmp_path
     )
-    assert "there is nothing at gone" in refused("import", "gone", cwd=tmp_path)
+    assert "nothing found at gone" in refused("import", "gone", cwd=tmp_path)
     assert "name: must be 1 to 63" in refused("import", graph, "--name", "Not A Name", cwd=tmp_path)
 
     (tmp_path / "iris" / "1").mkdir(parents=True)

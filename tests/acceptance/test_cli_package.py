@@ -76,7 +76,7 @@ def test_check_runs_code_only_when_it_is_trusted(tmp_path):
     )
     package = write_code(tmp_path / "code", manifest, code)
     told = refused("check", package)
-    assert "is not fit to serve\nhint: Read the code first: it runs with all your rights.\n" in told
+    assert "is not fit to serve\nhint: Read the code first: it runs with all your permissions.\n" in told
     assert not marker.exists()
     assert "is fit to serve." in said("check", package, "--trust-code")
     assert marker.exists()
@@ -171,7 +171,7 @@ def test_inspect_shows_how_a_model_is_run_and_what_stands_in_for_it(tmp_path):
 @pytest.mark.parametrize("command", ["check", "build", "inspect"])
 def test_a_path_without_a_package_is_named(tmp_path, command):
     (tmp_path / "empty").mkdir()
-    assert refused(command, "nothing", cwd=tmp_path).startswith("error: there is nothing at nothing\nhint: ")
+    assert refused(command, "nothing", cwd=tmp_path).startswith("error: nothing found at nothing\nhint: ")
     assert refused(command, "empty", cwd=tmp_path).startswith(
         "error: empty is not a package: it has no model.yaml\nhint: "
     )
@@ -284,9 +284,9 @@ def test_init_refuses_what_it_cannot_package(tmp_path):
             "iris",
             "--from",
             iris,
-        ): "error: iris is there already and not empty; choose another place with --dir\n",
+        ): "error: iris already exists and is not empty; choose another folder with --dir\n",
         ("init", "Iris", "--from", iris): "error: name: must be 1 to 63 of a-z",
-        ("init", "x", "--from", "no.onnx"): "error: there is no file no.onnx\n",
+        ("init", "x", "--from", "no.onnx"): "error: no such file: no.onnx\n",
         (
             "init",
             "x",
@@ -316,8 +316,8 @@ def test_a_bug_is_told_in_a_sentence_and_shown_on_request(tmp_path):
     assert (done.returncode, done.stderr) == (
         1,
         (
-            "error: this should not have happened (ZeroDivisionError)\n"
-            "hint: Run it again with LIMEN_DEBUG=1 to see where, and please report it.\n"
+            "error: Limen failed unexpectedly (ZeroDivisionError)\n"
+            "hint: Run it again with LIMEN_DEBUG=1 to see the traceback, and please report it.\n"
         ),
     )
     shown = subprocess.run(
@@ -344,12 +344,14 @@ def test_check_records_what_a_class_answers_once_it_is_trusted(tmp_path):
     )
     (tmp_path / "rent.csv").write_text("zip,rooms\n01234,3\n98765,2\n")
     text = said("init", "rent", "--from", "rent.py", "--sample", "rent.csv", cwd=tmp_path)
-    assert "  - zip: string: digits with leading zeros, which a number would lose\n" in text
+    assert "  - zip: string: leading zeros, which a number would lose\n" in text
     assert "  - rooms: float64: whole numbers only in the sample; int64 refuses fractions\n" in text
     assert "  limen check rent --trust-code --record\n" in text
     text = said("check", "rent", "--trust-code", "--record", cwd=tmp_path)
-    assert "0 of 2 with an answer to compare; --record writes down what the model answers now\n" in text
-    assert "Recorded 2 answers: what the model says now, not what is right. Look at them.\n" in text
+    assert "0 of 2 with an answer to compare; --record saves the model's current answers\n" in text
+    assert (
+        "Recorded 2 answers. They are the model's current answers, not necessarily right ones: review them.\n" in text
+    )
     assert "    outputs: {prediction: 1500.0}\n" in (tmp_path / "rent" / "model.yaml").read_text()
     assert "2 of 2 with an answer to compare\n" in said("check", "rent", "--trust-code", cwd=tmp_path)
 
@@ -360,8 +362,8 @@ def test_check_says_which_rows_of_real_data_would_be_refused(tmp_path):
     done = limen("check", "score", "--data", "rows.csv", cwd=tmp_path)
     assert (
         "  FAIL  data       2 of 3 rows of rows.csv would be refused; not fields of the contract: customer\n"
-        "          - amount: has no value (row 2); nullable: true takes them, if the model copes\n"
-        "          - age: must be a whole number (row 3); type: float64 takes them\n"
+        "          - amount: has no value (row 2); set nullable: true if the model handles missing values\n"
+        "          - age: must be a whole number (row 3); use type: float64\n"
     ) in done.stdout
     assert done.returncode == 1
     assert done.stderr.startswith(
@@ -408,10 +410,10 @@ def test_publish_takes_code_once_it_is_trusted(tmp_path):
     fields = "inputs: [{name: a, type: int32}]\noutputs: [{name: a, type: int32}]\n"
     write_code(tmp_path / "echo", fields, "class Model:\n    def predict(self, inputs):\n        return inputs\n")
     told = refused("publish", "echo", cwd=tmp_path)
-    assert "`code = true` under [trust] in the settings of the server, or with `limen publish --trust-code`" in told
+    assert "`code = true` under [trust] in the server's settings, or use `limen publish --trust-code`" in told
     text = said("publish", "echo", "--trust-code", cwd=tmp_path)
     assert text.startswith("echo is version 1 ")
-    assert "no example has an answer to compare; `limen check --record` writes answers down\n" in text
+    assert "no example has an answer to compare; `limen check --record` saves answers\n" in text
 
 
 def test_init_like_a_known_package_takes_over_its_contract(tmp_path):

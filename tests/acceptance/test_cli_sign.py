@@ -100,7 +100,7 @@ def test_config_check_finds_every_mistake(tmp_path):
     file = tmp_path / "limen.toml"
     file.write_text('[trust]\nkeys = ["key.pub.pem"]\n[admin]\nport = 9002\n')
     found = said("config", "check", "--config", "limen.toml", cwd=tmp_path)
-    assert found == "The settings are sound: 3 settings given, 1 key trusted.\n"
+    assert found == "The settings are valid: 3 settings given, 1 key trusted.\n"
     file.write_text('[trust]\nkey = ["key.pub.pem"]\n[admin]\nport = "9002"\n')
     text = refused("config", "check", cwd=tmp_path)
     assert "trust.key: is not a setting; did you mean trust.keys? (limen.toml:2)" in text

@@ -63,7 +63,7 @@ def test_an_edited_contract_outlives_the_command(tmp_path: Path):
         manifest = home / "up/score/model.yaml"
         manifest.write_text(manifest.read_text().replace("# title: a short name for people", "title: Mine"))
     with serving(*arguments, announcement=tmp_path / "ready.json", command_name="up") as server:
-        assert "model.yaml there was edited, and stays as it is" in server.summary
+        assert "model.yaml has been edited and is kept" in server.summary
         assert "Mine" in server.summary
 
 
@@ -79,9 +79,9 @@ def test_a_package_is_served_as_it_is(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (("nothing.onnx",), "error: there is nothing at nothing.onnx"),
+        (("nothing.onnx",), "error: nothing found at nothing.onnx"),
         (("notes.txt",), "error: notes.txt is "),
-        (("double.py", "--sample", "sample.csv"), "error: double.py is Python code, which runs with your rights"),
+        (("double.py", "--sample", "sample.csv"), "error: double.py is Python code and runs with your permissions"),
         (("double.py", "--name", "Bad Name"), "error: --name: must be 1 to 63"),
     ],
 )

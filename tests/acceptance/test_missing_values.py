@@ -93,7 +93,7 @@ def test_json_has_no_nan_and_the_error_says_what_to_send(server):
     answer = server.http.post("/v1/models/gaps:predict", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]) == (
         400,
-        "JSON has no NaN and no infinity (byte 21); send null for a missing number",
+        "JSON has no NaN or infinity (byte 21); send null for a missing number",
     )
 
 

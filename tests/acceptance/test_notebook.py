@@ -79,7 +79,7 @@ def test_a_cell_that_runs_again_makes_the_package_anew_and_keeps_what_was_edited
     manifest.write_text(manifest.read_text().replace("# title: a short name for people", "title: Mine"))
     kept = limen.package(pipeline, frame, name="churn", target="left")
     assert "title: Mine" in manifest.read_text()
-    assert "model.yaml was edited since it was made, and stays as it is" in repr(kept)
+    assert "model.yaml has been edited since it was created and is kept" in repr(kept)
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(frame, pipeline, tmp_path):
@@ -168,8 +168,8 @@ def fails(rows):
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (lambda rows: rows, "only a function that `def` defines"),
-        (_closure(), "uses variables of the function around it \\(rate\\)"),
+        (lambda rows: rows, "only a function defined with `def`"),
+        (_closure(), "uses variables of its enclosing function \\(rate\\)"),
         (uses_an_object, "uses_an_object uses MODEL, a builtins.object"),
         (too_few, "answers 4 rows with"),
         (fails, "cannot answer the sample: ValueError"),

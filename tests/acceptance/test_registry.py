@@ -290,7 +290,7 @@ def test_the_commands_work_with_and_without_a_server(tmp_path):
     assert "champion → 1" in limen("model", "list", "--home", home).stdout
     endpoint = tmp_path / "endpoint.yaml"
     endpoint.write_text("name: score\ntraffic: champion\n")
-    assert "nobody to ask" in refused("endpoint", "apply", endpoint, "--home", home)
+    assert "not an interactive terminal" in refused("endpoint", "apply", endpoint, "--home", home)
     done = limen("endpoint", "apply", endpoint, "--yes", "--home", home)
     assert "`limen serve` serves it" in done.stdout, done.stderr
     assert "not served" in limen("endpoint", "list", "--home", home).stdout
@@ -298,7 +298,7 @@ def test_the_commands_work_with_and_without_a_server(tmp_path):
         assert server.predict("score", **ROW) == {"score": 2.0}
         assert "ready" in limen("endpoint", "list", "--home", home).stdout
         done = limen("endpoint", "apply", endpoint, "--yes", "--home", home)
-        assert "like that already" in done.stdout
+        assert "is up to date" in done.stdout
         assert "version 1" in limen("endpoint", "show", "score", "--home", home).stdout
         text = refused("alias", "set", "score", "champion", "7", "--home", home)
         assert "no such version" in text
@@ -314,11 +314,11 @@ def test_the_commands_work_with_and_without_a_server(tmp_path):
         addresses = json.loads((tmp_path / "ready.json").read_text())
         rest, admin = f"http://{addresses['http']}", f"http://{addresses['admin']}"
         text = refused("model", "list", "--server", rest, "--home", home)
-        assert f"{rest} is the REST port and not the management API\nhint: The management API is at {admin}." in text
+        assert f"{rest} is the REST port, not the management API\nhint: The management API is at {admin}." in text
         text = refused("model", "list", "--server", rest, "--home", tmp_path / "elsewhere")
-        assert f"{rest} is the REST port of a server and not its management API" in text
+        assert f"{rest} is the REST port of a server, not its management API" in text
         text = refused("client", "score", "--server", admin)
-        assert f"{admin} is the management API and not the REST port\nhint: The REST port is at {rest}." in text
+        assert f"{admin} is the management API, not the REST port\nhint: The REST port is at {rest}." in text
         assert limen("proto", "score", "--server", rest, cwd=tmp_path).returncode == 0
         (tmp_path / "nobody").mkdir()
         assert "has no such document of nobody" in refused("proto", "nobody", "--server", rest, cwd=tmp_path)

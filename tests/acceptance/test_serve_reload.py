@@ -114,9 +114,7 @@ def test_a_version_that_gives_wrong_answers_is_not_swapped_in_and_says_why(tmp_p
         callers = Callers(server)
         with callers.calling():
             told = refused("reload", "score", wrong)
-            reason = (
-                "the answer to an example is not the recorded one: golden.score: expected 3.0, got 2.0 (difference 1)"
-            )
+            reason = "the answer to an example differs from the recorded one: golden.score: expected 3.0, got 2.0 (difference 1)"
             assert f"error: version 2 of score failed: {reason}; version 1 goes on\n" in told
         assert callers.wrong == []
         assert set(callers.versions) == {"1"}
@@ -143,7 +141,7 @@ def test_a_version_that_cannot_be_loaded_or_opened_is_told_with_its_reason(tmp_p
         assert f"error: {cut}: model.yaml" in refused("reload", "score", cut)
         iris = write_iris(tmp_path / "iris")
         assert f"error: {iris}: the package is named iris and not score\n" in refused("reload", "score", iris)
-        assert "error: no running server has a model named iris\n" in refused("reload", "iris")
+        assert "error: no running server serves a model named iris\n" in refused("reload", "iris")
         assert version_of(server) == "1"
         assert server.stopped_well("VersionFailed", "version 2 failed", "version 3 failed", "Degraded is False")
 

@@ -60,7 +60,7 @@ def test_the_summary_says_what_is_served_where_and_what_to_type(tmp_path):
     curl http://{http}/v1/models/score:predict -H 'content-type: application/json' \\
       -d '{{"instances":[{{"amount":3,"age":2}}]}}'
 
-  Ctrl-C stops it; requests in hand are answered first.
+  Ctrl-C stops it after in-flight requests are answered.
 """
         assert server.summary == expected
         page = server.http.get("/docs")
@@ -105,7 +105,7 @@ def test_two_packages_of_one_name_are_refused(tmp_path):
     one, other = write_score(tmp_path / "one"), write_score(tmp_path / "other")
     assert refused("serve", one, other, *ANY_PORTS) == (
         f"error: two packages are named score: {one} and {other}\n"
-        "hint: Each package is served under its own name; change `name` in one model.yaml, or serve them apart.\n"
+        "hint: Each package is served under its own name; change `name` in one model.yaml, or use separate servers.\n"
     )
 
 
@@ -135,7 +135,7 @@ def test_a_path_without_a_package_is_named(tmp_path):
     nothing, empty, text = tmp_path / "nothing", tmp_path / "empty", tmp_path / "notes.txt"
     empty.mkdir()
     text.write_text("hello")
-    assert f"error: there is nothing at {nothing}\nhint: Give a folder" in refused("serve", nothing, *ANY_PORTS)
+    assert f"error: nothing found at {nothing}\nhint: Give a folder" in refused("serve", nothing, *ANY_PORTS)
     assert f"error: {empty} is not a package: it has no model.yaml\nhint: `limen init" in refused(
         "serve", empty, *ANY_PORTS
     )
@@ -164,7 +164,7 @@ def test_code_runs_only_when_it_is_trusted(tmp_path):
     package = write_countdown(tmp_path / "countdown")
     assert refused("serve", package, *ANY_PORTS) == (
         f"error: {package}: the package brings code of its own (model.py), which runs only with --trust-code\n"
-        "hint: Read the code first: it runs with all your rights.\n"
+        "hint: Read the code first: it runs with all your permissions.\n"
     )
     with serving(package, "--trust-code", announcement=tmp_path / "a.json") as server:
         assert server.http.get("/v2/models/countdown/ready").status_code == 200
@@ -176,7 +176,7 @@ def test_a_model_that_gives_another_answer_than_its_golden_one_is_not_served(tmp
     wrong = write_score(tmp_path / "score", golden=3.0)
     told = refused("serve", wrong, *ANY_PORTS, "--workers", workers)
     assert told == (
-        "error: score: the answer to an example is not the recorded one: "
+        "error: score: the answer to an example differs from the recorded one: "
         "golden.score: expected 3.0, got 2.0 (difference 1)\n"
         "hint: `limen check PACKAGE` shows everything that is wrong with a package.\n"
     )

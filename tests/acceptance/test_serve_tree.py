@@ -70,7 +70,7 @@ def test_the_status_shows_the_tree_and_the_versions(server, tmp_path):
     assert found["is_ready"] is True
     assert found["models"][0]["versions"][0]["state"] == "READY"
     assert server.stop() == (0, "")
-    assert refused("status").startswith(f"error: no server runs with the home {tmp_path / '.limen'}\nhint: ")
+    assert refused("status").startswith(f"error: no server is running with the home {tmp_path / '.limen'}\nhint: ")
 
 
 def test_control_can_be_killed_and_nobody_who_calls_notices(server):
@@ -100,7 +100,7 @@ def test_a_gateway_that_hangs_is_replaced_and_the_status_says_so(server):
     hung = {p["name"]: p["hangs"] for p in processes_of(server, "gateway")}
     assert sorted(hung.values()) == [0, 1]
     assert goes_on in server.children("gateway")
-    assert "killed 1× because it did not go on" in limen("status").stdout
+    assert "killed 1× because it hung" in limen("status").stdout
     metrics = plain_http.get(f"http://{server.announced['metrics']}/metrics", timeout=WAIT_S).text
     (name,) = [name for name, count in hung.items() if count]
     assert f'limen_process_hangs_total{{process="{name}"}} 1' in metrics

@@ -113,10 +113,10 @@ def test_a_stream_comes_in_parts(server: Server, folder: Path, tmp_path: Path):
 
 def test_what_is_not_there_is_said(server: Server, folder: Path):
     told = refused("proto", "nobody", "--server", server.http.base_url)
-    assert "has no such document of nobody: there is no model by that name" in told
+    assert "has no such document of nobody: no model by that name" in told
     told = refused("client", "nobody", "--server", "http://127.0.0.1:1")
     assert "no server answers at http://127.0.0.1:1" in told
-    assert "there is nothing at" in refused("openapi", folder / "nothing")
+    assert "nothing found at" in refused("openapi", folder / "nothing")
 
 
 def test_whatever_fails_is_one_kind_of_error(fields: ModuleType, server: Server):

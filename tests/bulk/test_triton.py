@@ -41,7 +41,7 @@ TYPES = {
     "STRING": object,
 }
 SHAPES = [
-    # dims, and what the model takes instead
+    # dims, and the model's inputs instead
     ([1], None),
     ([16], None),
     ([-1], None),

@@ -31,7 +31,7 @@ def refused(*arguments: object, cwd: Path | None = None, status: int = 1) -> str
     done = limen(*arguments, cwd=cwd)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
-    assert "should not have happened" not in done.stderr, done.stderr
+    assert "failed unexpectedly" not in done.stderr, done.stderr
     return "".join(line for line in done.stderr.splitlines(keepends=True) if not LOGGED.match(line))
 
 

@@ -1,4 +1,4 @@
-"""The management API as an OpenAPI 3.1 document, made from what its handlers declare.
+"""The OpenAPI 3.1 document of the management API, built from the declarations of its handlers.
 
 Not Litestar's own: it knows nothing of the preconditions, keys and errors that all paths have in common. Called by `admin.app`.
 """
@@ -58,33 +58,33 @@ _TIMEOUT: Final[Node] = {
     "name": "X-Request-Timeout-Ms",
     "in": "header",
     "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-    "description": "A change that is not made by then is not made at all.",
+    "description": "The change is abandoned if it is not complete by then.",
 }
 _KEY: Final[Node] = {
     "name": "Idempotency-Key",
     "in": "header",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"},
-    "description": "The same key with the same request is answered as the first time.",
+    "description": "Repeating a request with the same key returns the first answer.",
 }
 _ON_REVISION: Final[tuple[Node, ...]] = (
     {
         "name": "If-Match",
         "in": "header",
         "schema": {"type": "string", "pattern": f'^"{VERSION.pattern}"$'},
-        "description": "The revision that must still be there.",
+        "description": "Apply only if this is still the current revision.",
     },
     {
         "name": "If-None-Match",
         "in": "header",
         "schema": {"const": "*"},
-        "description": "Nothing must be there yet.",
+        "description": "Apply only if nothing exists yet.",
     },
 )
 _HEAD_LENGTH: Final[Node] = {
     "name": HEAD_LENGTH.title(),
     "in": "header",
     "schema": {"type": "integer", "minimum": 1, "maximum": MAX_HEAD_BYTES},
-    "description": "How many bytes of the body are a `PublishHead` in JSON, before the archive.",
+    "description": "Length in bytes of the `PublishHead` (JSON) that precedes the archive in the body.",
 }
 
 
@@ -174,5 +174,5 @@ def _responses(declared: Declared, known: dict[Any, Node]) -> Node:
         done["headers"] = {"ETag": {"schema": {"type": "string"}}}
     found = {"200": done}
     if declared.may_be_new:
-        found["201"] = done | {"description": "Done, and new."}
+        found["201"] = done | {"description": "Created."}
     return found | {"default": problem}

@@ -1,4 +1,4 @@
-"""What every management request passes before the application: who it comes from, and what every answer has.
+"""Checks that every management request passes before the application, and headers that every response carries.
 
 There is no login in this release, so the gate keeps browsers out (B82) and answers only to the names of this machine (B22).
 """
@@ -67,12 +67,12 @@ class Gate:
     def _check(self, path: str, headers: dict[str, str]) -> None:
         host = headers.get("host", "").lower()
         if self._hosts is not None and _name(host) not in self._hosts:
-            raise PermissionDenied("this server does not answer for that host")
+            raise PermissionDenied("this server does not serve that host")
         if is_for_another_site(host, headers.get("origin"), headers.get("sec-fetch-site")):
             raise PermissionDenied(FOREIGN_PAGE)
         if "//" in path or path.endswith("/"):
             # Litestar would take it for the path without: one thing has one path.
-            raise NotFound("there is nothing at this path")
+            raise NotFound("no such path")
 
 
 def _as_offered(name: bytes, value: bytes) -> tuple[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""How long a body may take to arrive: a caller that sends slowly, or stops, does not hold a connection for ever."""
+"""Time limits on request bodies: a caller that sends slowly, or stops, cannot hold a connection indefinitely."""
 
 from __future__ import annotations
 

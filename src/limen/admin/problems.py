@@ -1,4 +1,4 @@
-"""How errors look on the management API: one exhaustive table from `ErrorCode` to status, and RFC 9457 bodies."""
+"""Errors of the management API: one exhaustive table from `ErrorCode` to status, and RFC 9457 bodies."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ STATUS: Final = {
     ErrorCode.DEADLINE_EXCEEDED: 504,
 }
 _OTHER: Final = {
-    404: ("NOT_FOUND", "there is nothing at this path"),
-    405: ("METHOD_NOT_ALLOWED", "this path takes other methods"),
+    404: ("NOT_FOUND", "no such path"),
+    405: ("METHOD_NOT_ALLOWED", "this path does not support that method"),
     408: ("TIMEOUT", "the request took too long to arrive"),
     413: ("BODY_TOO_LARGE", "the body is over the limit"),
-    415: ("UNSUPPORTED_TYPE", "the content type is not the one that is read here"),
+    415: ("UNSUPPORTED_TYPE", "this content type is not supported here"),
 }
 """What Litestar refuses, in the words of the other APIs."""
 _BY_REASON: Final = {Reason.KEY_REUSED: 422, Reason.STORAGE_FULL: 507}

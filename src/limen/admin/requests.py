@@ -1,4 +1,4 @@
-"""What the headers and parameters of a management request mean: preconditions, deadlines, pages."""
+"""Parses headers and parameters of management requests: preconditions, deadlines, pages."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def expected_of(headers: Mapping[str, str]) -> int | None:
     match, none_match = headers.get("if-match"), headers.get("if-none-match")
     if none_match is not None:
         if none_match.strip() != "*" or match is not None:
-            raise InvalidArgument.at("If-None-Match", "must be * and stand alone", Reason.INVALID_HEADER)
+            raise InvalidArgument.at("If-None-Match", "must be * on its own", Reason.INVALID_HEADER)
         return 0
     if match is None:
         return None
     found = _ENTITY_TAG.fullmatch(match.strip())
     if found is None:
-        raise InvalidArgument.at("If-Match", "must be one quoted revision", Reason.INVALID_HEADER)
+        raise InvalidArgument.at("If-Match", "must be a single quoted revision", Reason.INVALID_HEADER)
     return int(found[1])
 
 
@@ -130,5 +130,5 @@ def _key_of(path: str, cursor: str, form: re.Pattern[str]) -> str:
                 base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[str, str]
             )
     if its_path != path or form.fullmatch(key) is None:
-        raise InvalidArgument.at("cursor", "must be `next` of a page of this list", Reason.INVALID_PARAMETER)
+        raise InvalidArgument.at("cursor", "must be the `next` value of a page of this list", Reason.INVALID_PARAMETER)
     return key

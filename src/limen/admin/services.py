@@ -1,4 +1,4 @@
-"""What the management API works on, and how a change is made once and only once."""
+"""The services behind the management API's handlers, and idempotent execution of changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a management request may carry: the parameters that its path declares, and a body of its type in strict JSON.
+"""Strict checks of management requests: declared parameters only, and typed bodies in strict JSON.
 
 Whatever is not declared is refused. `before` runs ahead of every handler.
 """
@@ -116,7 +116,7 @@ def _check_parameters(request: Request[Any, Any, Any], known: tuple[str, ...]) -
             shown = name if _KEY.fullmatch(name) else "?"
             raise InvalidArgument.at(shown, "is not a parameter of this path", Reason.INVALID_PARAMETER)
         if name in seen and name != "tag":
-            raise InvalidArgument.at(name, "may be given once", Reason.INVALID_PARAMETER)
+            raise InvalidArgument.at(name, "may be given only once", Reason.INVALID_PARAMETER)
         seen.add(name)
 
 
@@ -136,7 +136,7 @@ def _unknown(value: Json, kind: inspect.Type, path: str) -> Iterator[tuple[str, 
 
 
 def _refused(path: str, key: str) -> Violation:
-    return Violation(path, "is set by the server only" if key in READ_ONLY else "is not known here")
+    return Violation(path, "is set by the server and cannot be sent" if key in READ_ONLY else "is unknown")
 
 
 def _invalid(exc: msgspec.MsgspecError) -> InvalidArgument:
@@ -145,5 +145,5 @@ def _invalid(exc: msgspec.MsgspecError) -> InvalidArgument:
     found = _AT.search(text)
     path, text = (found[1], text[: found.start()]) if found else ("", text)
     if text.startswith("Invalid enum value"):
-        text = "is none of the words that may stand here"
+        text = "is not one of the allowed values"
     return InvalidArgument.at(path or "body", text[:1].lower() + text[1:])

@@ -1,4 +1,4 @@
-"""Threads of their own for work that may take minutes, so that looking at the registry never waits for it.
+"""Dedicated threads for work that may take minutes, so that reads of the registry never wait for it.
 
 There are as many as may work at once; more is refused at the door (503, with a time to come again) and not queued. Work ends with
 its caller.
@@ -35,7 +35,7 @@ class Workers:
     def ensure_free(self) -> None:
         """Raise `Unavailable` (OVERLOADED) when nothing more can be taken on just now."""
         if self._busy >= self._count:
-            text = f"{self._doing}: no more than {self._count} at a time; try again in a moment"
+            text = f"{self._doing}: the limit is {self._count} at a time; try again in a moment"
             raise Unavailable(text, reason=Reason.OVERLOADED, retry_after_s=RETRY_AFTER_S)
 
     async def run(self, request: Request[Any, Any, Any], deadline: Deadline, work: Callable[[Stop], T]) -> T:

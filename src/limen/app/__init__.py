@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows every part and puts them together.
+"""The composition root: the only package that knows all others and wires them together.
 
 `serve` supervises. The processes it keeps begin in `control` and `gateway`; each imports only what it needs.
 """
@@ -118,7 +118,7 @@ def _start_of(stack: contextlib.ExitStack, settings: Settings, ports: Ports) -> 
         folder, own = run_folder.create(home, http, grpc, metrics, admin)
     except OSError as exc:
         text = f"the server's folder cannot be made in {settings.registry.home}: {exc.strerror or type(exc).__name__}"
-        raise ServeError(text, "Nothing was left there. Make room, or choose another home with --home.") from exc
+        raise ServeError(text, "Nothing was left behind. Free some space, or choose another home with --home.") from exc
     stack.callback(run_folder.remove, folder, own.sockets)
     return ControlStart(
         settings=settings,
@@ -195,9 +195,7 @@ async def _supervise(start: ControlStart, started: Callable[[Started], None], no
     try:
         await supervisor.run()
     except ControlFailedError as exc:
-        raise ServeError(
-            "the control process ended before it was ready", "Its last words are above, if it had any."
-        ) from exc
+        raise ServeError("the control process ended before it was ready", "Any output it left is above.") from exc
     finally:
         if reaping is not None:
             reaping.cancel()

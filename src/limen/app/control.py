@@ -1,4 +1,4 @@
-"""The control process, put together."""
+"""Wires up the control process."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ async def _serve_metrics(start: ControlStart, server: HttpServer) -> None:
 def _tell_end(task: asyncio.Task[None]) -> None:
     """Say that a server beside control has ended by itself: what is served does not need it, and whoever runs this does."""
     if not task.cancelled() and (exc := task.exception()) is not None:
-        LOG.error("a part of the control process has failed and is away until it is started again", exc_info=exc)
+        LOG.error("a part of the control process failed and stays stopped until it restarts", exc_info=exc)
 
 
 async def _serve_admin(start: ControlStart, live: LiveSettings, control: ControlPlane, source: Source) -> None:

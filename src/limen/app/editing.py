@@ -60,7 +60,7 @@ class RegistryEditor(RegistryReader):
         return self._change(lambda c, _: registry.set_tags(c, name, number, tags, expected=expected, by=ANYBODY))
 
     def retire(self, model: str, number: int, reason: str = "", *, expected: int | None = None) -> ModelVersion:
-        """Take a version out of use that nothing names."""
+        """Retire a version that nothing names."""
         name, number = _named(model, number)
         check_text(reason, "reason")
         return self._change(
@@ -68,12 +68,12 @@ class RegistryEditor(RegistryReader):
         )
 
     def restore(self, model: str, number: int, *, expected: int | None = None) -> ModelVersion:
-        """Bring a retired version back."""
+        """Restore a retired version."""
         (name, number), registry = _named(model, number), self._stores.registry
         return self._change(lambda c, _: registry.restore(c, name, number, expected=expected, by=ANYBODY))
 
     def set_alias(self, model: str, alias: str, version: int, *, expected: int | None = None) -> Alias:
-        """Have an alias name a version, and with it the endpoints that follow the alias."""
+        """Point an alias at a version, and with it the endpoints that follow the alias."""
         alias = parse_alias(alias)
         name, number = _named(model, version)
         Catalogue(self._stores).ensure_alias_can_move(name, alias, number)
@@ -91,13 +91,13 @@ class RegistryEditor(RegistryReader):
         return Catalogue(self._stores).preview(_sound(spec))
 
     def apply_endpoint(self, spec: EndpointSpec, *, expected: int | None = None) -> Endpoint:
-        """Make a spec the one that holds."""
+        """Apply a spec."""
         spec = _sound(spec)
         Catalogue(self._stores).ensure_can_serve(spec)
         return unobserved(self._change(lambda c, catalogue: catalogue.apply(c, spec, expected=expected, by=ANYBODY)))
 
     def remove_endpoint(self, name: str, *, expected: int | None = None) -> None:
-        """Take an endpoint away."""
+        """Remove an endpoint."""
         name, endpoints = parse_model_name(name, "endpoint"), self._stores.endpoints
         self._change(lambda c, _: endpoints.remove(c, name, expected=expected, by=ANYBODY))
 

@@ -1,4 +1,4 @@
-"""A gateway process, put together."""
+"""Wires up a gateway process."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class _Gateway:
         # The other one is for the time in which the predecessor still counts in the first.
         self._metrics_files = [self._metrics_folder / f"{own}{SUFFIX}" for own in (start.name, f"{start.name}b")]
         if not self._share_metrics():
-            LOG.warning("%s cannot count where others can read it, and tries again", start.name)
+            LOG.warning("%s cannot write its metrics where other processes can read them; retrying", start.name)
         self._log = RequestLog(successes=settings.serve.access_log)
         placement = ChosenPlacement(
             InlinePlacement(trust_code=settings.trusts_code),

@@ -1,4 +1,4 @@
-"""The management API, put together: in the control process of a server, or in the process of a command when no server runs."""
+"""Wires up the management API: in the control process of a server, or in a command's process when no server is running."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def serve_management(
 
 
 def _workers(settings: Settings) -> Workers:
-    return Workers(settings.publish.at_once, "publish", "other packages are being tried out")
+    return Workers(settings.publish.at_once, "publish", "other packages are being tested")
 
 
 def _publisher_of(current: Callable[[], Settings], home: Path) -> Callable[[Stores], Publisher]:

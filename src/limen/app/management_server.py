@@ -1,4 +1,4 @@
-"""The HTTP server of the management API: uvicorn, with bounds on what a connection may cost before a request is whole.
+"""The HTTP server of the management API: uvicorn, with limits on what an incomplete request may cost.
 
 Bodies are bounded in `limen.admin`; here are connections and heads.
 """

@@ -1,4 +1,4 @@
-"""The process that tries one package out and is thrown away, put together."""
+"""Entry point of the disposable process that tests a package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every process of a server does to itself: its event loop, its signals, its log, its memory."""
+"""Set-up shared by all processes of a server: event loop, signals, logging and memory."""
 
 from __future__ import annotations
 

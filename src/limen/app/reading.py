@@ -1,4 +1,4 @@
-"""The registry of a home, read by a command while no server runs: the reading half of `client.Management`, without the API around it.
+"""Reads the registry of a home when no server is running: the read-only half of `client.Management`, without the API.
 
 A list that takes a second to start its HTTP stack is a list that people stop asking for. What is read here is what the management
 API shows (`tests/conformance/admin/test_reading.py` holds them together). `app.editing` changes it.

@@ -1,4 +1,4 @@
-"""What the processes of a server read first."""
+"""Start messages: the first input of each process of a server."""
 
 from __future__ import annotations
 

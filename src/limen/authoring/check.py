@@ -1,4 +1,4 @@
-"""`limen check`: everything that can be known of a package before anyone calls it.
+"""`limen check`: everything that can be verified about a package before it is served.
 
 The same loading, binding, warm-up and output checks that serving does, plus what serving does not pay for: the same answer
 alone and in a batch, and the documents callers will read.
@@ -38,7 +38,7 @@ from limen.runtime.versions.warmup import MADE_UP, answer_example, outcome_of
 
 T = TypeVar("T")
 PROCESS = "limen.authoring.check_process"
-"""Loads the package: what crashes there is told here."""
+"""Loads the package in another process and reports what crashes there."""
 _TIMED_RUNS = 200
 _TIMED_S = 1.0
 """Bounds of the timing step: enough for a stable median, short for a slow model."""
@@ -52,9 +52,9 @@ class Step(msgspec.Struct, frozen=True):
     detail: str = ""
     problems: tuple[str, ...] = ()
     is_note: bool = False
-    """It passed, and the owner should know something about it."""
+    """It passed, with a note for the owner."""
     reason: Reason | None = None
-    """The catalogue reason it failed for, when there is one."""
+    """The catalogue reason for the failure, if there is one."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -96,7 +96,10 @@ async def check_package(path: Path, home: Path, *, trust_code: bool) -> Report:
         return Report(tuple(steps))
     if (
         _step(
-            steps, "files", lambda: _scan(package), lambda _: "no pickles, no stray code, nothing outside the package"
+            steps,
+            "files",
+            lambda: _scan(package),
+            lambda _: "no pickles, no unexpected code, nothing outside the package",
         )
         is None
     ):
@@ -184,7 +187,7 @@ async def _probe(package: Package, predictor: Predictor, steps: list[Step]) -> N
     golden = sum(bool(e.outputs) for e in contract.examples)
     detail = f"{golden} of {len(examples)} with an answer to compare" if contract.examples else "none; made one up"
     if not golden:
-        detail += "; --record writes down what the model answers now"
+        detail += "; --record saves the model's current answers"
     steps.append(Step("examples", ok=not problems, detail=detail, problems=tuple(problems)))
     if problems:
         return

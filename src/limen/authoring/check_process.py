@@ -1,4 +1,4 @@
-"""The process in which `limen check` loads a package, asks it and throws it away. The other side is `authoring.check`."""
+"""The disposable process in which `limen check` loads and runs a package. Its counterpart is `authoring.check`."""
 
 from __future__ import annotations
 

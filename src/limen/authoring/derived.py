@@ -1,4 +1,4 @@
-"""A package folder that is derived from a trained model and may be made again: what `limen up` and `limen.package` keep.
+"""A package folder derived from a trained model that can be regenerated: what `limen up` and `limen.package` maintain.
 
 The folder is made as `limen import` and `limen init` make it. When the model is trained again, the folder is made anew; a `model.yaml`
 that was edited stays, and only the model's own files are replaced. A model that cannot be taken leaves the folder as it is.
@@ -53,7 +53,7 @@ def derive(folder: Path, make: Callable[[Path], Derived], ask: Ask | None = None
     """
     if folder.exists() and not (folder / MANIFEST_NAME).is_file():
         if not folder.is_dir() or any(folder.iterdir()):
-            raise InvalidPackage(f"{folder} is there already and no package; choose another place")
+            raise InvalidPackage(f"{folder} already exists and is not a package; choose another folder")
         folder.rmdir()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:

@@ -1,4 +1,4 @@
-"""Work with a model that is done in a process of its own: a library that crashes takes that process, and one line says so.
+"""Runs work on a model in a separate process: if a library crashes, only that process ends, and the error is one line.
 
 `run` starts the process and returns what it said; `attend` is what the process does. Used by `limen check`, and by whatever makes a
 package of a file (`authoring.workbench`). What comes back is decoded strictly: it may come from a file that has taken the process over.
@@ -94,7 +94,7 @@ def run(
         try:
             process = start(python(module), model_environment(resources.cpus, environment), stderr=subprocess.PIPE)
         except OSError as exc:
-            raise Unavailable("no process can be started to look at the model") from exc
+            raise Unavailable("cannot start a process to inspect the model") from exc
         heard = ask(process, words, timeout_s=TIME_S, max_bytes=MAX_SAID_BYTES)
     if heard.complaints:
         LOG.warning("the model's process said: %s", heard.complaints.decode(errors="replace").strip())
@@ -144,7 +144,7 @@ def attend(kind: type[T], work: Callable[[T, Callable[[object], None]], None]) -
         tell(_Word(refused=Refused(text, Reason.REJECTED.value)))
     except Exception as exc:
         LOG.exception("unexpected failure")
-        text = f"this should not have happened ({type(exc).__name__}); please report it"
+        text = f"Limen failed unexpectedly ({type(exc).__name__}); please report it"
         tell(_Word(refused=Refused(text, Reason.INTERNAL.value)))
     else:
         tell(_Word())
@@ -183,7 +183,7 @@ def _why(heard: Heard) -> str:
         return "the model's answers are too large"
     if -heard.status in _CRASHES:
         name = signal.Signals(-heard.status).name
-        return f"the library that reads the model crashed ({name}): the file is damaged, or made to crash it"
+        return f"the library that reads the model crashed ({name}): the file is damaged or malicious"
     if heard.status == -signal.SIGKILL:
         return "the model's process was killed; the machine may be out of memory"
     return f"the model's process ended with status {heard.status} and did not finish"

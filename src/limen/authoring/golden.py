@@ -1,4 +1,4 @@
-"""Golden answers: what a model says to the examples of its package now, written down as what it must go on saying.
+"""Golden answers: records what a model currently answers to its examples, as the expected answers of later runs.
 
 The model is asked in a process that is thrown away, each example twice: what differs between the two is no answer to hold it to.
 They are the model's own answers and not the truth; examples that have answers keep them. Called by `limen check --record`,
@@ -125,11 +125,11 @@ def _lasting(contract: Contract, label: str, first: Answer, second: Answer, note
             continue
         value = first.outputs[field.name]
         if field.sensitivity is Sensitivity.SECRET:
-            notes.append(f"{field.name} is secret and is not written down")
+            notes.append(f"{field.name} is secret and is not recorded")
         elif _size(value) > MAX_VALUES:
-            notes.append(f"{field.name} has more than {MAX_VALUES} values and is not written down")
+            notes.append(f"{field.name} has more than {MAX_VALUES} values and is not recorded")
         elif differences({field.name: value}, second.outputs, contract.tolerance):
-            notes.append(f"{field.name} differs each time it is asked and is not written down")
+            notes.append(f"{field.name} differs on each call and is not recorded")
         else:
             kept[field.name] = value
     return kept
@@ -160,8 +160,8 @@ def _write(
     if read is None or not _same(read.examples, answered) or read.inputs != contract.inputs:
         path.write_bytes(before)
         raise InvalidPackage(
-            f"{path.name} cannot be edited as it is written; move its examples to a file of their own, "
-            "`examples: examples.json`, and record again"
+            f"{path.name} cannot be edited in its current form; move its examples to a separate "
+            "file, `examples: examples.json`, and record again"
         )
 
 

@@ -1,4 +1,4 @@
-"""`limen import`: a package from what another tool keeps, checked against the original.
+"""`limen import`: builds a package from another tool's model and checks it against the original.
 
 A source is read (`packaging.importers`), a pickle is converted in a process that may do next to nothing (`authoring.conversion`), the
 package is written as `limen init` writes it, loaded, and asked what the original was asked. A converted model whose answers differ
@@ -105,9 +105,7 @@ def import_model(source: str, options: ImportOptions) -> Imported:
         draft = fetched
         name = parse_model_name(options.name or model_name(draft.name), "name")
         if not options.name and name != draft.name:
-            renamed = (
-                f"the model is called {name} here; {shown(draft.name)} cannot be a model's name (--name takes another)"
-            )
+            renamed = f"the model is named {name}; {shown(draft.name)} is not a valid model name (use --name to choose another)"
             draft = msgspec.structs.replace(draft, notes=(renamed, *draft.notes))
         folder = options.folder or Path(name)
         ensure_free(folder)
@@ -176,8 +174,8 @@ def _convert(draft: Draft, name: str, folder: Path, options: ImportOptions, samp
     """Make a package of the first format whose answers are the original's."""
     if not options.trust_pickle:
         raise InvalidPackage(
-            f"{draft.artifact.name} is a pickle, which runs code when it is loaded; Limen never serves one. If you trust where it "
-            "comes from, --trust-pickle loads it once, in a process without network and files, and converts it",
+            f"{draft.artifact.name} is a pickle, which runs code when it is loaded; Limen never serves pickles. If you trust "
+            "its source, --trust-pickle loads it once, in a process without network or file access, and converts it",
             reason=Reason.UNSAFE_FORMAT,
         )
     columns = sample.columns or {c.name: np.empty(0, _DTYPES.get(c.type, c.type)) for c in draft.columns}
@@ -211,10 +209,10 @@ def package_converted(draft: Draft, name: str, folder: Path, found: Converted) -
         open_ends = not_contained(found.isolation)
         if open_ends:
             refused_by_system = (
-                f"this system could not keep the pickle from {' or '.join(open_ends)} while it was loaded"
+                f"this system could not prevent the pickle from {' or '.join(open_ends)} while it was loaded"
             )
             made = msgspec.structs.replace(made, notes=(*made.notes, refused_by_system))
-        others = [f"{target} would have been tried first: {text}" for target, text in refused.items()]
+        others = [f"{target} is preferred but was not possible: {text}" for target, text in refused.items()]
         return msgspec.structs.replace(made, notes=(*made.notes, *others))
     why = "; ".join(f"{target}: {text}" for target, text in refused.items()) or "nothing was written"
     raise InvalidPackage(f"the {found.library} cannot be converted. {why}" + _written_with(draft))
@@ -267,7 +265,7 @@ def _keep(draft: Draft, name: str, folder: Path, found: Converted, candidate: Ca
         table = as_table(read_manifest(inside), rows, answers)
         parity = compared(inside, rows, answers)
         if parity.problems:
-            text = f"answers {len(parity.problems)} of {parity.rows} rows otherwise than the original ({parity.problems[0]})"
+            text = f"answers {len(parity.problems)} of {parity.rows} rows differently from the original ({parity.problems[0]})"
             raise InvalidPackage(text)
         origin = {
             **draft.origin,
@@ -311,7 +309,7 @@ def _fill(
 ) -> Created:
     is_given = options.sample is not None
     hints = Hints(
-        origin=(f"Imported from {draft.origin['source']}; {ORIGIN_NAME} says more.",),
+        origin=(f"Imported from {draft.origin['source']}; see {ORIGIN_NAME} for details.",),
         optional=frozenset((*(c.name for c in draft.columns if not c.is_required), *nullable)),
         labels=draft.labels,
         classes={"label": draft.label_of or "probabilities"} if is_class or draft.label_of else {},
@@ -332,7 +330,7 @@ def _fill(
         return fill(sample if sample.columns else None)
     except InvalidPackage as exc:
         made = fill(None)
-        note = f"{sample.source} does not fit the model and is left out: {exc.message}"
+        note = f"{sample.source} does not fit the model and is not used: {exc.message}"
         return msgspec.structs.replace(made, notes=(*made.notes, note))
 
 

@@ -1,4 +1,4 @@
-"""Whether a converted model answers as the original did: asked as it will be served, through its own backend and contract.
+"""Checks that a converted model answers like the original, through its own backend and contract.
 
 Called by `authoring.importing`.
 """
@@ -61,7 +61,7 @@ def as_table(manifest: Manifest, rows: Mapping[str, Array], answers: Mapping[str
     inputs = _inputs(manifest, rows)
     fields = {f.name: f for f in manifest.contract.inputs}
     if inputs.keys() != fields.keys():
-        raise InvalidPackage("the converted model takes other inputs than the original")
+        raise InvalidPackage("the converted model takes different inputs from the original")
     count = len(next(iter(inputs.values())))
     outputs = {}
     for field in manifest.contract.outputs:
@@ -71,7 +71,7 @@ def as_table(manifest: Manifest, rows: Mapping[str, Array], answers: Mapping[str
         if (answer := answers.get(CLASS if is_class else tensor)) is not None:
             outputs[field.name] = answer.reshape(count) if field.is_scalar and answer.size == count else answer
     if not outputs:
-        raise InvalidPackage("the converted model gives other outputs than the original")
+        raise InvalidPackage("the converted model gives different outputs from the original")
     return Table(manifest, {name: _typed(fields[name], array) for name, array in inputs.items()}, outputs, count)
 
 

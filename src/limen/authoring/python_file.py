@@ -1,4 +1,4 @@
-"""What a Python file says without being run: its class, and the names it speaks of. Called by `authoring.scaffolding`."""
+"""Reads a Python file without running it: its class and the names it uses. Called by `authoring.scaffolding`."""
 
 from __future__ import annotations
 

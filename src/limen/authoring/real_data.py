@@ -1,4 +1,4 @@
-"""Which rows of real data a contract would refuse: by field, with the edit of model.yaml that would take them.
+"""Finds the rows of real data that a contract would refuse: by field, with the edit of model.yaml that would accept them.
 
 Rows are judged by the walk that judges requests (`contracts.validation.rows`). Values are never told, neither of the data nor of its columns'
 limits; only names, counts and row numbers are. Called by `limen check --data`.
@@ -202,19 +202,19 @@ def _edit(field: Field | None, reason: str) -> str:
     kind = field.element.kind
     if reason in (_NULL, _ABSENT):
         if kind in (Kind.FLOAT, Kind.TEXT):
-            return "nullable: true takes them, if the model copes"
-        return "type: float64 with nullable: true takes them" if kind is Kind.INT else "a default takes them"
+            return "set nullable: true if the model handles missing values"
+        return "use type: float64 with nullable: true" if kind is Kind.INT else "or set a default"
     edits = {
-        "must be a whole number": "type: float64 takes them",
-        "must be a number": "type: string takes them, if the model does",
-        "must be text": "a number type takes them; or write the column as text",
+        "must be a whole number": "use type: float64",
+        "must be a number": "use type: string if the model accepts text",
+        "must be text": "use a number type, or write the column as text",
         "must be one of": "add the values to enum, or remove it",
         "must be ≥": "lower minimum, or remove it",
         "must be ≤": "raise maximum, or remove it",
         "must match": "loosen pattern, or remove it",
         "must have at least": "lower min_length, or remove it",
         "must have at most": "raise max_length, or remove it",
-        "must fit": "a wider type takes them",
+        "must fit": "use a wider type",
     }
     return next((edit for start, edit in edits.items() if reason.startswith(start)), "")
 

@@ -1,4 +1,4 @@
-"""`limen init --like`: the package of a model that was trained again takes over the contract that callers know.
+"""`limen init --like`: the package of a retrained model keeps the contract that callers already use.
 
 What the new model's own file says of its tensors stays; names, order, limits, units and everything else for callers come from the old
 contract. Where the two do not go together, the model wins, and the findings say what callers will notice.
@@ -53,7 +53,7 @@ def adopt(folder: Path, known: Known) -> tuple[str, ...]:
     inputs, input_names, added = _merged(raw["inputs"], old.inputs)
     outputs, output_names, _ = _merged(raw["outputs"], old.outputs, is_output=True)
     lines = [
-        f"# The contract of {known.name}, for a model that was trained again.",
+        f"# The contract of {known.name}, for a retrained model.",
         f"name: {word(raw['name'])}",
         *([f"major: {old.major}"] if old.major > 1 else []),
         *(f"{key}: {flow(text)}" for key in _TEXTS if (text := getattr(old, key))),

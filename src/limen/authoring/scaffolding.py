@@ -1,4 +1,4 @@
-"""A package folder from a trained artifact: all of `limen init`, and the last step of `limen import` (`authoring.importing`).
+"""Creates a package folder from a trained artifact: `limen init`, and the last step of `limen import`.
 
 The artifact is copied as it is; its format decides the backend, its own tensors (and a sample, if there is one) the fields.
 """
@@ -93,7 +93,7 @@ def create_package(
     """
     parse_model_name(name, "name")
     if not source.is_file():
-        raise InvalidPackage(f"there is no file {source}")
+        raise InvalidPackage(f"no such file: {source}")
     ensure_free(folder)
     rows = None if sample is None else without_targets(sample_of(sample), targets)
     with staged(folder) as inside:
@@ -119,7 +119,7 @@ def _taken_over(made: Created, like: Known, ask: Ask | None) -> Created:
             notes += recorded.notes
             answered = recorded.answered
             if missing:
-                notes.append(f"callers may leave out {missing}, and this model gives no answer then; give a default")
+                notes.append(f"callers may leave out {missing}, but this model cannot answer without it; set a default")
     return msgspec.structs.replace(made, notes=tuple(notes), guesses={}, answered=answered)
 
 
@@ -135,7 +135,7 @@ def sample_of(data: Any) -> Sample:
 def ensure_free(folder: Path) -> None:
     """Refuse a place for a new package where something is already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidPackage(f"{folder} is there already and not empty; choose another place with --dir")
+        raise InvalidPackage(f"{folder} already exists and is not empty; choose another folder with --dir")
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def fill_package(
         if recorded.failed and (fields := unable(folder, ask, trust_code=False)):
             made = _write(name, source, folder, sample, msgspec.structs.replace(hints, unable=fields), amend)
             recorded = record(folder, ask, trust_code=False)
-            text = f"the model gives no answer when {', '.join(sorted(fields))} is missing: not nullable, whatever the sample shows"
+            text = f"the model cannot answer when {', '.join(sorted(fields))} is missing, so it is not nullable, even if the sample has gaps"
             made = msgspec.structs.replace(made, notes=(*made.notes, text))
     except LimenError as exc:
         return msgspec.structs.replace(made, notes=(*made.notes, f"the examples have no answers: {exc.message}"))
@@ -235,8 +235,8 @@ def _write(
     notes += [] if sample is None else sample.notes
     wires = {field.wire for field in (*contract.inputs, *contract.outputs)}
     notes += [
-        f"the field of {given} is called {field}"
-        + (f"; callers of tensors go on with {given}" if given in wires else "")
+        f"the field for {given} is named {field}"
+        + (f"; callers that send tensors keep using {given}" if given in wires else "")
         for given, field in written.renamed.items()
     ]
     return Created(

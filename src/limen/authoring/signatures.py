@@ -1,4 +1,4 @@
-"""What a source knows of a model's tensors put together with what the artifact itself says. Called by `authoring.importing`."""
+"""Merges a source's tensor declarations with those of the artifact itself. Called by `authoring.importing`."""
 
 from __future__ import annotations
 

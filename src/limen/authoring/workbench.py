@@ -1,4 +1,4 @@
-"""Looking at a trained model in a process that is thrown away: its own tensors, its answers. Used when a package is made of it.
+"""Inspects a trained model in a disposable process: its tensors and its answers. Used to build packages.
 
     described     what `Backend.describe` says of an artifact
     compared      what `parity.compare` says of a package and the answers of an original

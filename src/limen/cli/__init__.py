@@ -1,4 +1,4 @@
-"""The command line. Each command says what it does, imports what it needs when it runs, and ends errors with what to do next.
+"""The command line. Each command imports its dependencies when it runs, and ends errors with the next step.
 
 `main` is the `limen` script. Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 """
@@ -90,12 +90,12 @@ def _tell(exc: Exception) -> int:
         problem(headline(message, mistakes), mistakes, hint=next_step(exc.reason, mistakes, message))
     elif isinstance(exc, OSError):
         name = f" {exc.filename}" if exc.filename else ""
-        problem(f"the system refused{name}: {exc.strerror or type(exc).__name__}")
+        problem(f"the operating system refused access{name}: {exc.strerror or type(exc).__name__}")
     else:
         if os.environ.get("LIMEN_DEBUG"):
             raise exc
         problem(
-            f"this should not have happened ({type(exc).__name__})",
-            hint="Run it again with LIMEN_DEBUG=1 to see where, and please report it.",
+            f"Limen failed unexpectedly ({type(exc).__name__})",
+            hint="Run it again with LIMEN_DEBUG=1 to see the traceback, and please report it.",
         )
     return 1

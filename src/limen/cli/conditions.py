@@ -1,4 +1,4 @@
-"""Conditions as people read them: `limen status` and `limen endpoint show`."""
+"""Conditions formatted for people: `limen status` and `limen endpoint show`."""
 
 from __future__ import annotations
 

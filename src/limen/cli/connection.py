@@ -1,4 +1,4 @@
-"""How a command reaches a registry: through the server that runs with it, or in its own process when none does.
+"""How a command reaches a registry: through a running server, or in its own process if there is none.
 
 Where a server runs, everything goes through its management API. Where none does, commands read and change the registry themselves by the
 same rules (`reading`, `editing`): they answer in a third of the time. Publishing needs the API in any case.
@@ -52,15 +52,22 @@ Home = Annotated[
 Server = Annotated[
     str,
     typer.Option(
-        metavar="URL", envvar="LIMEN_SERVER", help="Management API of a server; that of the home if none is given."
+        metavar="URL",
+        envvar="LIMEN_SERVER",
+        help="Management API address of a server; defaults to the server of the home.",
     ),
 ]
 Config = Annotated[
     Path | None,
     # Read first: the file may say where the home is.
-    typer.Option(metavar="FILE", envvar="LIMEN_CONFIG", is_eager=True, help="Settings file; ./limen.toml if there."),
+    typer.Option(
+        metavar="FILE",
+        envvar="LIMEN_CONFIG",
+        is_eager=True,
+        help="Settings file; defaults to ./limen.toml if it exists.",
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print it for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def registered(text: str) -> tuple[str, str] | None:
@@ -137,13 +144,13 @@ def without_registry(home: Path, database_url: str) -> Iterator[None]:
         yield
     except NotFound as exc:
         where = "at registry.database_url" if database_url else f"in {home}"
-        raise CommandError(f"there is no registry {where} yet", "`limen publish PACKAGE` makes one.") from exc
+        raise CommandError(f"no registry {where} yet", "Create one with `limen publish PACKAGE`.") from exc
 
 
 def _nothing_there(exc: NotFound) -> CommandError:
     from limen.cli.words import CommandError
 
-    return CommandError(exc.message, "`limen model list` and `limen endpoint list` show what there is.")
+    return CommandError(exc.message, "`limen model list` and `limen endpoint list` show what exists.")
 
 
 @contextmanager
@@ -160,7 +167,7 @@ def managing(
         trust_code: packages may bring Python code, where this process does the work; a server has settings of its own.
 
     Raises:
-        CommandError: the server cannot be reached, or there is nothing by the name that was given.
+        CommandError: cannot reach the server, or there is nothing by the name that was given.
     """
     from limen.cli.words import CommandError
     from limen.contracts.errors import LimenError, NotFound, Unavailable
@@ -179,13 +186,15 @@ def managing(
     except LimenError as exc:
         if server and not exc.violations and _is_rest(server):
             raise CommandError(
-                f"{server} is the REST port of a server and not its management API",
-                "The management API has a port of its own, 8002 if none was chosen; a server of packages has none.",
+                f"{server} is the REST port of a server, not its management API",
+                "The management API has its own port, 8002 by default; a server of packages has none.",
             ) from exc
         if isinstance(exc, NotFound) and not exc.violations:
             raise _nothing_there(exc) from exc
         if isinstance(exc, Unavailable) and running and not exc.request_id:  # with one, somebody has answered
-            raise CommandError(f"the server at {running} cannot be reached", "`limen status` shows what runs.") from exc
+            raise CommandError(
+                f"cannot reach the server at {running}", "See `limen status` for running servers."
+            ) from exc
         raise
 
 
@@ -210,7 +219,7 @@ def addressed(url: str, example: str) -> str:
     from limen.cli.words import CommandError
 
     if not url.startswith(("http://", "https://")):
-        raise CommandError("--server must begin with http:// or https://", f"For example --server {example}")
+        raise CommandError("--server must start with http:// or https://", f"For example: --server {example}")
     return url
 
 
@@ -227,9 +236,9 @@ def _ensure_management(url: str, servers: Sequence[ServerFile]) -> None:
             hint = (
                 f"The management API is at http://{server.admin}."
                 if server.admin
-                else "It serves packages: it has none."
+                else "It serves packages, so it has no management API."
             )
-            raise CommandError(f"{url} is the {ports[place]} port and not the management API", hint)
+            raise CommandError(f"{url} is the {ports[place]} port, not the management API", hint)
 
 
 def _is_rest(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the command line prints passes here: nothing that a package, a server or a file says acts on the terminal.
+"""Filters terminal output: text from packages, servers and files cannot control the terminal.
 
 Colours are ours alone: `words.paint` marks them with a word that nobody else knows.
 """

@@ -1,4 +1,4 @@
-"""How the command line speaks: problems on standard error, colours only on a terminal."""
+"""Error output of the command line: problems on standard error, colours only on a terminal."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def existing_package(path: Path) -> Path:
     """Return the path of a package, or say what is missing there before anything is loaded."""
     if not path.exists():
         raise CommandError(
-            f"there is nothing at {path}", "Give a folder with a model.yaml, or an archive that `limen build` made."
+            f"nothing found at {path}", "Give a folder with a model.yaml, or an archive made by `limen build`."
         )
     if path.is_dir() and not (path / MANIFEST_NAME).is_file():
         raise CommandError(
             f"{path} is not a package: it has no {MANIFEST_NAME}",
-            f"`limen init NAME --from FILE` makes a package from a trained model; `limen schema` says what {MANIFEST_NAME} may hold.",
+            f"`limen init NAME --from FILE` makes a package from a trained model; `limen schema` describes {MANIFEST_NAME}.",
         )
     return path
 
@@ -72,17 +72,17 @@ def next_step(reason: Reason | None, mistakes: Sequence[str] = (), message: str 
 
     steps = {
         Reason.UNSAFE_FORMAT: "Save the model in a format without code: ONNX, skops, XGBoost JSON/UBJ or LightGBM text. "
-        "`limen import FILE --trust-pickle` converts a pickle that you trust.",
-        Reason.UNTRUSTED_CODE: "Read the code first: it runs with all your rights.",
+        "`limen import FILE --trust-pickle` converts a pickle you trust.",
+        Reason.UNTRUSTED_CODE: "Read the code first: it runs with all your permissions.",
         Reason.INVALID_PACKAGE: "`limen check PACKAGE` shows everything that is wrong with a package.",
         Reason.REJECTED: "`limen check PACKAGE` shows what the model answers to its examples.",
-        Reason.UNSAFE_ARCHIVE: "`limen build FOLDER` makes an archive.",
-        Reason.IN_USE: "`limen alias list MODEL` and `limen endpoint list` show what names it.",
-        Reason.RETIRED: "`limen model restore MODEL VERSION` brings it back.",
-        Reason.STALE: "Look at it again, and decide anew.",
-        Reason.STORAGE: "Nothing was changed. Run it again when it is back.",
-        Reason.STORAGE_FULL: "Nothing was changed. Free some room and run it again.",
-        Reason.SIGNATURE: "`limen sign PACKAGE --key FILE` signs what is there now; `limen verify PACKAGE` checks it.",
+        Reason.UNSAFE_ARCHIVE: "Make an archive with `limen build FOLDER`.",
+        Reason.IN_USE: "See what refers to it with `limen alias list MODEL` and `limen endpoint list`.",
+        Reason.RETIRED: "Restore it with `limen model restore MODEL VERSION`.",
+        Reason.STALE: "Check its current state, then try again.",
+        Reason.STORAGE: "Nothing was changed. Run it again when the service is available.",
+        Reason.STORAGE_FULL: "Nothing was changed. Free some space and run it again.",
+        Reason.SIGNATURE: "`limen sign PACKAGE --key FILE` signs the current content; `limen verify PACKAGE` checks a signature.",
     }
     return steps.get(reason, "") if reason else ""
 

@@ -1,4 +1,4 @@
-"""What a client gives back: the outputs in the form that was asked in, and who answered."""
+"""A client's answers: the outputs in the form of the request, and the version that answered."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Answer:
         self.version = version
         """Number of the version that answered."""
         self.request_id = request_id
-        """What the server's logs call the request."""
+        """The request id shown in the server's logs."""
         self.is_fallback = is_fallback
         """Whether the declared fallback answered in place of the model."""
 
@@ -70,7 +70,7 @@ class Answer:
         """
         rows = self.as_records()
         if len(rows) != 1:
-            raise InvalidArgument(f"the answer has {len(rows)} rows; take as_records()")
+            raise InvalidArgument(f"the answer has {len(rows)} rows; use as_records()")
         return rows[0]
 
     def as_records(self) -> list[dict[str, Json]]:

@@ -1,4 +1,4 @@
-"""Requests to the management API: values in, values out. Used by `client.management` only, which knows the paths."""
+"""Requests to the management API: values in, values out. Used only by `client.management`, which knows the paths."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as exc:
-        raise Internal("the answer is not what the management API says it is") from exc
+        raise Internal("the answer does not match the management API") from exc
 
 
 def _is_named(digest: str, headers: Mapping[str, str]) -> bool:

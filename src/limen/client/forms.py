@@ -1,4 +1,4 @@
-"""What callers hand over, in any of its forms, as rows or as tensors; and what comes back in the form it was asked in.
+"""Converts inputs in any supported form to rows or tensors, and outputs back to the same form.
 
 | form | what it is |
 |---|---|
@@ -147,7 +147,7 @@ def tensors_of(given: Given, signature: Signature) -> dict[str, Array]:
     if signature.is_batched:
         return {signature.inputs[name].name: _typed(values, signature.inputs[name]) for name, values in columns.items()}
     if given.tensors is None and given.count != 1:
-        text = "the model's tensors have no batch axis: send each record in a call of its own"
+        text = "the model's tensors have no batch axis: send each record in a separate call"
         raise Inexpressible(text, reason=Reason.BATCH_LIMIT)
     found = {}
     for name, values in columns.items():
@@ -174,12 +174,12 @@ def _columns(rows: Sequence[Record], signature: Signature) -> dict[str, list[Any
 def _typed(values: Any, kind: TensorType) -> Array:
     element = BY_WIRE.get(kind.datatype)
     if element is None:
-        raise _cannot(kind.name, "has a datatype that this client does not know", Reason.DTYPE)
+        raise _cannot(kind.name, "has a datatype unknown to this client", Reason.DTYPE)
     try:
         array = _numbers(values, element, kind) if element.size else _texts(values, kind)
     except (ValueError, TypeError, ArithmeticError) as exc:
         if len(kind.shape) > 1 and len({len(v) for v in values if isinstance(v, list | np.ndarray)}) > 1:
-            text = "must have the same size in all records of a call; send records of other sizes in calls of their own"
+            text = "must have the same size in all records of a call; send records of other sizes in separate calls"
             raise _cannot(kind.name, text, Reason.SHAPE_MISMATCH) from exc
         raise _cannot(kind.name, f"must be values of {kind.datatype}") from exc
     if array.ndim != len(kind.shape):
@@ -292,7 +292,7 @@ def _as_tensor(array: Array, name: str) -> Array:
     """Return a caller's array in the layout that the wire has; its type stays what it is."""
     element = element_type_of(array.dtype)
     if element is None:
-        raise InvalidArgument.at(shown(name), "has a NumPy type that no contract can have", Reason.DTYPE)
+        raise InvalidArgument.at(shown(name), "has a NumPy type that contracts do not support", Reason.DTYPE)
     return np.asarray(array, element.dtype)
 
 

@@ -164,11 +164,11 @@ class _Watch:
         """Return what a failure of the connection means to the caller; its own text may name hosts and files."""
         match exc:
             case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout() | httpx.ProxyError():
-                return Unavailable("the server cannot be reached")
+                return Unavailable("cannot reach the server")
             case httpx.TimeoutException():
                 return DeadlineExceeded()
             case httpx.UnsupportedProtocol():
-                return InvalidArgument.at("url", "must begin with http:// or https://")
+                return InvalidArgument.at("url", "must start with http:// or https://")
             case httpx.TransportError() if not self.is_new and not self.is_answered:
                 return Unanswered("the server closed the connection before it answered")
             case httpx.TransportError():

@@ -1,4 +1,4 @@
-"""Bodies of the Open Inference Protocol over REST with all tensors as raw bytes behind a short JSON head, and their answers.
+"""Bodies and answers of the Open Inference Protocol over REST, with all tensors as raw bytes after a short JSON head.
 
 Source: Open Inference Protocol (REST), Triton's binary tensor data extension.
 """
@@ -74,7 +74,7 @@ def decode_answer(body: bytes, json_length: str | None, request_id: str) -> Repl
             )
             at += size
     except (msgspec.MsgspecError, UnicodeDecodeError, InvalidArgument, ValueError, TypeError) as exc:
-        raise Internal("the answer is not one of the Open Inference Protocol") from exc
+        raise Internal("the answer is not an Open Inference Protocol answer") from exc
     return Reply(
         model=said.model_name,
         version=said.model_version,

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and the synchronous faces that run asynchronous clients in it."""
+"""An event loop in its own thread, and synchronous wrappers that run asynchronous clients in it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Portal:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if os.getpid() != self._process:
-            raise RuntimeError("a client cannot be used in a forked process; make one there")
+            raise RuntimeError("a client cannot be used in a forked process; create one after the fork")
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""Error answers back to the errors they were: the same classes of `limen.contracts.errors` on every transport.
+"""Converts error answers back to exceptions: the same classes of `limen.contracts.errors` on every transport.
 
 The reverse of the gateways' tables. `tests/unit/client/test_problems.py` sends every class and reason through the real gateways'
 encoders and back. What no table knows, such as an answer of a proxy, becomes the branch that its status belongs to.

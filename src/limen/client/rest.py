@@ -110,14 +110,14 @@ def _encode_rows(question: Question) -> bytes:
     try:
         return orjson.dumps(body, default=json_value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as exc:
-        raise InvalidArgument.at("instances", "hold something that cannot be JSON", Reason.VALUE) from exc
+        raise InvalidArgument.at("instances", "contain a value that cannot be written as JSON", Reason.VALUE) from exc
 
 
 def _rows_reply(body: bytes, question: Question, request_id: str) -> Reply:
     try:
         said = msgspec.json.decode(body, type=_Predictions)
     except msgspec.MsgspecError as exc:
-        raise Internal("the answer is not one of the record API") from exc
+        raise Internal("the answer is not a record API answer") from exc
     rows = said.predictions
     if question.outputs:
         unknown = [i for i, name in enumerate(question.outputs) if any(name not in row for row in rows[:1])]

@@ -1,4 +1,4 @@
-"""When a call is tried again: never for the caller's own mistakes, never past its time, never more than the budget has.
+"""Retry rules: never for the caller's own mistakes, never past the deadline, never beyond the budget.
 
 A call's time limit spans all of its attempts. Between them passes an exponentially growing time of which a random part is waited
 (full jitter), on top of what the server asked for in `Retry-After` or `RetryInfo`. A budget per client keeps retries to a share of
@@ -20,7 +20,7 @@ from limen.contracts.errors import DeadlineExceeded, LimenError, Reason, Unavail
 T = TypeVar("T")
 
 RETRY_HEADER: Final = "x-retry-attempt"
-"""Tells the server that it has been asked before; it sheds such requests first."""
+"""Marks the request as a retry; the server sheds retries first."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     budget: float = 0.1
     """Retries per call, over all calls of one client."""
     reserve: int = 2
-    """Retries that a client has before it has earned them, as an advance: the calls after it earn them first."""
+    """Retries available to a new client in advance; later calls repay them."""
 
 
 class Unanswered(Unavailable):

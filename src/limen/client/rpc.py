@@ -147,7 +147,7 @@ def _told(exc: grpc.aio.AioRpcError) -> LimenError:
     return from_grpc(exc.code().name, text, trailers)
 
 
-_UNREACHABLE: Final = "the server cannot be reached"
+_UNREACHABLE: Final = "cannot reach the server"
 
 
 def _message(question: Question) -> pb.ModelInferRequest:
@@ -185,7 +185,7 @@ def _reply(answer: pb.ModelInferResponse, question: Question) -> Reply:
             for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
         }
     except (InvalidArgument, ValueError) as exc:
-        raise Internal("the answer is not one of the Open Inference Protocol") from exc
+        raise Internal("the answer is not an Open Inference Protocol answer") from exc
     return Reply(
         model=answer.model_name,
         version=answer.model_version,

@@ -1,4 +1,4 @@
-"""Server-sent events out of the pieces of a body. Source: HTML, section 9.2.6, as far as servers of models use it."""
+"""Parses server-sent events from chunks of a body. Source: HTML, section 9.2.6, as far as model servers use it."""
 
 from __future__ import annotations
 

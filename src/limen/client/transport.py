@@ -1,4 +1,4 @@
-"""What passes between a client and its transport, which knows nothing of forms, retries or time limits."""
+"""The interface between a client and its transport, which knows nothing of forms, retries or time limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages on their way to and from a registry: never whole in memory, and checked at both ends."""
+"""Transfers packages to and from a registry: never whole in memory, and verified at both ends."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def save(pieces: AsyncIterator[bytes], target: Path, is_whole: Callable[[s
                 seen.update(piece)
                 await asyncio.to_thread(file.write, piece)
         if not is_whole(seen.hexdigest()):
-            raise Internal("what arrived is not what the registry holds")
+            raise Internal("the file received does not match the registry")
         await asyncio.to_thread(staged.replace, target)
     except OSError as exc:
         raise InvalidArgument.at("target", "cannot be written") from exc

@@ -1,4 +1,4 @@
-"""What a registry holds, as its callers see it: models, immutable versions, aliases and evidence.
+"""The contents of a registry as callers see them: models, immutable versions, aliases and evidence.
 
 These values travel between the registry, the management API and the client. `registry` makes them; nothing here reads or writes.
 """
@@ -44,7 +44,7 @@ class EvidenceKind(StrEnum):
     APPROVAL = "approval"
     """Who agreed."""
     INDEPENDENCE = "independence"
-    """Whether its rows leave each other's answers alone, so that requests may share a run."""
+    """Whether its rows are independent, so that requests may share a run."""
     PARITY = "parity"
     """An imported model against the original."""
 

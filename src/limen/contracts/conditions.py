@@ -1,4 +1,4 @@
-"""What is so of an endpoint or a server, in the form that Kubernetes made common: a type, a status, a reason and since when.
+"""Conditions of endpoints and servers, in the form that Kubernetes established: type, status, reason and time of the last change.
 
 Derived in one place, `serving.control.condition_rules`; status, management API, command line and metrics show the same ones.
 """
@@ -19,11 +19,11 @@ class ConditionType(StrEnum):
     READY = "Ready"
     """Callers get answers."""
     STALE = "Stale"
-    """It is served from the last known state, because the registry cannot be followed."""
+    """It is served from its last known state, because the registry cannot be read."""
     PROGRESSING = "Progressing"
-    """It is on its way to what its spec says."""
+    """It is changing to match its spec."""
     DEGRADED = "Degraded"
-    """Something about it is not as its spec says, and waiting does not help."""
+    """It does not match its spec, and waiting does not help."""
 
 
 class ConditionStatus(StrEnum):
@@ -32,7 +32,7 @@ class ConditionStatus(StrEnum):
     TRUE = "True"
     FALSE = "False"
     UNKNOWN = "Unknown"
-    """Nothing that could tell has reported yet."""
+    """No process has reported its status yet."""
 
 
 class ConditionReason(StrEnum):
@@ -51,13 +51,13 @@ class ConditionReason(StrEnum):
     NO_GATEWAY = "NoGateway"
     """No gateway has its ports open."""
     NOT_REPORTED = "NotReported"
-    """No gateway has said yet what it has; control has just been started again."""
+    """No gateway has reported yet; the control process has just restarted."""
     VERSION_NOT_READY = "VersionNotReady"
-    """A gateway cannot answer with a version that it should have."""
+    """A gateway cannot serve a version it should serve."""
     VERSION_FAILED = "VersionFailed"
-    """The version that was wanted last did not come into use."""
+    """The newest version could not be put into use."""
     PACKAGE_UNAVAILABLE = "PackageUnavailable"
-    """A package cannot be had, or may not be served."""
+    """A package is unavailable or not allowed to be served."""
     NO_ROOM = "NoRoom"
     """The limit of open files leaves no room for its replicas."""
     REPLICAS_MISSING = "ReplicasMissing"
@@ -71,19 +71,19 @@ class ConditionReason(StrEnum):
     ENDPOINTS_DEGRADED = "EndpointsDegraded"
     """Endpoints of the server are degraded."""
     ENDPOINTS_PROGRESSING = "EndpointsProgressing"
-    """Endpoints of the server are on their way to what their specs say."""
+    """Endpoints of the server are changing to match their specs."""
     SETTLED = "Settled"
-    """It is what it is meant to be, or what is left of that."""
+    """It matches its spec."""
     AS_SPECIFIED = "AsSpecified"
-    """Nothing is known to be wrong with it."""
+    """No problems are known."""
     SOURCE_FOLLOWED = "SourceFollowed"
-    """What it is made from can be read."""
+    """Its source can be read."""
     STORAGE_FULL = "StorageFull"
-    """The disk of the server's folder has no room or cannot be written."""
+    """The disk of the server's folder is full or read-only."""
     SETTINGS_INVALID = "SettingsInvalid"
     """The settings file has a mistake or is gone; the settings before still hold."""
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
-    """The registry cannot be reached or followed."""
+    """The registry cannot be reached or read."""
 
 
 class Condition(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The contract of a model: what goes in, what comes out and what its owner promises.
+"""The contract of a model: its inputs, its outputs and its owner's promises.
 
 These are plain immutable values. `packaging.manifest.values` builds them from `model.yaml`; `contracts.validation.records` and
 `contracts.validation.tensors` compile them into validators; `contracts.openapi.document` and `contracts.proto.text` describe them to callers.
@@ -57,7 +57,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nullable: bool = False
     """A missing value is allowed, as a whole and as an element: `null` in JSON, NaN in a float tensor, empty text in a string one."""
     default: Json = msgspec.UNSET
-    """Taken when a record leaves the field out; without one the field is required unless it is nullable."""
+    """Used when a record omits the field; a field without a default is required unless it is nullable."""
     finite: bool = True
     """NaN and infinity are refused."""
     sensitivity: Sensitivity = Sensitivity.INTERNAL
@@ -120,7 +120,7 @@ class Slo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the owner promises about time."""
 
     p95_ms: float | None = None
-    """95 % of the answers are given within this many milliseconds."""
+    """95 % of answers arrive within this time many milliseconds."""
     deadline_ms: float | None = None
     """An answer later than this is useless; the default deadline of a request that names none."""
 
@@ -135,7 +135,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_batched: bool = True
     """Whether tensors have the batch as their first axis. Without it a request is one run of the model, and a record one request."""
     max_wait_ms: float = 0.0
-    """How long rows may wait for company while the model is idle. 0: never; what arrives while it is busy leaves together anyway."""
+    """How long rows may wait to be batched while the model is idle. 0: never; what arrives while it is busy leaves together anyway."""
     merge: bool | None = None
     """Whether requests of different callers may share a run. None: as a test of the loaded model shows. False: never. True: also when the
     test could not tell; a test that shows that rows change each other's answers still keeps them apart."""
@@ -163,7 +163,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
     major: int = 1
-    """Grows when callers would break; each major is an endpoint of its own."""
+    """Increases with breaking changes; each major has a separate endpoint."""
     title: str = ""
     description: str = ""
     owner: str = ""

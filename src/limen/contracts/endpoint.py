@@ -1,4 +1,4 @@
-"""Where callers come in: what operators want of an endpoint, and what is so.
+"""Endpoints: the spec that operators want, and the observed status.
 
 Plain values that travel between `traffic`, the management API and the client. `traffic.endpoints` reads and judges them.
 
@@ -38,7 +38,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     slo: Slo | None = None
     """What it promises about time; what each contract says when None."""
     is_paused: bool = False
-    """Nothing of it is loaded, and callers are told that it is not ready."""
+    """Unloads all its versions; callers are told that it is not ready."""
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Whether the rows of one run leave each other's answers alone: what was found out, and what follows for serving.
+"""Whether rows of one run affect each other's answers: the finding, and its consequence for serving.
 
 Requests of different callers share a run only if they do. `runtime.versions.independence` finds it out; `limen check`, publishing and every
 gateway act on it. Pure data.

@@ -1,4 +1,4 @@
-"""A request on its way through Limen, and its answer: the same for every protocol.
+"""An inference request and its answer, independent of the protocol.
 
 Gateways build requests and read responses; everything between them sees only these.
 """

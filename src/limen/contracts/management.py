@@ -1,4 +1,4 @@
-"""What the management API takes and answers beyond the nouns of `contracts.catalogue` and `contracts.endpoint`.
+"""Requests and answers of the management API beyond `contracts.catalogue` and `contracts.endpoint`.
 
 `docs/reference/management-api.md` says which path takes and gives which. `admin` reads and writes these values, `client` writes and
 reads them; both sides of the wire are made from this one description.
@@ -65,11 +65,11 @@ class PublishHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     signature: bytes = b""
     """The detached signature, as `limen sign` writes it; base64 in JSON."""
     number: Number | None = None
-    """The number that the version must get; the next one when None."""
+    """The version number to require; None takes the next one."""
     alias: str = ""
     """An alias that is set to the version in the same transaction."""
     same_answers: bool | None = None
-    """Whether other answers to the examples of the version before it are refused; as the server is set up when None."""
+    """Whether to refuse a version that answers its predecessor's examples differently; None uses the server's setting."""
     lineage: Lineage = Lineage()
     tags: dict[str, str] = {}
 
@@ -81,7 +81,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool
     """False where a version with the same content was there already: that one is answered."""
     evidence: tuple[Evidence, ...] = ()
-    """What was found out about it: scan, signature, golden answers, compatibility, behaviour."""
+    """Evidence out about it: scan, signature, golden answers, compatibility, behaviour."""
 
 
 class TagChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,7 +125,7 @@ class SettingChange(msgspec.Struct, frozen=True):
 
 
 class EndpointPreview(msgspec.Struct, frozen=True, kw_only=True):
-    """What applying a spec would do."""
+    """Preview applying a spec."""
 
     name: str
     is_new: bool

@@ -1,4 +1,4 @@
-"""What trying a package out finds: whether its model loads, and what it answers to examples. Plain values."""
+"""The result of testing a package: whether its model loads, and its answers to examples. Plain values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Probed(msgspec.Struct, frozen=True):
-    """What was found out."""
+    """Evidence out."""
 
     loaded: Loaded
     answers: tuple[Answer, ...]

@@ -1,4 +1,4 @@
-"""Rows that a contract allows and that differ: in value, scale, sign and category, with gaps where values may be missing.
+"""Generates varied rows that a contract allows: different values, scales, signs and categories, with missing values if allowed.
 
 One row alone, or the same row twice, says little about a model. These rows are what `runtime.versions.independence` asks: the first is an
 example, the others are made from it within the contract's limits. Always the same for the same contract. Tensors, not JSON: a row may be

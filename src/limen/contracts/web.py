@@ -1,4 +1,4 @@
-"""What tells a request that a browser sends for a web page from one of a program: the same rule on every port."""
+"""Tells browser requests on behalf of a web page from programs' requests: the same rule on every port."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From an operator's wish to the registry: which versions an endpoint may have, and what a spec resolves to."""
+"""From a requested change to the registry: which versions an endpoint may have, and what a spec resolves to."""

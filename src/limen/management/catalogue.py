@@ -1,4 +1,4 @@
-"""The rules between the models and the endpoints of a registry.
+"""The rules that connect the models and the endpoints of a registry.
 
 The registry knows versions and the store of endpoints knows specs; neither sees the other. An alias that an endpoint follows moves only
 where the endpoint may go, what an endpoint needs is not taken away, and an endpoint consists only of what exists and breaks nobody.
@@ -63,7 +63,7 @@ class Catalogue:
     def set_alias(
         self, connection: Connection, model: str, alias: str, version: int, *, expected: int | None, by: str
     ) -> Alias:
-        """Have an alias name a version, and with it the endpoints that follow the alias.
+        """Point an alias at a version, and with it the endpoints that follow the alias.
 
         Raises:
             NotFound: there is no such version.
@@ -137,13 +137,13 @@ class Catalogue:
         """
         followers = [stored.spec.name for stored in self._followers(model, alias)]
         if followers:
-            raise NotAllowedNow(f"the alias is followed by the endpoint {followers[0]}")
+            raise NotAllowedNow(f"the endpoint {followers[0]} follows the alias")
         self._registry.remove_alias(connection, model, alias, expected=expected, by=by)
 
     def retire(
         self, connection: Connection, model: str, number: int, reason: str, *, expected: int | None, by: str
     ) -> ModelVersion:
-        """Take a version out of use.
+        """Retire a version.
 
         Raises:
             NotFound: there is no such version.
@@ -152,7 +152,7 @@ class Catalogue:
         """
         users = [stored.spec.name for stored in self._followers(model, str(number))]
         if users:
-            raise NotAllowedNow(f"the version is named by the endpoint {users[0]}")
+            raise NotAllowedNow(f"the endpoint {users[0]} uses the version")
         return self._registry.retire(connection, model, number, reason, expected=expected, by=by)
 
     # -- endpoints ---------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Catalogue:
         )
 
     def apply(self, connection: Connection, spec: EndpointSpec, *, expected: int | None, by: str) -> StoredEndpoint:
-        """Make a spec the one that holds.
+        """Apply a spec.
 
         Raises:
             NotFound: a version or an alias in it does not exist.
@@ -189,7 +189,7 @@ class Catalogue:
         """Have an endpoint say of itself that nothing of it is to be loaded, or that it is.
 
         Raises:
-            NotFound: there is no such endpoint.
+            NotFound: no such endpoint.
             LimenError: as `apply`, when it is to be loaded again.
         """
         seen = self._endpoints.get(name)

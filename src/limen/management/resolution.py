@@ -1,4 +1,4 @@
-"""What the spec of an endpoint comes to: which versions, in which shares, under which aliases.
+"""Resolves the spec of an endpoint: its versions, their shares and their aliases.
 
 Reads the registry and decides nothing about processes. Called by `management.catalogue`, which refuses what may not be, and by
 `serving.sources.reconciler`, which makes it so.
@@ -84,9 +84,9 @@ def _ensure_model(registry: Registry, spec: EndpointSpec) -> None:
     try:
         registry.model(spec.model)
     except NotFound as exc:
-        text = f"there is no model {spec.model}"
+        text = f"no model named {spec.model}"
         if spec.model == spec.name:
-            text += "; `model:` says which one it is when the endpoint has another name"
+            text += "; set `model:` if the endpoint's name differs from the model's"
         raise NotFound(f"model: {text}", violations=[Violation("model", text)]) from exc
 
 
@@ -95,12 +95,12 @@ def _version(registry: Registry, spec: EndpointSpec, reference: str, path: str, 
         version = moves.get(reference) or registry.resolve(spec.model, reference)
     except NotFound as exc:
         _ensure_model(registry, spec)
-        text = f"the model {spec.model} has no version or alias of that name"
+        text = f"the model {spec.model} has no such version or alias"
         raise NotFound(f"{path}: {text}", violations=[Violation(path, text)]) from exc
     if version.is_retired:
         text = f"version {version.number} is retired"
         raise NotAllowedNow(f"{path}: {text}", reason=Reason.RETIRED, violations=[Violation(path, text)])
     if version.major != spec.major:
-        text = f"version {version.number} has contract major {version.major}, and the endpoint promises {spec.major}"
+        text = f"version {version.number} has contract major {version.major}, but the endpoint promises {spec.major}"
         raise Incompatible(f"{path}: {text}", violations=[Violation(path, text)])
     return version

@@ -1,4 +1,4 @@
-"""Everything a registry is made of, opened together: the database with what is kept in it, and the blobs.
+"""Opens a registry's stores together: the database and the blobs.
 
 Called by the composition root, for a server and for a command that works without one.
 """

@@ -1,4 +1,4 @@
-"""The source of a function that is to be served: what it says and everything of its own module that it uses, as one Python file.
+"""Extracts the source of a function to be served, with everything it uses from its own module, as one Python file.
 
 A function cannot be packaged as it is in memory: that would be a pickle. Its source can, if all that it uses is there to be written
 down: modules that are installed, other functions and classes of the same notebook, and plain constants. Anything else is refused by
@@ -51,7 +51,7 @@ def source_of(function: Callable[..., Any], *, takes_frame: bool, field: str) ->
         InvalidPackage: it is no plain function, or uses something that cannot be written down.
     """
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
-        raise InvalidPackage("only a function that `def` defines can be packaged: its source is what is served")
+        raise InvalidPackage("only a function defined with `def` can be packaged: its source code is served")
     found = _Definitions(function)
     found.add(function)
     imports = [
@@ -87,7 +87,9 @@ class _Definitions:
         scope = vars(sys.modules[definition.__module__]) if isinstance(definition, type) else definition.__globals__
         if getattr(definition, "__closure__", None):
             inner = ", ".join(definition.__code__.co_freevars)
-            raise InvalidPackage(f"{name} uses variables of the function around it ({inner}); define it on its own")
+            raise InvalidPackage(
+                f"{name} uses variables of its enclosing function ({inner}); define it at module level"
+            )
         for used in dict.fromkeys([*_names_of(tree), *_globals_of(definition)]):
             if used in scope and used not in self._seen and used != name:
                 self._use(used, scope[used], name)
@@ -104,14 +106,14 @@ class _Definitions:
         else:
             kind = f"{type(value).__module__}.{type(value).__qualname__}"
             raise InvalidPackage(
-                f"{user} uses {name}, a {kind}, which cannot be written down as source; package that model itself, or write a "
-                "class whose load reads it from a file"
+                f"{user} uses {name}, a {kind}, which cannot be written as source code; package that model itself, or "
+                "write a class whose load method reads it from a file"
             )
 
     def _import(self, module: ModuleType, name: str, user: str) -> None:
         if not _is_installed(module):
             raise InvalidPackage(
-                f"{user} uses the module {module.__name__}, which is not installed; copy what it needs"
+                f"{user} uses the module {module.__name__}, which is not installed; copy the code it needs"
             )
         alias = "" if name == module.__name__ else f" as {name}"
         self.imports.append(f"import {module.__name__}{alias}")
@@ -121,13 +123,13 @@ class _Definitions:
         own_name = getattr(value, "__qualname__", "")
         if module is not None and module.__name__ != "__main__" and _is_installed(module):
             if not own_name.isidentifier() or getattr(module, own_name, None) is not value:
-                raise InvalidPackage(f"{user} uses {name} of {module.__name__}, which has no name of its own there")
+                raise InvalidPackage(f"{user} uses {name} of {module.__name__}, which has no importable name")
             alias = "" if name == own_name else f" as {name}"
             self.imports.append(f"from {module.__name__} import {own_name}{alias}")
         elif own_name == name and isinstance(value, (FunctionType, type)):
             self.add(value)
         else:
-            raise InvalidPackage(f"{user} uses {name}, which is not defined under that name; use it by its own name")
+            raise InvalidPackage(f"{user} uses {name}, which is not defined under that name; use its original name")
 
 
 def _names_of(tree: ast.stmt) -> Iterator[str]:

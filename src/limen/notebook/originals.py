@@ -1,4 +1,4 @@
-"""Models that are in memory, in formats that can be served, with the answers that they give themselves.
+"""Models in memory, saved in servable formats with their own answers.
 
 `original_of` tells the kinds apart. What comes out is what an unpickled model comes out as, so that everything after it is the same:
 the package is kept only if it answers as the original does (`authoring.importing.package_converted`).
@@ -52,7 +52,9 @@ def artifact_of(model: Any, place: Path) -> Path | None:
             return Path(file)
         data = getattr(model, "_model_bytes", None)
         if not data:
-            raise InvalidPackage("the session does not say what it was loaded from; package the .onnx file itself")
+            raise InvalidPackage(
+                "the session does not record which file it was loaded from; package the .onnx file itself"
+            )
     elif kind.startswith("onnx.") and hasattr(model, "SerializeToString"):
         data = model.SerializeToString()
     if data is None:
@@ -134,7 +136,7 @@ def _function(
     for name, array in answers.items():
         if array.ndim == 0 or len(array) != count:
             raise InvalidPackage(
-                f"the function answers {count} rows with {array.size} values of {name}; it must give one a row"
+                f"the function returns {array.size} values of {name} for {count} rows; it must return one per row"
             )
     outputs = tuple(TensorSpec(name, _type(array, name), (-1, *array.shape[1:])) for name, array in answers.items())
     found = Converted(
@@ -163,7 +165,7 @@ def _type(array: Array, name: str) -> str:
         return "string"
     element = element_type_of(array.dtype)
     if element is None:
-        raise InvalidPackage(f"the function answers with values of {name} that no contract can express")
+        raise InvalidPackage(f"the function returns values of {name} that no contract can express")
     return element.name
 
 

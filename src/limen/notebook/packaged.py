@@ -1,4 +1,4 @@
-"""`limen.package`: a package made of a model in memory, ready to be checked, served and published from the notebook.
+"""`limen.package`: packages a model in memory, ready to check, serve and publish from the notebook.
 
 packaged = limen.package(pipeline, frame, name="churn", target="churned")
 packaged.check()
@@ -42,14 +42,14 @@ class PackagedModel:
         self.name = name
         self.folder = derived.created.folder
         self.needs_trust = derived.created.needs_trust
-        """It holds Python code: yours, so `check` and `serve` run it; publishing it needs `trust.code` in `limen.toml`."""
+        """It contains your Python code, so `check` and `serve` run it; publishing it needs `trust.code` in `limen.toml`."""
         self._derived = derived
 
     def __repr__(self) -> str:
         """Say what was made, and what was guessed."""
         created, notes = self._derived.created, list(self._derived.notes)
         if self._derived.is_kept:
-            notes.insert(0, "model.yaml was edited since it was made, and stays as it is")
+            notes.insert(0, "model.yaml has been edited since it was created and is kept")
         notes += [f"{field}: {why}" for field, why in created.guesses.items()]
         head = f"{self.folder}/: {created.format}, {created.inputs} inputs, {created.outputs} outputs"
         return "\n".join([head, *(f"  - {note}" for note in notes)])

@@ -1,4 +1,4 @@
-"""A server that runs beside a notebook: a `limen serve` process of its own, which is ended with the notebook."""
+"""A server next to a notebook: a separate `limen serve` process that ends with the notebook."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Packages: the manifest, the archive, digests and the safety of what is inside. Knows nothing of serving."""
+"""Packages: the manifest, the archive, digests and the safety of their contents. Knows nothing of serving."""

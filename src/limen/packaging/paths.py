@@ -1,4 +1,4 @@
-"""Which file names a package may hold, and which files of a folder belong to it.
+"""Which file names a package may contain, and which files of a folder belong to it.
 
 Pure rules apart from `list_files` and `ensure_inside`, which look at a folder. Called by `packaging.archive.package` (what goes in and
 what comes out), `packaging.scan` and the backends (`ensure_inside`, for files that a model names itself).
@@ -105,9 +105,7 @@ def path_set_problems(paths: Iterable[str]) -> Iterator[Violation]:
             continue
         key = _fold(path)
         if key in seen:
-            yield Violation(
-                path, "collides with another file of the package" if seen[key] != path else "is there twice"
-            )
+            yield Violation(path, "collides with another file of the package" if seen[key] != path else "is repeated")
             continue
         seen[key] = path
         parts = path.split("/")
@@ -141,7 +139,9 @@ def list_files(folder: Path) -> list[str]:
         if is_ignored(path):
             continue
         if not stat.S_ISREG(mode):
-            problems.append(Violation(shown(path), f"is {_kind(mode)}; a package holds plain files and folders only"))
+            problems.append(
+                Violation(shown(path), f"is {_kind(mode)}; a package may contain regular files and folders only")
+            )
         found.append(path)
         if len(found) > MAX_FILES:
             raise InvalidPackage(f"the package has more than {MAX_FILES} files", reason=Reason.UNSAFE_ARCHIVE)
@@ -150,7 +150,7 @@ def list_files(folder: Path) -> list[str]:
     if INDEX_NAME in found:
         problems.append(Violation(INDEX_NAME, "is a name `limen build` uses itself; rename or remove the file"))
     if problems:
-        raise invalid("the package holds files it may not hold", problems, Reason.UNSAFE_ARCHIVE)
+        raise invalid("the package contains files it must not contain", problems, Reason.UNSAFE_ARCHIVE)
     return found
 
 

@@ -1,1 +1,1 @@
-"""From an archive to a version: verified, tried out and replayed before it is registered."""
+"""From an archive to a version: verified, tested and replayed before it is registered."""

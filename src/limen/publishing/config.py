@@ -15,13 +15,13 @@ class PublishConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_archive_mb: Count = 65_536
     """Largest archive in mebibytes. As much as a package may hold: the disk is the limit unless a lower one is set."""
     probe_time_s: Count = 300
-    """Seconds of processor time, and of wall time, that loading a model and answering its examples may take. As long as a
-    server waits for a model to load."""
+    """Seconds of processor time, and of wall time, that loading a model and answering its examples may take. The default is
+    as long as a server waits for a model to load."""
     probe_memory_mb: Count = 4096
-    """Mebibytes that a model may take while it is tried, when its package asks for no other limit. Small models are the rule,
-    and one that takes everything must not take the server with it."""
+    """Memory in mebibytes for a model under test, unless its package sets a limit. A model that
+    exhausts memory must not take the server down with it."""
     at_once: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Packages that are verified and tried out at the same time. One more is refused with 503 and can be sent again."""
     same_answers: bool = False
-    """Whether a version that answers the examples of the one before it differently is refused. Off: a better model answers
-    differently, and the differences are told."""
+    """Whether to refuse a version that answers its predecessor's examples differently. Off by default, because a better model answers
+    differently; the differences are reported either way."""

@@ -1,4 +1,4 @@
-"""Trying a package out in a process that is thrown away: whether it loads, and what it answers to examples.
+"""Tests a package in a disposable process: whether it loads, and its answers to examples.
 
 This is the side that asks. The process (`limen.app.probe`, which runs `publishing.trial`) has the limits and the isolation of a replica,
 gets one order and says one JSON line for each thing that happened; whatever it does, it is gone afterwards. What it says is read
@@ -30,7 +30,7 @@ from limen.runtime.sandbox.scratch import scratch_folder
 LOG = logging.getLogger("limen.model")
 MAX_SAID_BYTES: Final = 64 << 20
 """What a process may say in all."""
-_NOT_UNDERSTOOD: Final = "the process that tried the package out said something that nobody understands"
+_NOT_UNDERSTOOD: Final = "the process that tested the package sent an invalid message"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +116,7 @@ class Probe:
                 self._command, model_environment(room.cpus, package.manifest.environment), stderr=subprocess.PIPE
             )
         except OSError as exc:
-            raise Unavailable("no process can be started to try the package out") from exc
+            raise Unavailable("cannot start a process to test the package") from exc
         heard = ask(
             process,
             msgspec.json.encode(order) + b"\n" + inputs,
@@ -127,13 +127,13 @@ class Probe:
         )
         if heard.complaints and not self._is_quiet:
             text = heard.complaints.decode(errors="replace").strip()
-            LOG.warning("the process that tried a package out said: %s", text)
+            LOG.warning("output of the process that tested a package: %s", text)
         return _understood(heard, len(examples), room)
 
 
 def _understood(heard: Heard, examples: int, room: Room) -> Probed:
     if heard.fault is Fault.STOPPED:
-        raise Cancelled("the caller went away while the package was tried out")
+        raise Cancelled("the caller disconnected while the package was being tested")
     if heard.fault is Fault.TOO_MUCH:
         raise _rejected("the model's answers to its examples are too large")
     if heard.fault is Fault.TOO_LONG:

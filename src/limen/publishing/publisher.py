@@ -1,4 +1,4 @@
-"""Publishing: from an archive that somebody brought to a version that exists, or to the reason why not.
+"""Publishing: turns a submitted archive into a registered version, or reports why not.
 
 The order is that of cost and danger: the size, the archive's layout, what its files are, its manifest and digests (all in
 `packaging.archive.package`), the signature, the contract against the version before it, and only then the model itself, in a process that is
@@ -50,7 +50,7 @@ class Name(Protocol):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of it."""
+    """Its history."""
 
     version: ModelVersion
     is_new: bool
@@ -129,7 +129,7 @@ class Publisher:
             if published is None:
                 published = self._tried_and_registered(submission, package, judgement, note, stop)
             else:
-                note("register", f"this package is version {published.version.number} already")
+                note("register", f"this package is already version {published.version.number}")
         return msgspec.structs.replace(published, steps=tuple(steps))
 
     def _known(self, package: Package, submission: Submission, note: Note) -> Published | None:
@@ -160,7 +160,7 @@ class Publisher:
                 done = published.version
                 note("register", f"{done.model} version {done.number}" if published.is_new else "it exists already")
                 return published
-        raise Stale("other versions of the model were published meanwhile; publish it again")
+        raise Stale("other versions of the model were published in the meantime; publish it again")
 
     def _stored(self, submission: Submission, note: Note) -> tuple[str, str]:
         """Store the blobs and return their keys; from here on they are there, and reachable from nowhere."""
@@ -178,7 +178,7 @@ class Publisher:
         for path, key in ((submission.archive, stored.archive), (submission.signature, stored.signature)):
             if path is not None and key == hash_of(path) and not self._blobs.is_whole(key):
                 self._blobs.put(path, key)
-                note("store", "what was stored of it was damaged or lost, and is whole again")
+                note("store", "its stored files were damaged or lost, and have been repaired")
 
     def _registered(
         self, submission: Submission, package: Package, findings: Findings, archive: str, signature: str

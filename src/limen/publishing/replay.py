@@ -1,4 +1,4 @@
-"""Whether answers are what they should be: golden examples compared with what a model answered, within the declared tolerance.
+"""Compares a model's answers with golden examples, within the declared tolerance.
 
 Used twice when a package is published: its own examples are its promise, and the examples of the version before it show whether
 callers will get other answers from now on. Pure; the answers come from `publishing.probe`.
@@ -62,5 +62,5 @@ def _one(contract: Contract, example: Example, label: str, answer: Answer) -> li
     found: list[str] = []
     for name, want in example.outputs.items():
         lines = differences({name: want}, answer.outputs, contract.tolerance, label)
-        found += [f"{label}.{name}: is another value than expected"] if lines and name in guarded else lines
+        found += [f"{label}.{name}: differs from the expected value"] if lines and name in guarded else lines
     return found

@@ -1,4 +1,4 @@
-"""Folders for work in progress that never outlive it, even when the process that works in them is killed."""
+"""Temporary work folders that never outlive their work, even if its process is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens in the process that tries a package out: limits first, then the model, then its answers.
+"""Runs in the process that tests a package: sets limits, loads the model, and collects its answers.
 
 Everything is taken away before the first byte of the package is read by a library. Nothing is given back: the process ends after
 one package. Called by `limen.app.probe`; the other side is `publishing.probe`.
@@ -70,5 +70,5 @@ async def _load(package: Package, order: Order) -> Predictor:
         ) from exc
     except Exception as exc:
         LOG.warning("the package could not be loaded", exc_info=exc, extra=ABOUT_A_PACKAGE)
-        raise InvalidPackage("the package could not be loaded; the log says why") from exc
+        raise InvalidPackage("the package could not be loaded; see the log") from exc
     return Batcher(sink, package.manifest.contract.batching)

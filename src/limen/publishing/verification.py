@@ -1,4 +1,4 @@
-"""What must be known of a package before it can become a version: is it safe, is it whole, who signed it, what does it break and answer.
+"""The checks a package must pass to become a version: safety, integrity, signature, compatibility and answers.
 
 Changes nothing. `publishing.publisher` asks in this order and registers what passes, with what was found as evidence.
 """
@@ -42,7 +42,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     """The digest that the package is said to have; not compared when empty."""
     number: int | None = None
-    """The number that it must get; the next one when None."""
+    """The version number to require; None takes the next one."""
     lineage: Lineage = Lineage()
     """Its `parent` is set here, to the version that it was compared with."""
     tags: dict[str, str] = {}
@@ -50,7 +50,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """Aliases that point at it from then on, also when it existed already."""
     by: str = ""
     same_answers: bool | None = None
-    """Whether other answers than those of the version before it are refused; as the settings say when None."""
+    """Whether to refuse a version that answers its predecessor's examples differently; None uses the settings."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Trial(Protocol):
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about a package."""
+    """Evidence out about a package."""
 
     signature: Judgement
     golden: Replay
@@ -115,13 +115,13 @@ class Verification:
             raise InvalidArgument.at("model", "is not the model of this package", Reason.INVALID_NAME)
         if manifest.needs_trust and not self._trust.code:
             text = (
-                f"the package brings code of its own ({manifest.artifact_path}), which runs only where it is trusted: with "
-                "`code = true` under [trust] in the settings of the server, or with `limen publish --trust-code` while no server runs"
+                f"the package contains code ({manifest.artifact_path}), which runs only if it is trusted: set "
+                "`code = true` under [trust] in the server's settings, or use `limen publish --trust-code` while no server is running"
             )
             raise InvalidPackage(text, reason=Reason.UNTRUSTED_CODE)
         contract = manifest.contract
         note("package", f"{contract.name}, {manifest.backend}, {package.digest[:12]}")
-        note("scan", "no pickles, no stray code, nothing outside the package")
+        note("scan", "no pickles, no unexpected code, nothing outside the package")
         content = Content(contract.name, hash_folder(package.root))
         judgement = self._trust.judge(content, _read(submission.signature))
         note("signature", judgement.text)
@@ -155,8 +155,8 @@ class Verification:
         note("load", f"loaded in {probed.loaded.load_s:.2f} s, in a process of its own")
         golden = compare_answers(contract, own, probed.answers[: len(own)])
         if golden.verdict is Verdict.FAIL:
-            raise _rejected("the model does not answer its own examples rightly", golden.differences)
-        note("golden", f"{golden.compared} of {golden.examples} examples with an answer to compare, all right")
+            raise _rejected("the model does not answer its own examples correctly", golden.differences)
+        note("golden", f"{golden.compared} of {golden.examples} examples with an answer to compare, all correct")
         independence = probed.independence
         if independence is not None:
             if independence.breaks:
@@ -168,7 +168,7 @@ class Verification:
             note("behaviour", _told(behaviour, incumbent))
             must_agree = self._config.same_answers if same_answers is None else same_answers
             if behaviour.verdict is Verdict.FAIL and must_agree:
-                text = f"the answers are not those of version {incumbent.number}"
+                text = f"the answers differ from those of version {incumbent.number}"
                 raise Incompatible(text, violations=_violations(behaviour.differences))
         return Findings(
             signature=judgement,
@@ -187,7 +187,7 @@ def _compatible(incumbent: ModelVersion | None, contract: Contract) -> Compatibi
     if found.breaks_callers:
         text = (
             f"the contract breaks callers of version {incumbent.number}; publish it as another major "
-            f"(`major: {contract.major + 1}` in model.yaml), which is an endpoint of its own"
+            f"(`major: {contract.major + 1}` in model.yaml), which gets a separate endpoint"
         )
         raise Incompatible(text, violations=found.violations)
     return found

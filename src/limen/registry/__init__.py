@@ -1,1 +1,1 @@
-"""What exists: models, immutable versions, what they are called and what was found out about them."""
+"""The registry: models, immutable versions, aliases, tags and evidence."""

@@ -1,4 +1,4 @@
-"""Aliases: what a version is called for now. Every move is kept, and a revision is never used twice.
+"""Aliases: movable names of versions. Every move is kept, and a revision is never reused.
 
 For `registry.registry`; functions over the connection of a transaction.
 """
@@ -89,7 +89,7 @@ def ensure_unnamed(connection: sa.Connection, model: str, number: int) -> None:
     query = sa.select(aliases.c.alias).where(aliases.c.model == model, aliases.c.version == number)
     names = connection.execute(query.order_by(aliases.c.alias)).scalars().all()
     if names:
-        text = f"the alias {names[0]} points at it; move the alias first"
+        text = f"the alias {names[0]} points to it; move the alias first"
         raise NotAllowedNow(text, reason=Reason.IN_USE)
 
 

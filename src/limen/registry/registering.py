@@ -1,4 +1,4 @@
-"""How a package becomes a version: its number, and the Protobuf numbers of its fields, are given here and never again.
+"""Registers a package as a version: assigns its number and the permanent Protobuf numbers of its fields.
 
 Functions over the connection of a transaction, which is the only writer, for `registry.registry`.
 """
@@ -41,7 +41,7 @@ def register(connection: sa.Connection, new: NewVersion, now: datetime) -> int:
     highest = _highest(connection, contract.name)
     number = highest + 1 if new.number is None else new.number
     if is_taken(connection, contract.name, number):
-        raise AlreadyExists(f"version {number} is another package, and a version is never replaced")
+        raise AlreadyExists(f"version {number} is a different package, and versions are never replaced")
     if number > highest:
         _describe_model(connection, contract, now)
     kept = read_numbers(connection, contract.name, contract.major)

@@ -96,7 +96,7 @@ class Registry:
         """Return versions, newest first, from the one before number `before` (0: the newest), that carry all of these tags.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: no such model.
         """
         query = version_rows(model).where(*has_tags(versions.c.model, versions.c.number, tags or {}))
         if before:
@@ -176,7 +176,7 @@ class Registry:
         """Return what became of an alias, newest first, from before a revision (0: the newest); also of one that is gone.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: no such model.
         """
         with self._database.reading() as connection:
             found = read_moves(connection, model, alias, before=before, limit=limit)
@@ -200,7 +200,7 @@ class Registry:
             number = register(connection, new, self._clock())
             write_tags(connection, name, number, new.tags)
         elif new.number not in {None, number}:
-            raise AlreadyExists(f"this package is version {number} already, and a version has one number")
+            raise AlreadyExists(f"this package is already version {number}, and a version has only one number")
         return _version(connection, name, number)
 
     def add_evidence(self, connection: sa.Connection, new: Evidence) -> Evidence:
@@ -291,7 +291,7 @@ class Registry:
 
         Raises:
             InvalidArgument: a tag is not one.
-            NotFound: there is no such model or version.
+            NotFound: no such model or version.
             Stale: it has changed meanwhile.
         """
         check_tags(tags)
@@ -306,7 +306,7 @@ class Registry:
     def retire(
         self, connection: sa.Connection, model: str, number: int, reason: str, *, expected: int | None, by: str
     ) -> ModelVersion:
-        """Take a version out of use; it can be restored.
+        """Retire a version; it can be restored.
 
         Raises:
             NotFound: there is no such version.
@@ -323,7 +323,7 @@ class Registry:
     def restore(
         self, connection: sa.Connection, model: str, number: int, *, expected: int | None, by: str
     ) -> ModelVersion:
-        """Bring a retired version back.
+        """Restore a retired version.
 
         Raises:
             NotFound: there is no such version.
@@ -343,7 +343,7 @@ class Registry:
 def _model(connection: sa.Connection, name: str) -> Model:
     found = read_models(connection, sa.select(models).where(models.c.name == name))
     if not found:
-        raise NotFound("there is no such model")
+        raise NotFound("no such model")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""Rows of the registry's tables as the values of `contracts.catalogue`. Reads; `registry.registry` decides and writes."""
+"""Converts rows of the registry's tables to the values of `contracts.catalogue`. Reads only; `registry.registry` writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tags: free words on models and versions, for people to find them by. Checked and written here for `registry.registry`."""
+"""Tags: free-form labels on models and versions for search. Checked and written here for `registry.registry`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_tags(wanted: Mapping[str, str | None]) -> None:
         if _KEY.fullmatch(key) is None:
             found.append(Violation(f"tags.{shown(key)}", _KEY_RULE))
         elif value is not None and (len(value) > MAX_VALUE or not value.isprintable()):
-            found.append(Violation(f"tags.{key}", f"must be at most {MAX_VALUE} characters that can be printed"))
+            found.append(Violation(f"tags.{key}", f"must be at most {MAX_VALUE} printable characters"))
     if len(wanted) > MAX_TAGS:
         found.append(Violation("tags", f"must be at most {MAX_TAGS}"))
     if found:
@@ -45,4 +45,4 @@ def write_tags(connection: sa.Connection, model: str, number: int, wanted: Mappi
         connection.execute(tags.insert(), rows)
     count = connection.execute(sa.select(sa.func.count()).select_from(tags).where(*its)).scalar_one()
     if count > MAX_TAGS:
-        raise InvalidArgument.at("tags", f"must be at most {MAX_TAGS} together with those that are there")
+        raise InvalidArgument.at("tags", f"must be at most {MAX_TAGS} including existing ones")

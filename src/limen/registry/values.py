@@ -1,4 +1,4 @@
-"""What goes into the registry and is not shown to callers as it is. Plain values; `registry.registry` takes and gives them."""
+"""Values stored in the registry but not shown to callers directly. Plain values used by `registry.registry`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     signer: str = ""
     """SHA-256 fingerprint of the key that signed it, when that was verified."""
     number: int | None = None
-    """The number it must get; the next one when None."""
+    """The version number to require; None takes the next one."""
     lineage: Lineage = Lineage()
     tags: dict[str, str] = {}
     created_by: str = ""

@@ -1,4 +1,4 @@
-"""What a Python class may know about the request it answers, and how that reaches it: as parameters that no caller can set.
+"""Request context for Python classes: passed as parameters that callers cannot set.
 
 A class that asks for a context is run one request at a time, because a run has one context. Called by the sinks, which know the
 request, and by `backends.python`, which knows the class.

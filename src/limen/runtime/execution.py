@@ -1,4 +1,4 @@
-"""Running a loaded model on one request, wherever it is loaded: the same in every placement."""
+"""Runs a loaded model on one request: identical in every placement."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def split(outputs: dict[str, Array], rows: Sequence[int]) -> list[dict[str, Arra
     total = sum(rows)
     for name, array in outputs.items():
         if array.ndim == 0 or len(array) != total:
-            raise InvalidOutput(f"the model's output {name} must have one row for each row of the request")
+            raise InvalidOutput(f"the model's output {name} must have one row per row of the request")
     found: list[dict[str, Array] | LimenError] = []
     start = 0
     for count in rows:

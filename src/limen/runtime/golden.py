@@ -1,4 +1,4 @@
-"""Golden examples, asked of a loaded model before anybody else asks it.
+"""Runs golden examples on a loaded model before any caller's request.
 
 `runtime.versions.warmup` asks a version through everything that a request goes through, once in each gateway. This is for a process that has just
 loaded a model: a replica that answers an example wrongly is never used, however often it is started again.
@@ -65,4 +65,4 @@ def no_answer(label: str, exc: LimenError) -> InvalidPackage:
 def wrong_answer(found: Sequence[str]) -> InvalidPackage:
     """Return the error of a model that answers an example otherwise; `found` has a line for each difference."""
     more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
-    return InvalidPackage("the answer to an example is not the recorded one: " + "; ".join(found[:_SHOWN]) + more)
+    return InvalidPackage("the answer to an example differs from the recorded one: " + "; ".join(found[:_SHOWN]) + more)

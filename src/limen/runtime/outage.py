@@ -1,4 +1,4 @@
-"""What requests are told when nothing of a version can answer. Used by the version manager, handles and placements."""
+"""Errors for requests while no replica of a version can answer. Used by the version manager, handles and placements."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ LATER_S: Final = 5.0
 
 def outage() -> Unavailable:
     """Return the error of a version that is down. A new one each time: who takes it may mark it."""
-    text = "no process of the model can be started at the moment; its owner's log says why"
+    text = "no process of the model can be started at the moment; see the server's log"
     return Unavailable(text, retry_after_s=LATER_S)

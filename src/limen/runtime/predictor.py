@@ -1,4 +1,4 @@
-"""The seams of the runtime: `Predictor` answers requests, `Sink` takes merged batches, `Backend` loads one kind of package.
+"""The interfaces of the runtime: `Predictor` answers requests, `Sink` takes merged batches, `Backend` loads one kind of package.
 
 Called by `serving.dataplane.plane` (predictors), by `runtime.batching.batcher` (sinks) and by the placements (backends).
 """

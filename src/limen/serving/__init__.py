@@ -1,1 +1,1 @@
-"""Flows: one spine per direction. `dataplane` answers requests; the rest prepares what it answers with."""
+"""Flows: one spine per direction. `dataplane` answers requests; the rest prepares what it serves."""

@@ -26,7 +26,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: Port = 8003
     """Port of the metrics; 0 lets the system choose."""
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
-    """Gateway processes that share the ports."""
+    """Number of gateway processes that share the ports."""
     placement: Literal["inline", "process"] = "process"
     """Where models run: `process` runs each version in processes of its own, `inline` inside every gateway."""
     start_replicas: Literal["fork", "exec"] = "fork"
@@ -35,7 +35,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     model_control: Literal["none", "explicit"] = "none"
     """`explicit` lets callers load and unload models, and choose which requests are logged, over the protocol."""
     watch: bool = False
-    """Load a package again when its files change. Only for packages that `serve` names."""
+    """Reload a package when its files change. Only for packages that `serve` names."""
     announce: str = ""
     """File to write the real addresses to once the server is ready; none when empty."""
     access_log: bool = False

@@ -172,7 +172,7 @@ def _of_environment(environment: Mapping[str, str], kinds: Kinds, mistakes: list
             if variable.startswith(ours) and not _OF_KUBERNETES.fullmatch(variable):
                 mistakes.append(_unknown(variable, list(variables), "setting", "environment"))
         elif key in found and found[key].value != parsed(text, kinds[key]):
-            mistakes.append(Violation(key, f"is given twice, differently ({found[key].origin}, {variable})"))
+            mistakes.append(Violation(key, f"is repeated, differently ({found[key].origin}, {variable})"))
         else:
             found[key] = Given(parsed(text, kinds[key]), variable)
     return found

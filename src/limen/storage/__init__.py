@@ -1,1 +1,1 @@
-"""Where state lives: one SQL database and one store of blobs. Knows tables and bytes, not what they mean."""
+"""Stored state: one SQL database and one blob store. Knows tables and bytes, not their meaning."""

@@ -1,4 +1,4 @@
-"""Copies of a registry that need no server: its tables as JSON lines, and its blobs, in a folder.
+"""Backups of a registry, readable without a server: its tables as JSON lines, and its blobs, in a folder.
 
     backup.json             what it is a copy of, and what it holds; written last, so that a copy is there whole or not at all
     tables-….jsonl          the rows of every table, read at one moment
@@ -97,7 +97,7 @@ def back_up(database: Database, blobs: BlobStore, folder: Path, made_at: datetim
 
 
 def read_backup(folder: Path) -> Backup:
-    """Return what a folder holds, after looking whether all of it is there and whole.
+    """Return what a folder holds, after looking whether everything is present and intact.
 
     Raises:
         InvalidArgument: it holds no backup, one of a newer Limen, or one that is damaged.
@@ -105,20 +105,20 @@ def read_backup(folder: Path) -> Backup:
     """
     with file_faults(_FOLDER):
         if not (folder / HEAD_FILE).is_file():
-            raise InvalidArgument.at("folder", f"holds no backup: it has no {HEAD_FILE}")
+            raise InvalidArgument.at("folder", f"is not a backup: it has no {HEAD_FILE}")
         try:
             found = msgspec.json.decode((folder / HEAD_FILE).read_bytes(), type=Backup)
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-            raise InvalidArgument.at("folder", f"holds a {HEAD_FILE} that no Limen wrote") from exc
+            raise InvalidArgument.at("folder", f"has an invalid {HEAD_FILE}") from exc
         if found.format > FORMAT or found.schema > HEAD:
-            raise InvalidArgument.at("folder", "holds a backup of a newer Limen; install that release")
+            raise InvalidArgument.at("folder", "holds a backup from a newer release of Limen; install that release")
         tables = folder / found.tables
         if tables.parent != folder or not tables.is_file() or hash_of(tables) != found.tables_sha256:
             raise InvalidArgument.at("folder", "holds a backup whose tables are damaged or lost")
     copies = LocalBlobs(folder / "blobs")
     bad = [key for key in found.blobs if key not in found.lacking and not copies.is_whole(key)]
     if bad:
-        raise InvalidArgument.at("folder", f"holds a backup of which {len(bad)} blobs are damaged or lost")
+        raise InvalidArgument.at("folder", f"holds a backup with {len(bad)} damaged or lost blobs")
     return found
 
 
@@ -202,7 +202,7 @@ def _insert_rows(connection: sa.Connection, path: Path) -> None:
 def _ensure_empty(connection: sa.Connection) -> None:
     for table in _copied_tables():
         if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is not None:
-            raise AlreadyExists("the registry there is not empty; a backup is brought back to an empty one only")
+            raise AlreadyExists("the registry there is not empty; a backup can only be restored to an empty one")
 
 
 def _copy_blobs(blobs: BlobStore, folder: Path, wanted: tuple[str, ...]) -> tuple[str, ...]:

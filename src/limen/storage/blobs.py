@@ -1,4 +1,4 @@
-"""Where the bytes of packages are kept: under the SHA-256 of what they are, on the local disk or in an S3 store.
+"""Stores package bytes under their SHA-256, on the local disk or in S3.
 
 A blob is there whole or not at all, and what is fetched is what was put: both are checked by hashing. Blobs are put before the
 database names them, so that a version never points at nothing; one that was put and never named does no harm.
@@ -32,7 +32,7 @@ class BlobStore(Protocol):
         """Write a blob to `target`, in one step and only when it is whole.
 
         Raises:
-            NotFound: there is no such blob.
+            NotFound: no such blob.
             Unavailable: STORAGE; not reachable, or what is stored is damaged.
         """
         ...

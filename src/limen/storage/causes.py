@@ -1,4 +1,4 @@
-"""Why a store does not work, in words: what happened to a file or a database, and what to do about it.
+"""Explains storage failures: what happened to a file or a database, and what to do about it.
 
 The words are for everybody. Where it happened is kept apart (`LimenError.place`): only the person at this machine may know its paths.
 """
@@ -9,30 +9,30 @@ import errno
 from typing import Final
 
 IS_FULL: Final = "is full"
-NOT_PERMITTED: Final = "may not be read or written by this user"
+NOT_PERMITTED: Final = "is not readable and writable by this user"
 READ_ONLY: Final = "is on a file system that is read-only"
-IN_THE_WAY: Final = "cannot be made: a file is in the way"
+IN_THE_WAY: Final = "cannot be created: a file is in the way"
 NOT_A_DATABASE: Final = "is not a database"
 OF_ANOTHER: Final = "belongs to another program"
-NEWER: Final = "was changed by a newer Limen; this one cannot read it"
+NEWER: Final = "was written by a newer release of Limen, which this release cannot read"
 DAMAGED: Final = "is damaged"
-DAMAGED_PACKAGE: Final = "what is stored for this version is damaged"
-LOST_PACKAGE: Final = "the blob store does not have the package"
+DAMAGED_PACKAGE: Final = "the package stored for this version is damaged"
+LOST_PACKAGE: Final = "the blob store has lost the package"
 LOCKED: Final = "is locked by someone else"
 BROKEN_DISK: Final = "cannot be read or written: the disk reports an error"
 SILENT: Final = "does not answer"
 TAKES_NO_CHANGES: Final = "is read-only"
-NO_CONNECTION: Final = "has no connection left for this server"
+NO_CONNECTION: Final = "has no free connections"
 UNREACHABLE: Final = "cannot be reached"
 REFUSED: Final = "refuses the credentials of this server"
 NO_BUCKET: Final = "does not have the bucket"
 WRONG_CLOCK: Final = "refuses requests, because the clock of this machine is wrong"
 OVERLOADED: Final = "is overloaded"
 GONE: Final = "is gone"
-ANOTHER: Final = "is not the one that this home has followed"
-GONE_BACK: Final = "has gone back"
+ANOTHER: Final = "is not the registry that this home follows"
+GONE_BACK: Final = "has gone back to an earlier state to an earlier state"
 UNREADABLE: Final = "cannot be read or written"
-UNUSABLE: Final = "cannot be used just now"
+UNUSABLE: Final = "is temporarily unavailable"
 
 _ELSEWHERE: Final = "Nothing was changed. Choose another folder with --home or LIMEN_HOME."
 _BY_ERRNO: Final = {
@@ -87,20 +87,19 @@ _BY_S3_CODE: Final = {
     "XMinioStorageFull": IS_FULL,
     "QuotaExceeded": IS_FULL,
 }
-_PUBLISH_AGAIN: Final = "Publish the same package again: that stores it anew, under the same number."
+_PUBLISH_AGAIN: Final = "Publish the same package again: this stores it again under the same number."
 _DECIDE: Final = (
-    "Bring the right one back (`limen registry restore`), or have this home follow what is there from now on (`limen registry adopt`). "
+    "Restore the right one (`limen registry restore`), or make this home follow the current one (`limen registry adopt`). "
     "Until then a server serves its last plan."
 )
 _UNCHANGED: Final = "Nothing was changed. "
 _STEPS: Final = {
-    SILENT: _UNCHANGED
-    + "Look whether the server of the database or store runs and can be reached from here, then run it again.",
-    UNREACHABLE: _UNCHANGED + "Look whether its server runs and can be reached from here, then run it again.",
-    TAKES_NO_CHANGES: _UNCHANGED + "The database server may be a standby, or was switched to read-only.",
-    NO_CONNECTION: _UNCHANGED + "Raise max_connections of the database server, or let fewer programs use it.",
-    REFUSED: _UNCHANGED + "Look at the credentials in the environment or the address, and at what they permit.",
-    NO_BUCKET: _UNCHANGED + "Make the bucket, or correct registry.blobs.",
+    SILENT: _UNCHANGED + "Check that the server of the database or store is running and reachable, then run it again.",
+    UNREACHABLE: _UNCHANGED + "Check that its server is running and reachable, then run it again.",
+    TAKES_NO_CHANGES: _UNCHANGED + "The database server may be a standby or in read-only mode.",
+    NO_CONNECTION: _UNCHANGED + "Raise max_connections on the database server, or connect fewer programs to it.",
+    REFUSED: _UNCHANGED + "Check the credentials in the environment or the address, and their permissions.",
+    NO_BUCKET: _UNCHANGED + "Create the bucket, or correct registry.blobs.",
     WRONG_CLOCK: _UNCHANGED + "Set the clock of this machine.",
     OVERLOADED: _UNCHANGED + "Run it again in a moment.",
     GONE: _DECIDE,
@@ -108,16 +107,16 @@ _STEPS: Final = {
     GONE_BACK: _DECIDE,
     DAMAGED_PACKAGE: _PUBLISH_AGAIN,
     LOST_PACKAGE: _PUBLISH_AGAIN,
-    NOT_PERMITTED: "Nothing was changed. Give this user the right to write there, or choose another folder with --home or LIMEN_HOME.",
+    NOT_PERMITTED: "Nothing was changed. Give this user write permission there, or choose another folder with --home or LIMEN_HOME.",
     READ_ONLY: _ELSEWHERE,
     IN_THE_WAY: _ELSEWHERE,
     NOT_A_DATABASE: _ELSEWHERE,
     OF_ANOTHER: _ELSEWHERE,
     NEWER: "Install that release, or choose another folder with --home or LIMEN_HOME.",
-    DAMAGED: "Nothing was changed. Bring back the database from a backup.",
+    DAMAGED: "Nothing was changed. Restore the database from a backup.",
     LOCKED: "Nothing was changed. Another process is writing; run it again in a moment.",
-    BROKEN_DISK: "Nothing was changed. Look at the disk, then run it again.",
-    IS_FULL: "Nothing was changed. Free some room and run it again.",
+    BROKEN_DISK: "Nothing was changed. Check the disk, then run it again.",
+    IS_FULL: "Nothing was changed. Free some space and run it again.",
 }
 
 

@@ -1,4 +1,4 @@
-"""Where a registry lives: the home folder, unless a database and a blob store are named.
+"""Where a registry lives: the home folder by default, or a named database and blob store.
 
 `limen.settings` composes it with the settings of the other packages; `storage.opening` opens it.
 """
@@ -21,13 +21,13 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where state is kept. Credentials of an S3 store are not here: they stay in the environment."""
 
     home: Path = Path(HOME)
-    """Folder of everything that is not said otherwise."""
+    """Folder of all state without a setting of its own."""
     database_url: str = ""
     """`postgresql://…` or `sqlite:////…`; `limen.db` in the home folder when empty. May hold a password."""
     blobs: str = ""
     """A folder or `s3://bucket/prefix`; `blobs` in the home folder when empty."""
     s3_endpoint: str = ""
-    """Address of the S3 service; the one of the environment (AWS_ENDPOINT_URL) or of AWS when empty."""
+    """Address of the S3 service; if empty, AWS_ENDPOINT_URL or the default of AWS."""
 
     @property
     def database_address(self) -> str:

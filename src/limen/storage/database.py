@@ -156,7 +156,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
             # SQLite gives its other files the rights of this one.
             make_private_file(path)
         elif not path.is_file():
-            raise NotFound("there is no registry here yet")
+            raise NotFound("no registry here yet")
 
 
 def _engine(address: sa.URL, busy_timeout_s: float) -> sa.Engine:

@@ -1,4 +1,4 @@
-"""What goes wrong below the store, told in our own words.
+"""Translates errors of the storage libraries into Limen's own.
 
 Foreign errors carry SQL, paths and addresses with passwords in their text. None of it reaches a caller: the text is ours, and the
 original is kept as the cause for the log of the process.

@@ -1,4 +1,4 @@
-"""Idempotency keys: a request that is sent twice changes things once, and is answered the same both times.
+"""Idempotency keys: a repeated request changes things once and gets the same answer.
 
     begin   in a transaction of its own, before the work; a stored answer ends the request here
     finish  in the transaction of the change itself, so that both are there or neither is
@@ -99,10 +99,10 @@ def ensure_key(key: str) -> None:
 
 def _answer_of(seen: sa.Row[Any], operation: str, body_digest: str) -> StoredAnswer:
     if (seen.operation, seen.body_digest) != (operation, body_digest):
-        raise InvalidArgument("this idempotency key was used for another request", reason=Reason.KEY_REUSED)
+        raise InvalidArgument("this idempotency key was used for a different request", reason=Reason.KEY_REUSED)
     if seen.status is None:
         raise NotAllowedNow(
-            "the request with this idempotency key is still being worked on",
+            "the request with this idempotency key is still in progress",
             reason=Reason.IDEMPOTENCY,
             retry_after_s=1.0,
         )

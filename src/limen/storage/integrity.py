@@ -17,4 +17,4 @@ def damages(database: Database) -> Iterator[str]:
         said = [row[0] for row in connection.execute(sa.text("PRAGMA integrity_check(10)"))]
         yield from (f"is damaged: {text}" for text in said if text != "ok")
         broken = connection.execute(sa.text("PRAGMA foreign_key_check")).all()
-        yield from (f"is damaged: a row of {row[0]} points at one of {row[2]} that is not there" for row in broken[:10])
+        yield from (f"is damaged: a row of {row[0]} refers to a missing row of {row[2]}" for row in broken[:10])

@@ -44,7 +44,7 @@ class LocalBlobs:
         path = self.path(digest)
         with file_faults("the blob store"):
             if not path.is_file():
-                raise NotFound("there is no such blob")
+                raise NotFound("no such blob")
             with fetching(target, digest) as staging:
                 copy(path, staging)
 

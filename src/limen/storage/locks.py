@@ -1,4 +1,4 @@
-"""Locks that say that something is in use, for as long as the process lives that holds them: nothing has to be taken back.
+"""Locks that mark something as in use for as long as their process lives; they need no clean-up.
 
 A lock belongs to an open file, not to a process id, so it tells the truth across containers, and also when an id is used again.
 """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that never wait for ever: a server that is stopped, or a line that is half open, ends a statement.
+"""PostgreSQL connections that never wait forever: a stopped server or a half-open connection ends a statement.
 
 PostgreSQL's own time limits are kept by the server, which is no help when the server, or the way to it, is what hangs.
 Called by `storage.database`.

@@ -1,4 +1,4 @@
-"""Folders and files that only their owner may use, whatever the umask says.
+"""Private folders and files, whatever the umask.
 
 What Limen keeps holds models, answers and addresses with passwords. When root runs a server, its models run as another user where they can:
 in a home that this user may pass through, it may pass through the folders of packages as well, and list or read nothing else.

@@ -1,4 +1,4 @@
-"""Blobs in a store that speaks S3. An object becomes visible when its upload is complete, so nothing is staged there.
+"""Blobs in an S3 store. An object becomes visible when its upload completes, so nothing is staged there.
 
 Credentials come from the environment, a profile or the machine, as AWS's own tools find them, and are never seen here.
 """
@@ -64,7 +64,7 @@ class S3Blobs:
             self._files.put_file(str(source), key)
             if self._size(key) != size:
                 self._files.rm_file(key)
-                raise unavailable("the blob store did not keep all of it")
+                raise unavailable("the blob store did not store all of it")
 
     def fetch(self, digest: str, target: Path) -> None:
         """Write a blob to `target`, in one step and only when it is whole."""
@@ -75,7 +75,7 @@ class S3Blobs:
             except FileNotFoundError as exc:
                 if _code_of(exc) == _NO_BUCKET:
                     raise
-                raise NotFound("there is no such blob") from exc
+                raise NotFound("no such blob") from exc
 
     def has(self, digest: str) -> bool:
         """Tell whether there is such a blob."""

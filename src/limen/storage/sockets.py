@@ -1,4 +1,4 @@
-"""Folders for Unix sockets: short enough for what a socket's path may be, wherever the home and temporary files are.
+"""Folders for Unix sockets, with paths short enough for the system's limit wherever the home and temporary files are.
 
 Each has a lock that its maker holds, so that others can see whether it is in use.
 """
@@ -45,7 +45,7 @@ def make_socket_folder() -> str:
             _HELD[folder] = descriptor
         return folder
     tried = ", ".join(_places())
-    raise OSError(errno.ENOSPC, f"no folder for sockets can be made in {tried}")
+    raise OSError(errno.ENOSPC, f"cannot create a folder for sockets in {tried}")
 
 
 def remove_socket_folder(folder: str) -> None:

@@ -1,1 +1,1 @@
-"""What Limen says about itself: logs now; metrics and traces stand beside them."""
+"""Limen's telemetry: logs and metrics."""

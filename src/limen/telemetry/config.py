@@ -11,6 +11,6 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How the processes of a server log."""
 
     format: Literal["text", "json"] = "text"
-    """`text` for people, or `json` with an object on every line. It holds for all lines of all processes."""
+    """`text` for people, or `json` with one object per line. Applies to all lines of all processes."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least serious of Limen's own lines that are written; libraries are written from `warning` on."""
+    """Lowest level of Limen's own lines that is logged; libraries log from `warning` up."""

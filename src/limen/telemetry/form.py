@@ -1,4 +1,4 @@
-"""Which form the log of this process has: chosen once for a whole server, and handed down in the environment.
+"""The log format of this process: chosen once for a whole server, and passed on in the environment.
 
 A process knows the form before it reads anything, so that its very first line has it.
 """

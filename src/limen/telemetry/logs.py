@@ -1,4 +1,4 @@
-"""Logs: the lines of the logging library and one line per answered request, written off the request's path.
+"""Logs: the logging library's lines and one line per answered request, written off the request path.
 
 All lines of all processes of a server have one form, text or JSON, which the `[log]` settings choose; a process learns it from its
 environment, so that its very first line has it. By default only requests that fail are logged. A line about a request never holds inputs,
@@ -236,18 +236,18 @@ def _tell_uncaught() -> None:
         if issubclass(kind, KeyboardInterrupt):
             sys.__excepthook__(kind, exc, trace)
             return
-        log.critical("the process ends: an exception was not caught", exc_info=(kind, exc, trace))
+        log.critical("the process is ending: uncaught exception", exc_info=(kind, exc, trace))
 
     def uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
             name = args.thread.name if args.thread is not None else "?"
             told = (args.exc_type, args.exc_value, args.exc_traceback)
-            log.critical("the thread %s ends: an exception was not caught", name, exc_info=told)
+            log.critical("the thread %s is ending: uncaught exception", name, exc_info=told)
 
     def unraisable(args: Any) -> None:
         if args.exc_value is not None:
             told = (args.exc_type, args.exc_value, args.exc_traceback)
-            log.error("an exception could not be raised: %s", args.err_msg or "in a finaliser", exc_info=told)
+            log.error("ignored an exception: %s", args.err_msg or "in a finaliser", exc_info=told)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, uncaught_in_thread, unraisable
     logging.captureWarnings(capture=True)

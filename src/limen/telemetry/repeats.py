@@ -1,4 +1,4 @@
-"""A log that does not repeat itself: the same line once a minute, and one place in the code so many lines a minute.
+"""Limits repeated log lines: the same line once a minute, and a maximum of lines a minute per place in the code.
 
 A fault that lasts is met again with every connection, request or second. Said each time it fills the disk and hides what else happens.
 What was left out is counted, and told by the next line of its kind.
@@ -56,9 +56,9 @@ class Repeats(logging.Filter):
             if others is None:
                 return False
         if left_out:
-            record.msg, record.args = f"{record.getMessage()} (said {left_out} more times before)", None
+            record.msg, record.args = f"{record.getMessage()} (repeated {left_out}× before)", None
         elif others:
-            record.msg, record.args = f"{record.getMessage()} (and {others} more lines like it before)", None
+            record.msg, record.args = f"{record.getMessage()} (and {others} similar lines before)", None
         return True
 
     def _left_out(self, key: object, now: float, most: int) -> int | None:

@@ -1,1 +1,1 @@
-"""What may come in, and which version answers it: decisions over numbers, without I/O."""
+"""Admission and routing: decisions from numbers, without I/O."""

@@ -1,4 +1,4 @@
-"""Whether a request may come in: bounded by count, by time and by what the placement has shown it can do.
+"""Decides whether to admit a request: by count, expected time and the measured capacity of the placement.
 
 Not here: queues (the batcher holds the only one), rates and quotas of callers, HTTP and gRPC. Called by `serving.dataplane.plane`, which
 releases what it acquired however a request ends, and by the gateways for the hint that needs only a request's head.
@@ -68,8 +68,8 @@ class Shed(StrEnum):
 
 _MESSAGES: Final[Mapping[Shed, str]] = MappingProxyType(
     {
-        Shed.COUNT: "too many requests for this model are in hand",
-        Shed.TIME: "the answer cannot be expected in time",
+        Shed.COUNT: "too many requests in flight for this model",
+        Shed.TIME: "the request would miss its deadline",
         Shed.LIMIT: "the model is at its limit",
         Shed.RETRY: "the model is at its limit for retries",
         Shed.SHARE: "the server is at its limit",

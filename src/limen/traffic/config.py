@@ -17,6 +17,6 @@ class AdmissionConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of all endpoints together. Half goes to whichever comes first, the other half is kept for endpoints within their
     fair share, so one endpoint alone never holds more than half: four times a queue's default of 1,024."""
     target_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 0.25
-    """The part of `queue.max_wait_ms` that the adaptive limit lets a request wait under lasting overload: 250 ms by default.
-    A caller with a deadline of a second is then answered well inside it, and 1,024 connections to a server as slow as
-    4,200 requests a second still all pass."""
+    """The fraction of `queue.max_wait_ms` that a request may wait under sustained overload: 250 ms by default.
+    A caller with a deadline of one second is then answered well within it, and a server of 4,200 requests a
+    second still serves 1,024 connections."""

@@ -1,7 +1,7 @@
-"""Endpoints in the registry's database: what operators want now, and everything they ever wanted.
+"""Endpoints in the registry's database: their current specs and complete history.
 
 Reads open a connection of their own; writes take the connection of a transaction, as in `registry.registry`. Whether the versions
-that a spec names exist is not known here: `serving` asks the registry in the same transaction.
+that a spec names exist is unknown: `serving` asks the registry in the same transaction.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class EndpointStore:
         ]
 
     def apply(self, connection: sa.Connection, spec: EndpointSpec, *, expected: int | None, by: str) -> StoredEndpoint:
-        """Make a spec the one that holds; nothing happens when it does already.
+        """Apply a spec; nothing happens when it does already.
 
         Args:
             expected: the revision that the caller saw; 0 when there must be no such endpoint yet, None for whatever there is.
@@ -105,7 +105,7 @@ class EndpointStore:
         """Remove an endpoint; its history stays.
 
         Raises:
-            NotFound: there is no such endpoint.
+            NotFound: no such endpoint.
             Stale: it has changed meanwhile.
         """
         seen = _find(connection, name)
@@ -151,4 +151,4 @@ def _ensure_fresh(seen: StoredEndpoint | None, expected: int | None) -> None:
 
 
 def _not_found() -> NotFound:
-    return NotFound("there is no such endpoint")
+    return NotFound("no such endpoint")

@@ -1,4 +1,4 @@
-"""The one reader of `endpoint.yaml`, the text of a spec, and what two specs differ in. Pure.
+"""The one reader of `endpoint.yaml`, the text of a spec, and the differences of two specs. Pure.
 
     name: credit
     model: credit
@@ -74,7 +74,7 @@ class _Traffic(msgspec.Struct, frozen=True):
         if INVALID in found or INVALID in found.values():
             return INVALID
         if sum(found.values()) != 100:
-            report.add(path, f"must be 100 percent together, not {sum(found.values())}")
+            report.add(path, f"must add up to 100 percent, not {sum(found.values())}")
             return INVALID
         return found
 
@@ -95,24 +95,31 @@ _MS: Final = Number(above=0)
 ENDPOINT: Final = Keys(
     (
         Key("name", _NAME, "the public name that callers use", required=True),
-        Key("model", _NAME, "the model whose versions it serves; its own name without `.v2` when left out"),
+        Key("model", _NAME, "the model whose versions it serves; by default its own name without `.v2`"),
         Key(
             "major",
             Number(whole=True, low=1, high=MAX_MAJOR),
             "the contract major that it promises; 2 for a name that ends in `.v2`, else 1",
         ),
-        Key("traffic", _Traffic(), "one version, or several with their share in percent, 100 together", required=True),
-        Key("ready", ListOf(item=_REFERENCE, max_items=MAX_READY), "versions that are kept loaded as well"),
-        Key("placement", OneOf(("process", "inline")), "where its versions run; as the server is set up when left out"),
-        Key("serving", SERVING, "replicas, queue and resources; what each package says when left out"),
+        Key(
+            "traffic",
+            _Traffic(),
+            "one version, or several with their share in percent, adding up to 100",
+            required=True,
+        ),
+        Key("ready", ListOf(item=_REFERENCE, max_items=MAX_READY), "further versions to keep loaded"),
+        Key(
+            "placement", OneOf(("process", "inline")), "where its versions run; by default as the server is configured"
+        ),
+        Key("serving", SERVING, "replicas, queue and resources; by default those of each package"),
         Key(
             "slo",
             Keys(
-                (Key("p95_ms", _MS, "95 % of the answers are given within this"), Key("deadline_ms", _MS, "none later"))
+                (Key("p95_ms", _MS, "95 % of answers arrive within this time"), Key("deadline_ms", _MS, "none later"))
             ),
-            "what it promises about time, in milliseconds; what each contract says when left out",
+            "the promised latency, in milliseconds; by default that of each contract",
         ),
-        Key("paused", Flag(), "nothing of it is loaded, and callers are told that it is not ready"),
+        Key("paused", Flag(), "unloads all its versions; callers are told that it is not ready"),
     )
 )
 
@@ -192,7 +199,7 @@ def _check_together(found: dict[str, Any], report: Report) -> None:
     ready = found.get("ready", [])
     for i, reference in enumerate(ready):
         if reference is not INVALID and reference in ready[:i]:
-            report.add(f"ready[{i}]", "is there twice")
+            report.add(f"ready[{i}]", "is repeated")
 
 
 def _build(found: dict[str, Any]) -> EndpointSpec:

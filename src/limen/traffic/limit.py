@@ -1,4 +1,4 @@
-"""How many requests a placement can have in hand before its queue gets too long: measured, never configured.
+"""The concurrency limit of a placement: measured, never configured.
 
 Not here: counting requests and refusing them. A lane of `traffic.admission` has one limit and tells it what happened in each window.
 """

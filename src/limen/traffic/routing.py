@@ -1,4 +1,4 @@
-"""Which version answers a request that names none: pure, the same answer for the same request everywhere.
+"""Chooses the version for a request that names none: pure, with the same answer for the same request everywhere.
 
 A share is a part of the numbers that requests hash to. Raising the first version's share keeps what it had, so that a caller who asks
 again with the same id gets the same version as long as the shares allow it. Called by `serving.dataplane.plane`.

@@ -57,7 +57,7 @@ class Office:
         self.probe = Canned()
         self.trust = TrustConfig()
         self.max_archive_bytes = 1 << 20
-        self.workers = Workers(2, "publish", "other packages are being tried out")
+        self.workers = Workers(2, "publish", "other packages are being tested")
         self.changes = 0
         self.reloads = 0
         self.conditions: tuple[Condition, ...] = ()

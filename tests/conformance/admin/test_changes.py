@@ -450,7 +450,7 @@ async def test_f15_a_registry_that_cannot_be_reached_is_503_and_comes_back(
     await champion(office)
 
     def away():
-        raise Unavailable("the registry's database cannot be used just now", reason=Reason.STORAGE, retry_after_s=1)
+        raise Unavailable("the registry's database is temporarily unavailable", reason=Reason.STORAGE, retry_after_s=1)
 
     with monkeypatch.context() as patched:
         patched.setattr(office.stores.database, "transaction", away)

@@ -126,7 +126,7 @@ def test_numbers_of_a_type_that_is_not_exchanged_are_refused_by_name(tmp_path, k
 def test_a_graph_without_inputs_is_refused(tmp_path):
     value = numpy_helper.from_array(np.ones((2, 2), np.float32))
     model = graph([helper.make_node("Constant", [], ["y"], value=value)], [], [("y", FLOAT, [2, 2])])
-    with pytest.raises(InvalidPackage, match="takes no input"):
+    with pytest.raises(InvalidPackage, match="has no inputs"):
         backend("onnx").describe(write(tmp_path, model))
 
 

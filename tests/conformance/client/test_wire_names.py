@@ -48,7 +48,7 @@ def test_several_records_without_a_batch_axis_are_runs_of_their_own_or_refused_w
     if door.is_rest:
         assert [row["sums"] for row in door.predict("whole", rows).as_records()] == [[1, 2], [3, 4]]
         return
-    with pytest.raises(InvalidArgument, match="send each record in a call of its own"):
+    with pytest.raises(InvalidArgument, match="send each record in a separate call"):
         door.predict("whole", rows)
 
 

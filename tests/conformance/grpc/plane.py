@@ -77,7 +77,7 @@ class ScriptedPlane(DataPlane):
         elif request.model_name == "countdown":
             raise Unsupported("this model answers in a stream; use the streaming call")
         elif request.model_name != "echo":
-            raise NotFound("there is no such model or version")
+            raise NotFound("no such model or version")
         names = [output.name for output in request.outputs] or list(request.inputs)
         if not set(names) <= set(request.inputs):
             raise InvalidArgument("there is no such output", reason=Reason.OUTPUT_SET)
@@ -112,7 +112,7 @@ class ScriptedPlane(DataPlane):
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         if name not in MODELS or version not in ("", "7"):
-            raise NotFound("there is no such model or version")
+            raise NotFound("no such model or version")
         return name not in self.unready
 
     def is_known(self, called: str) -> bool:

@@ -221,7 +221,7 @@ async def test_connections_beyond_the_limit_are_closed_and_those_before_are_not(
             callers.append(socket.create_connection(("127.0.0.1", port)))
             callers[-1].sendall(PREFACE)
         await until(lambda: server.census.open == 4)
-        await until(lambda: "which is the limit" in caplog.text)
+        await until(lambda: "gRPC connections is reached" in caplog.text)
         late = socket.create_connection(("127.0.0.1", port))
         callers.append(late)
         await until(lambda: is_closed(late))

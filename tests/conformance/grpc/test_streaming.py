@@ -118,7 +118,7 @@ async def test_errors_come_inside_the_stream_and_leave_it_open(client):
     texts = {a.infer_response.id: a.error_message for a in answers}
     assert texts == {
         "w": "inputs[0]: 8 bytes are needed for this shape and datatype, 0 were sent",
-        "n": "there is no such model or version",
+        "n": "no such model or version",
         "b": "internal error, request id b",
         "ok": "",
     }
@@ -148,7 +148,7 @@ async def test_errors_end_the_stream_as_a_status_when_the_caller_wants_that(clie
         await call.read()
     assert (caught.value.code(), caught.value.details()) == (
         grpc.StatusCode.NOT_FOUND,
-        "there is no such model or version",
+        "no such model or version",
     )
 
 

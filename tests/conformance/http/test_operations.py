@@ -26,7 +26,7 @@ INDEX = [
     {"name": "pair", "version": "1", "state": "READY", "reason": ""},
     {"name": "other", "version": "2", "state": "UNAVAILABLE", "reason": "unloaded"},
     {"name": "other", "version": "3", "state": "LOADING", "reason": ""},
-    {"name": "empty", "state": "UNAVAILABLE", "reason": "nothing of it has been loaded yet"},
+    {"name": "empty", "state": "UNAVAILABLE", "reason": "no version has been loaded yet"},
 ]
 LOG = {
     "log_file": "",

@@ -184,7 +184,7 @@ def test_each_record_is_a_run_of_its_own(gateway: Gateway):
 def test_records_of_different_sizes_may_be_sent_apart(gateway: Gateway):
     rows = [{"table": [[1, 2], [3, 4]]}, {"table": [[1, 1]]}]
     answer = refused(gateway.call("POST", "/v1/models/whole:predict", {"instances": rows}), 400, "SHAPE_MISMATCH")
-    assert "must all have table of the same size; send rows of other sizes in requests of their own" in answer["error"]
+    assert "must all have table of the same size; send rows of other sizes in separate requests" in answer["error"]
 
 
 @pytest.mark.parametrize("model", ["foreign", "whole"])

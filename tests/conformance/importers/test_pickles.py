@@ -183,7 +183,7 @@ def test_text_columns_that_no_encoder_knows_cannot_be_made_up_and_are_asked_for(
     data = pd.DataFrame({"review": ["good", "bad", "good day", "bad day"] * 5, "stars": np.arange(20.0)})
     columns = make_column_transformer((TfidfVectorizer(), "review"), ("passthrough", ["stars"]))
     model = make_pipeline(columns, LogisticRegression()).fit(data, [1, 0] * 10)
-    assert "give rows as it was trained on with --sample" in refusal(pickle.dumps(model), tmp_path).message
+    assert "give rows like its training data with --sample" in refusal(pickle.dumps(model), tmp_path).message
     data.to_csv(tmp_path / "sample.csv", index=False)
     assert import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv").parity.problems == ()
 
@@ -225,7 +225,10 @@ def test_an_encoder_that_refuses_other_values_does_so_in_every_format(tmp_path):
 def test_a_model_that_takes_texts_is_kept_by_skops_and_nothing_is_printed(tmp_path, capfd):
     texts = ["good day", "bad day", "good", "bad"]
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
-    assert "the model takes texts: give some with --sample" in refusal(pickle.dumps(model), tmp_path).message
+    assert (
+        "the model takes text: give examples in one column with --sample"
+        in refusal(pickle.dumps(model), tmp_path).message
+    )
     (tmp_path / "sample.csv").write_text("text\ngood day\nbad thing\n")
     made = import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv")
     assert (made.created.format, made.parity.rows) == ("skops", 2)

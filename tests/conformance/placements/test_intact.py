@@ -60,7 +60,7 @@ async def test_f18_code_that_was_changed_does_not_run(tmp_path: Path):
 
 async def test_f18_a_replica_that_answers_its_example_wrongly_is_not_used_and_says_so(tmp_path: Path):
     package = python(tmp_path / "code", 3)
-    with pytest.raises(InvalidPackage, match=r"not the recorded one: two\.y: expected 2.*, got 3"):
+    with pytest.raises(InvalidPackage, match=r"differs from the recorded one: two\.y: expected 2.*, got 3"):
         await launch(start_of(package, tmp_path))
 
 

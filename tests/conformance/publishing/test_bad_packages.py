@@ -175,7 +175,10 @@ def test_b96_a_package_of_code_needs_trust(shop, tmp_path):
     error = refusal(shop, write_trouble(tmp_path / "trouble"))
     assert (error.reason, error.message) == (
         Reason.UNTRUSTED_CODE,
-        "the package brings code of its own (model.py), which runs only where it is trusted: with `code = true` under [trust] in the settings of the server, or with `limen publish --trust-code` while no server runs",
+        (
+            "the package contains code (model.py), which runs only if it is trusted: set `code = true` under [trust] in the server's "
+            "settings, or use `limen publish --trust-code` while no server is running"
+        ),
     )
 
 

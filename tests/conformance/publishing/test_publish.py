@@ -107,7 +107,7 @@ def test_b98_the_same_package_again_is_the_version_that_there_is(shop, tmp_path)
     again = shop.publish(package, by="somebody else")
     assert (again.is_new, again.version) == (False, first.version)
     assert (shop.registry.revision(), shop.registry.evidence("score", 1)) == before
-    assert again.steps[-1].text == "this package is version 1 already"
+    assert again.steps[-1].text == "this package is already version 1"
 
 
 def test_b98_a_number_belongs_to_one_package(shop, tmp_path):
@@ -169,7 +169,7 @@ def test_f18_publishing_the_same_package_again_repairs_what_is_stored_of_it(shop
     assert shop.blobs.is_whole(archive)
     assert (again.is_new, again.version.aliases) == (False, ("champion",))
     assert [step.text for step in again.steps if step.name == "store"] == [
-        "what was stored of it was damaged or lost, and is whole again"
+        "its stored files were damaged or lost, and have been repaired"
     ]
 
 

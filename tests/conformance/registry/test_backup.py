@@ -137,7 +137,7 @@ def test_the_same_folder_again_takes_only_what_is_new(small: Database, blobs: Lo
     ("harm", "words"),
     [
         (lambda folder: (folder / HEAD_FILE).unlink(), "holds no backup"),
-        (lambda folder: (folder / HEAD_FILE).write_text("{}"), "no Limen wrote"),
+        (lambda folder: (folder / HEAD_FILE).write_text("{}"), "has an invalid"),
         (lambda folder: next(folder.glob("tables-*")).write_text(""), "tables are damaged or lost"),
         (lambda folder: next(folder.glob("tables-*")).unlink(), "tables are damaged or lost"),
         (lambda folder: next((folder / "blobs").rglob(digest("archive"))).write_text(""), "1 blobs are damaged"),

@@ -30,7 +30,7 @@ ENTRIES = (
     IndexEntry("pair", "1", IndexState.READY),
     IndexEntry("other", "2", IndexState.UNAVAILABLE, "unloaded"),
     IndexEntry("other", "3", IndexState.LOADING),
-    IndexEntry("empty", "", IndexState.UNAVAILABLE, "nothing of it has been loaded yet"),
+    IndexEntry("empty", "", IndexState.UNAVAILABLE, "no version has been loaded yet"),
 )
 
 
@@ -80,7 +80,7 @@ class ScriptedControl:
             failure = Failure("version 2: no", Reason.INVALID_PACKAGE.value, violations)
             return Denied(ErrorCode.FAILED_PRECONDITION, failure)
         if asked.name not in {"pair", "other", "empty", "broken"}:
-            return Denied(ErrorCode.NOT_FOUND, Failure("there is no model by that name", Reason.NOT_FOUND.value))
+            return Denied(ErrorCode.NOT_FOUND, Failure("no model by that name", Reason.NOT_FOUND.value))
         return Done()
 
     def changes(self) -> list[AskLoad | AskUnload]:

@@ -105,7 +105,7 @@ class Wire:
         headers: dict[str, str] = {}
         for line in lines:
             name, _, value = line.partition(": ")
-            assert name not in headers, f"{name} is there twice"
+            assert name not in headers, f"{name} is repeated"
             headers[name] = value
         return Answer(int(first.split(" ", 2)[1]), headers, b"")
 

@@ -53,7 +53,7 @@ def test_an_output_that_differs_each_time_is_left_out_and_said(tmp_path):
     folder = package(tmp_path, "examples: [{inputs: {a: 2}}]\n")
     done = record(folder, asker({"y": 1.0, "z": 0.3}, {"y": 1.0, "z": 0.4}), trust_code=True)
     assert examples_of(folder)[0][2] == {"y": 1.0}
-    assert done.notes == ("z differs each time it is asked and is not written down",)
+    assert done.notes == ("z differs on each call and is not recorded",)
 
 
 def test_secret_and_large_outputs_are_left_out(tmp_path):
@@ -66,8 +66,8 @@ def test_secret_and_large_outputs_are_left_out(tmp_path):
     done = record(folder, asker(answer, answer), trust_code=True)
     assert (done.answered, examples_of(folder)[0][2]) == (0, {})
     assert done.notes == (
-        "y is secret and is not written down",
-        "z has more than 1000 values and is not written down",
+        "y is secret and is not recorded",
+        "z has more than 1000 values and is not recorded",
     )
 
 
@@ -96,7 +96,7 @@ def test_examples_in_a_file_of_their_own_are_written_there(tmp_path):
 def test_a_manifest_that_cannot_be_edited_stays_as_it_is(tmp_path):
     folder = package(tmp_path, "examples: []\n")
     before = (folder / "model.yaml").read_text()
-    with pytest.raises(InvalidPackage, match=r"move its examples to a file of their own"):
+    with pytest.raises(InvalidPackage, match=r"move its examples to a separate file"):
         record(folder, asker({"y": 1.0, "z": 2.0}, {"y": 1.0, "z": 2.0}), trust_code=True)
     assert (folder / "model.yaml").read_text() == before
 

@@ -43,8 +43,8 @@ def test_refusals_are_counted_by_field_with_rows_and_the_edit(rows):
     assert sorted(map(str, found.reasons)) == [
         "garden: must be true or false (row 4)",
         "home: must be one of own, rent (row 3); add the values to enum, or remove it",
-        "rooms: has no value (rows 3, 5); type: float64 with nullable: true takes them",
-        "rooms: must be a whole number (row 2); type: float64 takes them",
+        "rooms: has no value (rows 3, 5); use type: float64 with nullable: true",
+        "rooms: must be a whole number (row 2); use type: float64",
         "rooms: must be ≥ 1 (row 4); lower minimum, or remove it",
         "zip_code: must match ^[0-9]{5}$ (row 2); loosen pattern, or remove it",
     ]
@@ -66,7 +66,7 @@ def test_rows_that_are_accepted_become_examples(rows):
 def test_a_column_that_is_missing_is_named_once(rows):
     found = judge(CONTRACT, rows("zip_code,home\n" + "01234,own\n" * 9))
     assert [str(reason) for reason in found.reasons] == [
-        "rooms: is not in the data (rows 1, 2, 3, 4, 5 and 4 more); type: float64 with nullable: true takes them"
+        "rooms: is not in the data (rows 1, 2, 3, 4, 5 and 4 more); use type: float64 with nullable: true"
     ]
 
 
@@ -77,8 +77,8 @@ def test_types_of_columnar_files_are_judged_as_a_caller_would_send_them(tmp_path
     frame.to_parquet(tmp_path / "rows.parquet")
     found = judge(CONTRACT, tmp_path / "rows.parquet")
     assert [str(reason) for reason in found.reasons] == [
-        "zip_code: must be text (rows 1, 2); a number type takes them; or write the column as text",
-        "rooms: has no value (row 2); type: float64 with nullable: true takes them",
+        "zip_code: must be text (rows 1, 2); use a number type, or write the column as text",
+        "rooms: has no value (row 2); use type: float64 with nullable: true",
     ]
 
 

@@ -65,7 +65,7 @@ def test_names_order_limits_and_numbers_are_those_that_callers_know(taken):
 def test_what_callers_will_notice_is_said(taken):
     noticed, _ = taken()
     assert [text for text in noticed if text.startswith("inputs.home")] == [
-        "inputs.home: It is gone; callers who send it are refused."
+        "inputs.home: It was removed; callers that send it are refused."
     ]
     assert not [text for text in noticed if text.startswith("examples")]
 

@@ -74,7 +74,7 @@ def test_other_separators_are_found_and_said(text, separator, word):
     found = read_sample(text("a;x\n1,5;text\n-2,25;more\n".replace(";", separator)))
     assert found.columns["a"].tolist() == [1.5, -2.25]
     assert found.reasons["a"] == "numbers with a decimal comma"
-    assert found.notes == (f"rows.csv is read as separated by {word}",)
+    assert found.notes == (f"rows.csv: cells are separated by {word}",)
 
 
 def test_the_separator_is_the_one_that_makes_a_table(text):
@@ -180,7 +180,7 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path):
         ("rows.json", b"{", "looks like JSON and cannot be read"),
         ("rows.jsonl", b'{"a": 1}\n{', "looks like JSON lines and cannot be read"),
         ("rows.json", b"7", "is no table"),
-        ("rows.json", b'[{"a": {"b": 1}}]', "column a holds values that are no numbers, texts or lists of them"),
+        ("rows.json", b'[{"a": {"b": 1}}]', "column a holds values that are not numbers, text or lists of these"),
         ("rows.json", b'[{"a": [1]}, {"a": [1, 2]}]', "column a holds lists of different lengths"),
         ("rows.xlsx", b"PK\x03\x04", "is a spreadsheet or an archive"),
     ],

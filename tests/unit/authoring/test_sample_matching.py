@@ -48,8 +48,8 @@ def test_a_matrix_of_another_width_says_both_numbers_and_how_to_leave_a_column_o
     with pytest.raises(InvalidPackage) as caught:
         matched(sample(a=[1, 1], b=[2, 2], species=[0, 1]), MATRIX)
     assert caught.value.message == (
-        "rows.csv has 3 columns and the model takes 2, which it does not name. The file has a, b, species; "
-        "name what is no input with --target COLUMN"
+        "rows.csv has 3 columns but the model takes 2 and does not name them. The file has a, b, species; "
+        "exclude columns that are not inputs with --target COLUMN"
     )
     kept = without_targets(sample(a=[1, 1], b=[2, 2], species=[0, 1]), ["species"])
     assert list(matched(kept, MATRIX).columns) == ["a", "b"]

@@ -52,7 +52,7 @@ def test_endpoints_that_are_not_ready_are_told_from_none(capsys):
     none = shown(capsys)
     assert "Nothing to serve yet" in none
     bad = shown(capsys, waiting=("a", "b"))
-    assert "  Not ready: a, b; `limen endpoint list` says why.\n" in bad
+    assert "  Not ready: a, b; see `limen endpoint list`.\n" in bad
     assert "Nothing to serve yet" not in bad
     assert "\n\n\n" not in none
     assert "\n\n\n" not in bad

@@ -46,7 +46,7 @@ def test_a_package_is_a_folder_with_a_manifest_or_a_file(tmp_path):
     (tmp_path / "a/model.yaml").touch()
     assert existing_package(tmp_path / "a") == tmp_path / "a"
     assert existing_package(tmp_path / "a/model.yaml") == tmp_path / "a/model.yaml"
-    with pytest.raises(CommandError, match="there is nothing at"):
+    with pytest.raises(CommandError, match="nothing found at"):
         existing_package(tmp_path / "b")
 
 

@@ -45,7 +45,7 @@ def test_b90_b91_other_paths_are_refused(path):
     ("paths", "expected"),
     [
         (["a", "b"], []),
-        (["a", "a"], ["a: is there twice"]),
+        (["a", "a"], ["a: is repeated"]),
         (["a", "A"], ["A: collides with another file of the package"]),
         (["straße", "STRASSE"], ["STRASSE: collides with another file of the package"]),
         (["ﬁle", "file"], ["file: collides with another file of the package"]),

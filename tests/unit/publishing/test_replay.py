@@ -52,7 +52,7 @@ def test_an_example_that_is_not_answered_fails_also_without_an_answer_to_compare
 def test_values_of_personal_outputs_stay_out():
     example = Example(name="a", inputs={"x": 1}, outputs={"who": "Ada"})
     found = compare_answers(contract(), [example], [Answer({"who": "Grace"})])
-    assert found.differences == ("a.who: is another value than expected",)
+    assert found.differences == ("a.who: differs from the expected value",)
 
 
 @pytest.mark.parametrize(

@@ -196,9 +196,7 @@ def test_every_setting_has_the_variable_of_its_section_and_name(key):
 def test_a_setting_with_two_variables_may_not_be_given_twice_differently():
     both = {"LIMEN_HOME": "a", "LIMEN_REGISTRY_HOME": "a"}
     assert load_settings(environment=both).registry.home == Path("a")
-    with pytest.raises(
-        InvalidArgument, match=r"registry\.home: is given twice, differently \(LIMEN_HOME, LIMEN_REGIST"
-    ):
+    with pytest.raises(InvalidArgument, match=r"registry\.home: is repeated, differently \(LIMEN_HOME, LIMEN_REGIST"):
         load_settings(environment=both | {"LIMEN_HOME": "b"})
 
 

@@ -38,7 +38,7 @@ def test_the_next_line_tells_how_many_were_left_out():
     log.say("no room")
     log.now = 2 * WINDOW_S
     log.say("no room")
-    assert log.lines == ["no room", "no room (said 4 more times before)", "no room"]
+    assert log.lines == ["no room", "no room (repeated 4× before)", "no room"]
 
 
 def test_lines_that_differ_are_all_written():
@@ -58,7 +58,7 @@ def test_one_place_cannot_fill_the_log_with_lines_that_differ_in_a_number():
     assert len(log.lines) == LINES_PER_PLACE + 1
     log.now = WINDOW_S
     log.say("request %d failed", 1000)
-    assert log.lines[-1] == f"request 1000 failed (and {1000 - LINES_PER_PLACE} more lines like it before)"
+    assert log.lines[-1] == f"request 1000 failed (and {1000 - LINES_PER_PLACE} similar lines before)"
 
 
 def test_what_is_remembered_is_bounded():
@@ -75,7 +75,7 @@ def test_text_with_a_percent_sign_is_written_as_it_is():
         log.say("at 90 %% of %s", "its memory")
     log.now = WINDOW_S
     log.say("at 90 %% of %s", "its memory")
-    assert log.lines[-1] == "at 90 % of its memory (said 1 more times before)"
+    assert log.lines[-1] == "at 90 % of its memory (repeated 1× before)"
 
 
 def test_events_are_never_left_out():

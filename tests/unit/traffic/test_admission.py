@@ -66,7 +66,7 @@ def test_a_refusal_says_why_and_when_to_come_back(admission):
         lane.acquire()
     error = caught.value
     assert (error.code, error.reason, error.retryable) == (ErrorCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED, True)
-    assert error.message == "too many requests for this model are in hand"
+    assert error.message == "too many requests in flight for this model"
     assert 0.1 <= error.retry_after_s <= 45.0
     assert (lane.in_hand, lane.admitted, shed(lane)) == (1, 1, {"count": 1})
 

@@ -55,12 +55,12 @@ async def show_endpoint(e: FromPath[str], services: Given) -> Response[bytes]:
 @put(
     "/endpoints/{e:str}",
     opt=declares("endpoints.apply", gives=Endpoint, may_be_new=True, on_revision=True),
-    summary="Make a spec the one that holds",
+    summary="Apply a spec",
 )
 async def apply_endpoint(
     request: Caller, e: FromPath[str], data: JSONBody[EndpointSpec], services: Given
 ) -> Response[bytes]:
-    """Make a spec the one that holds."""
+    """Apply a spec."""
     spec = _spec(e, data)
     status = services.statuses().get(spec.name)
 
@@ -76,10 +76,10 @@ async def apply_endpoint(
     "/endpoints/{e:str}",
     opt=declares("endpoints.apply", on_revision=True),
     status_code=200,
-    summary="Take an endpoint away",
+    summary="Remove an endpoint",
 )
 async def remove_endpoint(request: Caller, e: FromPath[str], services: Given) -> Response[bytes]:
-    """Take an endpoint away."""
+    """Remove an endpoint."""
     name = parse_model_name(e, "endpoint")
 
     def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:
@@ -92,7 +92,7 @@ async def remove_endpoint(request: Caller, e: FromPath[str], services: Given) ->
 @get(
     "/endpoints/{e:str}/history",
     opt=declares("endpoints.read", "limit", "cursor", gives=Page[EndpointRevision]),
-    summary="What became of it",
+    summary="Its history",
 )
 async def history(
     request: Caller,
@@ -111,7 +111,7 @@ async def history(
     "/endpoints/{e:str}/preview",
     opt=declares("endpoints.read", gives=EndpointPreview),
     status_code=200,
-    summary="What applying a spec would do",
+    summary="Preview applying a spec",
 )
 async def preview(e: FromPath[str], data: JSONBody[EndpointSpec], services: Given) -> Response[bytes]:
     """Return what applying a spec would change, after all checks that applying it makes."""

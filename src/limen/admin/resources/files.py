@@ -64,7 +64,7 @@ async def _file(services: Services, key: str, media_type: str) -> Stream:
             try:
                 stores.blobs.fetch(key, folder / "blob")
             except NotFound as exc:
-                raise unavailable("the blob store has lost what belongs to this version") from exc
+                raise unavailable("the blob store has lost the files of this version") from exc
             # The folder goes, and the file with it as soon as it is closed: a caller who leaves leaves nothing.
             return (folder / "blob").open("rb")
 

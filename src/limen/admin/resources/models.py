@@ -1,4 +1,4 @@
-"""Handlers of models, aliases and what versions differ in."""
+"""Handlers of models, aliases and comparisons of versions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def tag_model(request: Caller, m: FromPath[str], data: JSONBody[TagChanges
 @get(
     "/models/{m:str}/diff",
     opt=declares("models.read", "from", "to", gives=VersionDiff),
-    summary="Two versions compared",
+    summary="Compare two versions",
 )
 async def diff(
     m: FromPath[str],
@@ -104,12 +104,12 @@ async def list_aliases(
 @put(
     "/models/{m:str}/aliases/{a:str}",
     opt=declares("aliases.set", gives=Alias, may_be_new=True, on_revision=True),
-    summary="Have an alias name a version",
+    summary="Point an alias at a version",
 )
 async def set_alias(
     request: Caller, m: FromPath[str], a: FromPath[str], data: JSONBody[AliasTarget], services: Given
 ) -> Response[bytes]:
-    """Have an alias name a version, and with it the endpoints that follow the alias."""
+    """Point an alias at a version, and with it the endpoints that follow the alias."""
     name, alias = parse_model_name(m, "model"), parse_alias(a)
 
     def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:

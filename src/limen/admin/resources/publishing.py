@@ -1,4 +1,4 @@
-"""The handler of publishing: a package comes in, is verified and tried, and becomes a version or is refused."""
+"""The publish handler: receives a package, has it verified and tested, and registers it as a version or refuses it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def publish(request: Caller, m: FromPath[str], services: Given) -> Respons
         received = await _received(request, folder, head_length, services.max_archive_bytes())
         head = _head(received.head)
         if head.sha256.lower() not in {"", received.sha256}:
-            raise InvalidArgument.at("sha256", "is not the SHA-256 of what arrived", Reason.DATA_SIZE)
+            raise InvalidArgument.at("sha256", "is not the SHA-256 of the archive received", Reason.DATA_SIZE)
         digest = hashlib.sha256(received.head + received.sha256.encode()).hexdigest()
         submission = _submission(name, head, received, folder)
         sent = msgspec.structs.replace(key, body_digest=digest)
@@ -104,7 +104,7 @@ async def _received(request: Caller, folder: Path, head_length: int, limit: int)
                 raise HTTPException(status_code=413)
             await asyncio.to_thread(_take, file, digest, chunk[missing:])
     if len(head) < head_length:
-        raise InvalidArgument.at("Limen-Head-Length", "is more than the whole body", Reason.INVALID_HEADER)
+        raise InvalidArgument.at("Limen-Head-Length", "is larger than the whole body", Reason.INVALID_HEADER)
     if not size:
         raise InvalidArgument("the body has no archive", reason=Reason.EMPTY_BODY)
     return _Received(bytes(head), archive, digest.hexdigest())
@@ -120,7 +120,7 @@ def _head(data: bytes) -> PublishHead:
         return PublishHead()
     value = strict_json.parse(data)
     if isinstance(value, dict) and isinstance(value.get("lineage"), dict) and "parent" in value["lineage"]:
-        raise InvalidArgument.at("lineage.parent", "is set by the server only", Reason.READ_ONLY)
+        raise InvalidArgument.at("lineage.parent", "is set by the server and cannot be sent", Reason.READ_ONLY)
     head = convert(value, PublishHead)
     if head.alias:
         parse_alias(head.alias)

@@ -31,7 +31,7 @@ async def status(services: Given) -> Response[bytes]:
     "/reload",
     opt=declares("server.reload", gives=ServerStatus),
     status_code=200,
-    summary="Look at the registry now",
+    summary="Read the registry now",
 )
 async def reload(request: Request[Any, Any, Any], services: Given) -> Response[bytes]:
     """Have the server look at the registry now, and try again what could not be had."""

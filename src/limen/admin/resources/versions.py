@@ -89,12 +89,12 @@ async def tag_version(
     "/models/{m:str}/versions/{n:str}/retire",
     opt=declares("models.retire", gives=ModelVersion, on_revision=True),
     status_code=200,
-    summary="Take a version out of use",
+    summary="Retire a version",
 )
 async def retire(
     request: Caller, m: FromPath[str], n: FromPath[str], data: JSONBody[Retirement], services: Given
 ) -> Response[bytes]:
-    """Take a version out of use that nothing names."""
+    """Retire a version that nothing names."""
     name, number = _named(m, n)
     check_text(data.reason, "reason")
     return await services.change(
@@ -109,10 +109,10 @@ async def retire(
     "/models/{m:str}/versions/{n:str}/restore",
     opt=declares("models.retire", gives=ModelVersion, on_revision=True),
     status_code=200,
-    summary="Bring a retired version back",
+    summary="Restore a retired version",
 )
 async def restore(request: Caller, m: FromPath[str], n: FromPath[str], services: Given) -> Response[bytes]:
-    """Bring a retired version back."""
+    """Restore a retired version."""
     name, number = _named(m, n)
     return await services.change(
         request,
@@ -125,7 +125,7 @@ async def restore(request: Caller, m: FromPath[str], n: FromPath[str], services:
 @get(
     "/models/{m:str}/versions/{n:str}/evidence",
     opt=declares("models.read", "limit", "cursor", "kind", gives=Page[Evidence]),
-    summary="What was found",
+    summary="Evidence",
 )
 async def list_evidence(
     request: Caller,

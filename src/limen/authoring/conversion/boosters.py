@@ -1,4 +1,4 @@
-"""From an unpickled booster, or a scikit-learn class around one, to the booster's own file. Runs in the converting process only.
+"""Converts an unpickled booster, or a scikit-learn wrapper of one, to the booster's native file. Converting process only.
 
 The file says what the class would have known: its categories, the best round of early stopping, the number that is a missing one.
 """

@@ -1,4 +1,4 @@
-"""From an unpickled estimator of scikit-learn to ONNX and skops, and the answers it gives itself. Runs in the converting process only.
+"""Converts an unpickled scikit-learn estimator to ONNX and skops, with its own answers. Runs in the converting process only.
 
 The original is asked what it can be asked: where it has learnt what to do with missing values, or takes categories it has never seen,
 some of the rows have them.
@@ -89,7 +89,7 @@ def _rows(model: Any, layout: Layout, sample: Mapping[str, Array]) -> tuple[Aske
 def _width(sample: Mapping[str, Array]) -> int:
     whole = sample.get(WHOLE)
     if not sample:
-        raise InvalidPackage("the model does not say how many columns it takes; give rows with --sample")
+        raise InvalidPackage("the model does not declare how many columns it takes; give sample rows with --sample")
     return len(sample) if whole is None else whole.shape[1]
 
 
@@ -143,9 +143,9 @@ def _onnx(model: Any, asked: Asked) -> bytes:
     if not (base.is_regressor(model) or base.is_classifier(model)):
         raise InvalidPackage("only classifiers and regressors are converted to ONNX")
     if isinstance(classes_of(model), list):
-        raise InvalidPackage("classifiers of several targets are not converted to ONNX")
+        raise InvalidPackage("multi-output classifiers are not converted to ONNX")
     if layout_of(model).form == "text":
-        raise InvalidPackage("models that take texts are not converted to ONNX")
+        raise InvalidPackage("models that take text are not converted to ONNX")
     skl2onnx = require("skl2onnx", _EXTRA_ONNX)
     has_chances = base.is_classifier(model) and hasattr(model, "predict_proba")
     options = {id(model): {"zipmap": False}} if has_chances else None

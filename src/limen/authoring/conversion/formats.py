@@ -1,4 +1,4 @@
-"""From an unpickled model to formats without code, and the answers it gives itself. Runs in the converting process only."""
+"""Converts an unpickled model to formats without code, with its own answers. Runs in the converting process only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the converting process is told and what it answers: one MessagePack value each. Plain data both ways."""
+"""Messages to and from the converting process: one MessagePack value each way, plain data only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting the converting process and taking its one answer. Called by `authoring.importing`."""
+"""Starts the converting process and reads its single answer. Called by `authoring.importing`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def convert(
 
 def _understood(heard: Heard, timeout_s: float) -> Converted:
     if heard.fault is Fault.TOO_MUCH:
-        raise InvalidPackage(f"what became of the pickle is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+        raise InvalidPackage(f"the converted model is larger than {MAX_ANSWER_BYTES >> 20} MiB")
     if heard.fault is not None:
         raise InvalidPackage(f"the pickle was not converted within {timeout_s:g} s")
     try:

@@ -1,4 +1,4 @@
-"""The process that unpickles: the one place of the product where a pickle is loaded.
+"""The converting process: the only place in Limen where a pickle is loaded.
 
 It reads one `Task`, gives away the network, privileges, the user id, files, sockets and other processes, and only then unpickles. What
 the pickle does with what is left is lost with the process. Its answer is data that nobody trusts. Started by `process`.
@@ -78,7 +78,7 @@ def _give_away(memory_mb: int, held: list[str]) -> tuple[str, ...]:
     held = held + isolation.forbid_new_privileges()
     if "no-network" not in held:
         raise InvalidPackage(
-            "this system does not let a process be cut off from the network, so the pickle is not loaded; import it on Linux"
+            "this system cannot isolate a process from the network, so the pickle was not loaded; import it on Linux"
         )
     # What is still imported after this must be readable for everybody.
     libraries = (Path(module.__file__ or "").parent for module in (os, isolation))
@@ -102,14 +102,12 @@ def _unpickle(data: bytes) -> Any:
         name = str(exc.name).partition(".")[0]
         text = f"the pickle needs the Python module {name}, which is not installed here"
         hint = (
-            "install it, in the version the model was trained with"
-            if find_spec(name) is None
-            else "its version differs"
+            "install the version that the model was trained with" if find_spec(name) is None else "its version differs"
         )
         raise InvalidPackage(f"{text}; {hint}") from exc
     except MemoryError:
         raise
     except Exception as exc:
         text = f"the pickle cannot be loaded ({type(exc).__name__}: {str(exc)[:200]})"
-        hint = "most often the libraries here have other versions than those that wrote it"
+        hint = "most often the installed library versions differ from those that wrote it"
         raise InvalidPackage(f"{text}; {hint}") from exc

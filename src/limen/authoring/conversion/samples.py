@@ -1,4 +1,4 @@
-"""The rows that an original model is asked: those of a sample, and made-up ones near them.
+"""Rows for testing an original model: those of a sample, and generated variations of them.
 
 A few example rows would say little about a forest; made-up rows between and around them walk more of its branches. Pure. Runs in the
 converting process only.
@@ -98,7 +98,7 @@ def ask(asked: Asked, methods: Mapping[str, Callable[[Any], Any]]) -> tuple[Aske
         if 0 < asked.given < len(asked.data):
             return ask(asked.only_given(), methods)
         text = f"the original model cannot answer ({type(exc).__name__}: {str(exc).partition(chr(10))[0][:200]})"
-        raise InvalidPackage(f"{text}; give rows as it was trained on with --sample") from exc
+        raise InvalidPackage(f"{text}; give rows like its training data with --sample") from exc
     answers = {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in found.items()}
     return asked, answers
 
@@ -106,7 +106,7 @@ def ask(asked: Asked, methods: Mapping[str, Callable[[Any], Any]]) -> tuple[Aske
 def _texts(sample: Mapping[str, Array]) -> Array:
     texts = next(iter(sample.values()), np.empty(0, object))
     if len(sample) != 1 or not len(texts):
-        raise InvalidPackage("the model takes texts: give some with --sample, in one column")
+        raise InvalidPackage("the model takes text: give examples in one column with --sample")
     return texts[:MAX_SAMPLE]
 
 
@@ -161,7 +161,7 @@ def _more(column: Array, random: np.random.Generator, categories: Sequence[Any] 
     if column.dtype == object:
         if not len(column):
             raise InvalidPackage(
-                "rows of text cannot be made up: give some with --sample, or log the model with an input example"
+                "text rows cannot be generated: give some with --sample, or log the model with an input example"
             )
         return np.concatenate([column, random.choice(column, MADE_UP)])
     if column.dtype.kind == "b":

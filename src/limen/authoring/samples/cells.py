@@ -1,4 +1,4 @@
-"""The type of a column whose cells are text: what pandas makes of them, as most models were trained on that, and why.
+"""Types of text columns, inferred as pandas would, because most models were trained on data read by pandas.
 
 Two differences are deliberate: digits with leading zeros stay text, because a ZIP code is no number, and so do whole numbers that
 no type holds. Pure.
@@ -50,7 +50,7 @@ def column_of(cells: Sequence[str], *, has_decimal_commas: bool = False) -> tupl
         return _numbers(cells), "no value in the sample shows the type"
     if all(text in BOOLEANS for text in values):
         if has_gap:
-            return _texts(cells), "true and false with gaps, which only text can say"
+            return _texts(cells), "true and false with gaps, which only text can express"
         return np.array([BOOLEANS[text] for text in values], np.bool_), ""
     if all(_WHOLE.fullmatch(text) for text in values):
         return _whole(cells, values, has_gap=has_gap)
@@ -63,27 +63,27 @@ def column_of(cells: Sequence[str], *, has_decimal_commas: bool = False) -> tupl
 
 def _whole(cells: Sequence[str], values: Sequence[str], *, has_gap: bool) -> tuple[Array, str]:
     if any(_ZEROS.fullmatch(text) for text in values):
-        return _texts(cells), "digits with leading zeros, which a number would lose"
+        return _texts(cells), "leading zeros, which a number would lose"
     numbers = [int(text) if len(text) < 25 else 1 << 80 for text in values]
     low, high = min(numbers), max(numbers)
     if has_gap and max(high, -low) <= _EXACT:
-        return _numbers(cells), "whole numbers with gaps, which only a float type can say"
+        return _numbers(cells), "whole numbers with gaps, which only a float type can express"
     if not has_gap and low >= -(1 << 63) and high < 1 << 63:
         return np.array(numbers, np.int64), ""
     if not has_gap and low >= 0 and high < 1 << 64:
-        return np.array(numbers, np.uint64), "whole numbers that only an unsigned type holds"
-    return _texts(cells), "whole numbers with more digits than a number type holds here"
+        return np.array(numbers, np.uint64), "whole numbers that need an unsigned type"
+    return _texts(cells), "whole numbers with more digits than any number type holds"
 
 
 def _why_text(values: Sequence[str]) -> str:
     if all(_DATE.fullmatch(text) for text in values):
         return "dates are text"
     if all(_GROUPED.fullmatch(text) or _NUMBER.fullmatch(text) for text in values):
-        return "numbers with separators of thousands stay text, as pandas reads them"
+        return "numbers with thousands separators stay text, as in pandas"
     if all(_COMMA.fullmatch(text) or _NUMBER.fullmatch(text) for text in values):
-        return "numbers with a decimal comma stay text in a file that commas separate"
+        return "numbers with a decimal comma stay text in a comma-separated file"
     count = sum(bool(_NUMBER.fullmatch(text)) for text in values)
-    return f"{count} of {len(values)} values are numbers, the others are not" if count else ""
+    return f"only {count} of {len(values)} values are numbers" if count else ""
 
 
 def _numbers(cells: Sequence[str]) -> Array:

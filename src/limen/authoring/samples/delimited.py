@@ -1,4 +1,4 @@
-"""Tables as text: CSV and its relatives, separated by commas, semicolons, tabs or bars. Called by `samples.files`."""
+"""Delimited text: CSV and its variants, separated by commas, semicolons, tabs or bars. Called by `samples.files`."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def read_delimited(path: Path, limit: int | None) -> TextTable:
             lines = list(islice(_lines(file, separator), None if limit is None else limit + 1))
     except UnicodeError:
         raise InvalidPackage(
-            f"{path} is not UTF-8 text, which a sample must be; save it as CSV in UTF-8, or convert it with "
-            f"`iconv -f ENCODING -t UTF-8` (files of old Windows programs are WINDOWS-1252)"
+            f"{path} is not UTF-8 text; save it as CSV in UTF-8, or convert it with "
+            f"`iconv -f ENCODING -t UTF-8` (older Windows programs write WINDOWS-1252)"
         ) from None
     except csv.Error as exc:
         raise InvalidPackage(f"{path} cannot be read as CSV: {exc}") from exc
-    notes = [] if separator == "," else [f"{path.name} is read as separated by {SEPARATORS[separator]}"]
+    notes = [] if separator == "," else [f"{path.name}: cells are separated by {SEPARATORS[separator]}"]
     if encoding == "utf-16":
         notes.append(f"{path.name} is read as UTF-16")
     header = _header(path, lines)
@@ -88,9 +88,7 @@ def _header(path: Path, lines: list[tuple[int, list[str]]]) -> list[str]:
     if not header or not all(header):
         raise InvalidPackage(f"{path} needs a header line with a name for every column")
     if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise InvalidPackage(
-            f"{path} has more than one column named {', '.join(repeated)}; give each a name of its own"
-        )
+        raise InvalidPackage(f"{path} has more than one column named {', '.join(repeated)}; give each a unique name")
     if len(lines) == 1:
         raise InvalidPackage(f"{path} has a header line and no rows; give at least one")
     for number, row in lines[1:]:

@@ -1,4 +1,4 @@
-"""Samples in files: CSV, JSON, JSON lines, Parquet, Feather and NumPy arrays, told by content and name."""
+"""Samples in files: CSV, JSON, JSON lines, Parquet, Feather and NumPy arrays, detected by content and name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_table(path: Path, limit: int | None = SAMPLE_ROWS) -> TextTable | Sampl
         InvalidPackage: as `read_sample`.
     """
     if not path.is_file():
-        raise InvalidPackage(f"there is no file {path}")
+        raise InvalidPackage(f"no such file: {path}")
     reader = _reader(path)
     if reader is None:
         return read_delimited(path, limit)
@@ -111,7 +111,7 @@ def _arrow(module: str, path: Path) -> Any:
     try:
         return import_module(module)
     except ImportError as exc:
-        text = f"{path.name} is read by pyarrow: install limen[tables], or save the sample as CSV or JSON lines"
+        text = f"reading {path.name} needs pyarrow: install limen[tables], or save the sample as CSV or JSON lines"
         raise InvalidPackage(text, reason=Reason.MISSING_DEPENDENCY) from exc
 
 
@@ -121,6 +121,4 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, EOFError, OSError, msgspec.MsgspecError) as exc:
-        raise InvalidPackage(
-            f"{path} looks like {kind} and cannot be read as that; write it again, or save it as CSV"
-        ) from exc
+        raise InvalidPackage(f"{path} looks like {kind} but cannot be read; save it again, or as CSV") from exc

@@ -1,4 +1,4 @@
-"""Samples that are in memory: data frames of pandas, Polars and Arrow, arrays, columns by name, and lists of records.
+"""Samples in memory: data frames of pandas, Polars and Arrow, arrays, columns by name, and lists of records.
 
 None of the libraries is imported: what is handed over has its own. Called with what `samples.files` reads, and by whoever holds a
 frame.
@@ -55,7 +55,7 @@ def as_sample(data: Any, source: str = "the sample", limit: int | None = SAMPLE_
             return _sample(names, [[row.get(name) for row in data] for name in names], source, limit)
         return _of_array(_nested(data, source), source, limit)
     raise InvalidPackage(
-        f"{source} is no table: give a data frame, an array, columns by name, or a list of records with at least one row"
+        f"{source} is not a table: give a data frame, an array, columns by name, or a list of records with at least one row"
     )
 
 
@@ -101,7 +101,7 @@ def _sample(names: Sequence[Any], found: Sequence[Any], source: str, limit: int 
         name = ".".join(map(str, label)) if isinstance(label, tuple) else str(label)
         name = name.strip() or UNNAMED
         if name in columns:
-            raise InvalidPackage(f"{source} has more than one column named {name}; give each a name of its own")
+            raise InvalidPackage(f"{source} has more than one column named {name}; give each a unique name")
         columns[name], why = _values(_first(data, limit), f"{source}, column {name}")
         if why:
             reasons[name] = why
@@ -157,21 +157,21 @@ def _of_values(values: Sequence[Any], where: str) -> tuple[Array, str]:
         return np.array(plain, np.bool_), ""
     if kinds == {bool}:
         texts = [None if value is None else str(value).lower() for value in plain]
-        return _objects(texts), "true and false with gaps, which only text can say"
+        return _objects(texts), "true and false with gaps, which only text can express"
     if kinds == {int} and (not has_gap or max(map(abs, present)) > _EXACT):
         return _whole(plain, has_gap=has_gap)
     if kinds <= {int, float}:
-        why = "whole numbers with gaps, which only a float type can say" if kinds == {int} else ""
+        why = "whole numbers with gaps, which only a float type can express" if kinds == {int} else ""
         return np.array([np.nan if value is None else float(value) for value in plain]), why
     if kinds == {bytes}:
         return _objects(plain), ""
     if kinds == {list}:
         return _arrays(plain, where)
     if not kinds <= {str, int, float, bool}:
-        _refused(where, "values that are no numbers, texts or lists of them")
+        _refused(where, "values that are not numbers, text or lists of these")
     why = "dates are text" if any(isinstance(value, _AS_TEXT) for value in values) else ""
     if kinds != {str}:
-        why = "numbers and texts mixed"
+        why = "a mix of numbers and text"
     return _objects([None if value is None else str(value) for value in plain]), why
 
 
@@ -201,9 +201,9 @@ def _whole(values: Sequence[Any], *, has_gap: bool) -> tuple[Array, str]:
     if not has_gap and min(present) >= -(1 << 63) and max(present) < 1 << 63:
         return np.array(values, np.int64), ""
     if not has_gap and min(present) >= 0 and max(present) < 1 << 64:
-        return np.array(values, np.uint64), "whole numbers that only an unsigned type holds"
+        return np.array(values, np.uint64), "whole numbers that need an unsigned type"
     texts = [None if value is None else str(value) for value in values]
-    return _objects(texts), "whole numbers with more digits than a number type holds here"
+    return _objects(texts), "whole numbers with more digits than any number type holds"
 
 
 def _arrays(rows: Sequence[Any], where: str) -> tuple[Array, str]:
@@ -214,12 +214,12 @@ def _arrays(rows: Sequence[Any], where: str) -> tuple[Array, str]:
     if array.dtype.kind == "U":
         array = array.astype(object)
     if array.dtype != object and element_type_of(array.dtype) is None:
-        _refused(where, "values that are no numbers, texts or lists of them")
+        _refused(where, "values that are not numbers, text or lists of these")
     return array, ""
 
 
 def _refused(where: str, what: str) -> NoReturn:
-    raise InvalidPackage(f"{where} holds {what}, which a sample cannot; leave it out, or give it another form")
+    raise InvalidPackage(f"{where} holds {what}, which a sample cannot contain; remove it or convert it")
 
 
 def _objects(values: Sequence[Any]) -> Array:

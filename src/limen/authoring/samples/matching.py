@@ -1,4 +1,4 @@
-"""Which columns of a sample are a model's inputs: told by the model's own names, and by number only where it has none.
+"""Matches columns of a sample to a model's inputs: by the model's own names, or by count if it has none.
 
 Pure. Called by `authoring.scaffolding`.
 """
@@ -76,7 +76,7 @@ def _for_code(sample: Sample, mentioned: Collection[str]) -> Sample:
     if not counters or len(counters) == len(sample.columns):
         return sample
     note = (
-        f"{sample.source}: left out {listed(counters)}, which only number the rows; add a field if the model takes it"
+        f"{sample.source}: left out {listed(counters)}, which only numbers the rows; add a field if the model needs it"
     )
     return sample.without(counters).with_note(note)
 
@@ -103,10 +103,14 @@ def _by_number(sample: Sample, tensor: TensorSpec, width: int) -> Sample:
     if len(kept.columns) == width:
         return kept.with_note(f"{sample.source}: left out {listed(counters)}, which only number the rows")
     columns = tuple(sample.columns)
-    text = f"{sample.source} has {len(columns)} columns and the model takes {width}, which it does not name"
+    text = f"{sample.source} has {len(columns)} columns but the model takes {width} and does not name them"
     if len(columns) > width:
-        raise InvalidPackage(f"{text}. The file has {listed(columns)}; name what is no input with --target COLUMN")
-    raise InvalidPackage(f"{text}. The file has {listed(columns)}; give all columns of the training data in its order")
+        raise InvalidPackage(
+            f"{text}. The file has {listed(columns)}; exclude columns that are not inputs with --target COLUMN"
+        )
+    raise InvalidPackage(
+        f"{text}. The file has {listed(columns)}; give all columns of the training data in their original order"
+    )
 
 
 def _by_name(sample: Sample, wanted: Sequence[str]) -> Sample:
@@ -123,8 +127,8 @@ def _by_name(sample: Sample, wanted: Sequence[str]) -> Sample:
     lacking = [name for name in wanted if name not in sample.columns]
     if len(lacking) == len(wanted):
         raise InvalidPackage(
-            f"{sample.source} has none of the columns that the model takes. It takes {listed(wanted)}; the sample has "
-            f"{listed(own)}. Correct the header, or leave out --sample"
+            f"{sample.source} has none of the model's input columns. The model takes {listed(wanted)}; the "
+            f"sample has {listed(own)}. Correct the header, or omit --sample"
         )
     unused = [name for name in sample.columns if name not in wanted]
     notes = [f"{sample.source} calls {name} {found}" for found, name in renamed.items()]
@@ -149,9 +153,9 @@ def _whole(sample: Sample, tensors: Sequence[TensorSpec]) -> Sample:
         return sample.having({tensors[0].name: array})
     got = list(array.shape[1:])
     if len(tensors) == 1 and not tensors[0].columns:
-        raise InvalidPackage(f"{sample.source} has rows of the shape {got} and the model takes {list(shape)}")
+        raise InvalidPackage(f"{sample.source} has rows of shape {got} but the model takes {list(shape)}")
     raise InvalidPackage(
-        f"{sample.source} has rows of the shape {got} and the model takes {len(names)} columns: {listed(names)}"
+        f"{sample.source} has rows of shape {got} but the model takes {len(names)} columns: {listed(names)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a sample is: columns by name, with what had to be guessed to read them. Plain values; nothing is read here."""
+"""The `Sample` value: columns by name, and the guesses made while reading them. Nothing is read here."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ def ensure_rows(sample: Sample) -> Sample:
     if not lengths or lengths == {0}:
         raise InvalidPackage(f"{sample.source} has no rows; give at least one")
     if len(lengths) > 1:
-        raise InvalidPackage(f"{sample.source} has columns of different lengths; every column needs one value a row")
+        raise InvalidPackage(f"{sample.source} has columns of different lengths; every column needs one value per row")
     return sample

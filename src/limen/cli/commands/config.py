@@ -1,4 +1,4 @@
-"""`limen config check` and `limen config show`: what the settings are, and where each comes from."""
+"""`limen config check` and `limen config show`: the settings and their origins."""
 
 from __future__ import annotations
 

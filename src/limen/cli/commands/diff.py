@@ -1,4 +1,4 @@
-"""`limen diff`: what a new contract means for those who call the old one.
+"""`limen diff`: the effect of a new contract on callers of the old one.
 
 Exit status: 0 when callers can go on as they are, or the new one has a major of its own; 1 when it would break them.
 """
@@ -22,20 +22,20 @@ _WIDTH = 12
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("diff", short_help="Tell whether a new contract breaks callers.")(diff)
+    app.command("diff", short_help="Show whether a new contract breaks callers.")(diff)
 
 
 def diff(
     old: Annotated[
         str,
         typer.Argument(
-            metavar="OLD", help="What callers rely on: a package, or NAME/VERSION or NAME@ALIAS of the registry."
+            metavar="OLD", help="The contract in use: a package, or NAME/VERSION or NAME@ALIAS in the registry."
         ),
     ],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="What would take its place: the same.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The contract to replace it, in the same form.")],
     home: Home = Path(".limen"),
     server: Server = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell whether a new contract breaks callers of an old one, and why.
 
@@ -100,22 +100,22 @@ def _conclusion(new: str, old: str, after: Contract, found: Compatibility) -> st
     if found.old_major != found.new_major:
         endpoint = f" such as {after.name}.v{after.major}" if after.major > 1 else ""
         return (
-            f"{new} has another major: it belongs to an endpoint of its own{endpoint}, "
-            f"and callers of major {found.old_major} keep theirs."
+            f"{new} has a different major, so it gets a separate endpoint{endpoint}; "
+            f"callers of major {found.old_major} are not affected."
         )
     if not found.findings:
         return "The contracts are the same."
-    notes = "; they should read the notes" if found.verdict is Change.NOTE else ""
-    return f"{new} breaks nobody who calls {old}{notes}."
+    notes = "; tell them about the notes" if found.verdict is Change.NOTE else ""
+    return f"{new} does not break callers of {old}{notes}."
 
 
 def _way_out(before: Contract, after: Contract) -> str:
     if before.name != after.name:
-        return "They are packages of two models. Versions of one model have one name."
+        return "These packages belong to different models. Versions of one model share one name."
     major = before.major + 1
     return (
-        f"Undo what breaks, or write `major: {major}` in its model.yaml: it is then served beside the old one, "
-        f"by an endpoint of its own, {after.name}.v{major}."
+        f"Undo the breaking changes, or set `major: {major}` in its model.yaml: it is then served next to "
+        f"the old one, at the separate endpoint {after.name}.v{major}."
     )
 
 

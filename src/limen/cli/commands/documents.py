@@ -1,4 +1,4 @@
-"""`limen proto`, `openapi` and `client`: what callers of a model need, as files.
+"""`limen proto`, `openapi` and `client`: files for callers of a model.
 
 With `--server`, what is named is a model of that server, which is asked for its own documents. Without it, it is a package that
 exists, or else a model of the server that runs with the home.
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 What = Annotated[str, typer.Argument(metavar="NAME|PACKAGE", help="A model of a running server, or a package.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; standard output when not given.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; defaults to standard output.")
 ]
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 ServerUrl = Annotated[
     str,
-    typer.Option(
-        "--server", metavar="URL", help="REST address of a server; that of the home's server if none is given."
-    ),
+    typer.Option("--server", metavar="URL", help="REST address of a server; defaults to the server of the home."),
 ]
 _TIMEOUT_S = 10.0
 
@@ -114,8 +112,8 @@ def _ask(given: str, home: Path, name: str, document: str) -> str:
                 f"no server answers at {server}", "--server takes the REST address; `limen serve` prints it."
             ) from exc
         raise CommandError(
-            f"there is no package {name}, and no server answers at {server}",
-            "Give the folder of a package, start `limen serve`, or say where it is with --server URL.",
+            f"no package {name} found, and no server answers at {server}",
+            "Give a package folder, start `limen serve`, or give the address of a server with --server URL.",
         ) from exc
     if answer.status_code == httpx.codes.OK:
         return answer.text
@@ -147,8 +145,8 @@ def _ensure_rest(server: str) -> None:
     if answer.status_code != httpx.codes.OK:
         return
     http = found.get("http", "") if isinstance(found, dict) else ""
-    hint = f"The REST port is at http://{http}." if http else "--server takes the REST port, 8000 if none was chosen."
-    raise CommandError(f"{server} is the management API and not the REST port", hint)
+    hint = f"The REST port is at http://{http}." if http else "--server takes the REST port, 8000 by default."
+    raise CommandError(f"{server} is the management API, not the REST port", hint)
 
 
 def _said(answer: httpx.Response) -> str:

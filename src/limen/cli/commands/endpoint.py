@@ -1,4 +1,4 @@
-"""`limen endpoint …`: where callers come in."""
+"""`limen endpoint …`: the public names that callers use."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="endpoint")
 
 
-@app.command("apply", short_help="Make endpoint.yaml hold, after showing what would change.")
+@app.command("apply", short_help="Apply endpoint.yaml after showing what would change.")
 def apply(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="endpoint.yaml")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until the server serves it.")] = True,
     home: Home = Path(".limen"),
     server: Server = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a file the description of an endpoint that holds, after showing what would change."""
+    """Apply the endpoint that a file describes, after showing what would change."""
     from limen.cli.words import CommandError
     from limen.traffic.endpoints import parse_spec
 
     if not file.is_file():
-        raise CommandError(f"there is no file {file}", "It says what the endpoint is: `name` and `traffic`, at least.")
+        raise CommandError(
+            f"no such file: {file}", "The file describes the endpoint; it needs at least `name` and `traffic`."
+        )
     spec = parse_spec(file.read_bytes(), str(file))
     with editing(home, server) as management:
         preview = management.preview_endpoint(spec)
@@ -74,12 +76,12 @@ def list_endpoints(home: Home = Path(".limen"), server: Server = "", as_json: As
         traffic = ", ".join(f"{reference} {weight} %" for reference, weight in spec.traffic.items())
         answers = ", ".join(f"version {route.version}" for route in status.routes)
         rows.append((spec.name, spec.model, traffic, answers or "–", _state(endpoint)))
-    typer.echo("\n".join(table(rows)) if found else "There is no endpoint yet; `limen endpoint apply FILE` makes one.")
+    typer.echo("\n".join(table(rows)) if found else "No endpoints yet; create one with `limen endpoint apply FILE`.")
 
 
-@app.command("show", short_help="Show what is wanted of an endpoint, and what is so.")
+@app.command("show", short_help="Show the spec and the state of an endpoint.")
 def show(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False) -> None:
-    """Show an endpoint: what is wanted, what is so, and what became of it."""
+    """Show an endpoint: its spec, its state and its history."""
     from limen.traffic.endpoints import spec_text
 
     with reading(home, server) as management:
@@ -102,21 +104,21 @@ def show(name: Name, home: Home = Path(".limen"), server: Server = "", as_json: 
         typer.echo(f"  {when(change.changed_at)}  revision {change.revision}: {what}")
 
 
-@app.command("delete", short_help="Take an endpoint away.")
+@app.command("delete", short_help="Remove an endpoint.")
 def delete(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     home: Home = Path(".limen"),
     server: Server = "",
     as_json: AsJson = False,
 ) -> None:
-    """Take an endpoint away: its callers are told that there is none."""
+    """Remove an endpoint: its callers are told that there is none."""
     with editing(home, server) as management:
         endpoint = management.endpoint(name)
-        if not yes and not agreed(f"Take {name} away from its callers?", is_possible=not as_json):
+        if not yes and not agreed(f"Remove {name}? Its callers will get errors.", is_possible=not as_json):
             raise typer.Exit(1)
         management.remove_endpoint(name, expected=endpoint.revision)
-    print_json({"name": name}) if as_json else typer.echo(f"{name} is gone")
+    print_json({"name": name}) if as_json else typer.echo(f"removed {name}")
 
 
 @app.command("schema")
@@ -131,7 +133,7 @@ def _print_preview(preview: EndpointPreview) -> None:
     from limen.cli.words import paint
 
     if not preview.changes:
-        typer.echo(f"{preview.name} is like that already (revision {preview.revision})")
+        typer.echo(f"{preview.name} is up to date (revision {preview.revision})")
         return
     typer.echo(f"{preview.name}: " + ("a new endpoint" if preview.is_new else f"changes revision {preview.revision}"))
     for change in preview.changes:
@@ -154,7 +156,9 @@ def agreed(question: str = "Apply this?", *, is_possible: bool = True) -> bool:
     from limen.cli.words import CommandError
 
     if not is_possible or not sys.stdin.isatty():
-        raise CommandError("there is nobody to ask", "--yes does it without asking.")
+        raise CommandError(
+            "confirmation is needed, and this is not an interactive terminal", "Use --yes to skip the confirmation."
+        )
     return typer.confirm(question)
 
 
@@ -169,15 +173,15 @@ def _wait(management: Management | RegistryEditor, applied: Endpoint) -> str:
         endpoint = management.endpoint(name)
         status = endpoint.status
         if endpoint.revision != applied.revision:
-            raise CommandError(f"{name} was changed by somebody else meanwhile", "`limen endpoint show` says how.")
+            raise CommandError(f"someone else changed {name} in the meantime", "See `limen endpoint show`.")
         if status.observed_revision >= applied.revision and _is_done(status):
             if status.problem and not applied.spec.is_paused:
                 kept = ", ".join(f"version {route.version}" for route in status.routes)
-                hint = f"It goes on with {kept}." if kept else "Nothing answers for it now."
-                raise CommandError(f"{name} cannot be what it should be: {status.problem}", hint)
+                hint = f"It keeps serving {kept}." if kept else "No version answers its requests."
+                raise CommandError(f"{name} cannot be brought to its spec: {status.problem}", hint)
             return f"{name} is {_state(endpoint)}, revision {endpoint.revision}"
         time.sleep(0.1)
-    raise CommandError(f"{name} is not ready after {READY_S:.0f} s", "`limen endpoint show` says how far it is.")
+    raise CommandError(f"{name} is not ready after {READY_S:.0f} s", "Follow it with `limen endpoint show`.")
 
 
 def _is_done(status: EndpointStatus) -> bool:
@@ -208,7 +212,7 @@ def without_endpoint(management: Management, model: str) -> str:
     """Return a hint if no endpoint serves a model; nothing if one does."""
     if _endpoints_of(management, model):
         return ""
-    return f"No endpoint serves {model} yet: `limen publish … --endpoint` or `limen endpoint apply` opens one."
+    return f"No endpoint serves {model} yet: open one with `limen publish … --endpoint` or `limen endpoint apply`."
 
 
 def _endpoints_of(management: Management, model: str, major: int | None = None) -> list[Endpoint]:
@@ -235,8 +239,8 @@ def wait_for_followers(management: Management | RegistryEditor, alias: Alias, be
     try:
         management.reload()  # what is read below is newer than the alias
     except Unavailable as exc:
-        what = f"{name} is version {alias.version}, and nobody knows whether its endpoints follow: {exc.message}"
-        raise CommandError(what, "`limen endpoint list` says it later.") from exc
+        what = f"{name} is version {alias.version}, but the state of its endpoints is unknown: {exc.message}"
+        raise CommandError(what, "Check later with `limen endpoint list`.") from exc
     while time.monotonic() < until:
         found = [e for page in pages(management.endpoints) for e in page.items if _follows(e, alias)]
         if all(_is_done(e.status) for e in found):
@@ -245,16 +249,14 @@ def wait_for_followers(management: Management | RegistryEditor, alias: Alias, be
                 is_its_fault = any(e.status.problem.startswith(f"version {alias.version}:") for e in bad)
                 if is_its_fault and before not in {None, alias.version}:
                     management.set_alias(model, alias.alias, before or 0, expected=alias.revision)
-                    what = (
-                        f"{name} stays version {before}: its endpoints cannot follow to version {alias.version}: {whys}"
-                    )
-                    raise CommandError(what, f"`limen endpoint show {bad[0].spec.name}` says what answers.")
-                what = f"{name} is version {alias.version}, but not every endpoint can follow: {whys}"
-                raise CommandError(what, f"`limen endpoint show {bad[0].spec.name}` says what answers meanwhile.")
+                    what = f"{name} stays at version {before}: its endpoints cannot move to version {alias.version}: {whys}"
+                    raise CommandError(what, f"See `limen endpoint show {bad[0].spec.name}`.")
+                what = f"{name} is version {alias.version}, but not every endpoint could move to it: {whys}"
+                raise CommandError(what, f"See `limen endpoint show {bad[0].spec.name}` for what answers meanwhile.")
             return [f"{e.spec.name} is ready with version {alias.version}" for e in found]
         time.sleep(0.1)
     what = f"{name} is version {alias.version}, but its endpoints are not ready after {READY_S:.0f} s"
-    raise CommandError(what, "`limen endpoint list` says how far they are.")
+    raise CommandError(what, "Follow them with `limen endpoint list`.")
 
 
 def _follows(endpoint: Endpoint, alias: Alias) -> bool:
@@ -271,7 +273,7 @@ def _state(endpoint: Endpoint) -> str:
     if not status.observed_revision:
         return "not served"
     if status.problem:
-        return f"not as wanted: {status.problem}"
+        return f"not as specified: {status.problem}"
     if not status.is_ready:
         return "on its way"
-    return "ready" if status.is_settled else "ready, and on its way to another state"
+    return "ready" if status.is_settled else "ready, updating"

@@ -1,4 +1,4 @@
-"""`limen import`: a package from what another tool keeps."""
+"""`limen import`: a package from another tool's model."""
 
 from __future__ import annotations
 
@@ -29,25 +29,27 @@ def import_(
             "mlflow:models:/NAME/VERSION or mlflow:models:/NAME@ALIAS.",
         ),
     ],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model; the source's own when not given.")] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the model; defaults to the name in the source.")
+    ] = "",
     directory: Annotated[
-        Path | None, typer.Option("--dir", "-o", metavar="DIR", help="Folder to make; the model's name when not given.")
+        Path | None, typer.Option("--dir", "-o", metavar="DIR", help="Folder to create; defaults to the model's name.")
     ] = None,
     sample: SampleFile = None,
     target: Targets = None,
     version: Annotated[
-        str, typer.Option(metavar="NUMBER", help="Version of a Triton model; the newest when not given.")
+        str, typer.Option(metavar="NUMBER", help="Version of a Triton model; defaults to the newest.")
     ] = "",
     trust_pickle: Annotated[
         bool,
         typer.Option(
             "--trust-pickle",
-            help="Load a pickle once, in a process without network and files, and convert it to a format without code.",
+            help="Load a pickle once, without network or file access, and convert it to a format without code.",
         ),
     ] = False,
     to: Annotated[
         str,
-        typer.Option(metavar="FORMAT", help="Format for a scikit-learn pickle: onnx or skops; the first that fits."),
+        typer.Option(metavar="FORMAT", help="Format for a scikit-learn pickle: onnx or skops; default: what works."),
     ] = "",
     tracking_uri: Annotated[
         str, typer.Option(metavar="URL", envvar="MLFLOW_TRACKING_URI", help="Address of the MLflow server.")
@@ -100,8 +102,8 @@ def _report(made: Imported) -> None:
     rows.append(("model.yaml", contents(created)))
     parity = made.parity
     if parity is not None:
-        rows.append(("examples.json", "the original's answers, which the package must repeat"))
-    rows.append(("origin.json", f"where it comes from: {made.origin['source']}"))
+        rows.append(("examples.json", "the original's answers, which the package must reproduce"))
+    rows.append(("origin.json", f"source: {made.origin['source']}"))
     width = max(len(file) for file, _ in rows)
     typer.echo(f"{created.folder}/  ({made.kind})")
     for file, text in rows:
@@ -109,7 +111,7 @@ def _report(made: Imported) -> None:
     if parity is not None:
         typer.echo(f"\nConverted from a pickle: {made.origin['converted']['model']} to {created.format}.")
         difference = f"largest difference {parity.largest_difference:.2g}"
-        typer.echo(f"Asked the same {parity.rows} rows, both give the same answers ({difference}).")
+        typer.echo(f"Both give the same answers to the same {parity.rows} rows ({difference}).")
     print_notes(made.notes, created.guesses)
     trust = " --trust-code" if created.needs_trust else ""
     typer.echo(f"\nNext: complete the descriptions and limits in {created.folder / 'model.yaml'}, then")

@@ -1,4 +1,4 @@
-"""`limen init`, `check`, `build`, `inspect` and `schema`: making and judging packages."""
+"""`limen init`, `check`, `build`, `inspect` and `schema`: creating and checking packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME_WIDTH: Final = 28
 FACT_WIDTH: Final = 14
-TrustCode = Annotated[bool, typer.Option("--trust-code", help="Let packages run Python code they bring.")]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow packages to run the Python code they contain.")]
 MAX_GUESSES: Final = 30
 SampleFile = Annotated[
     Path | None,
@@ -26,7 +26,7 @@ SampleFile = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="Column of the sample that is no input of the model; repeatable."),
+    typer.Option(metavar="COLUMN", help="Column of the sample that is not an input of the model; repeatable."),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")]
 
@@ -35,16 +35,16 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command, summary in (
         (init, "Make a package from a trained model."),
-        (check, "Find everything that is wrong with a package."),
-        (build, "Make one file of a package, named by its content."),
-        (inspect, "Show what a package holds."),
+        (check, "Report everything that is wrong with a package."),
+        (build, "Pack a package into one file, named by its content."),
+        (inspect, "Show the contents of a package."),
         (schema, "Print the JSON Schema of model.yaml."),
     ):
         app.command(command.__name__, short_help=summary)(command)
 
 
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, and of the folder to make.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model and of the folder to create.")],
     source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The trained artifact.")],
     sample: SampleFile = None,
     target: Targets = None,
@@ -52,11 +52,11 @@ def init(
         str,
         typer.Option(
             metavar="KNOWN",
-            help="Contract that callers know: NAME@ALIAS or NAME/VERSION of the registry, or a package.",
+            help="Existing contract to keep: NAME@ALIAS or NAME/VERSION in the registry, or a package.",
         ),
     ] = "",
     directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="Folder to make; NAME when not given.")
+        Path | None, typer.Option("--dir", metavar="DIR", help="Folder to create; defaults to NAME.")
     ] = None,
     home: Home = Path(".limen"),
     server: Server = "",
@@ -124,10 +124,10 @@ def check(
     package: Folder,
     trust_code: TrustCode = False,
     data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Real data: say which rows of it would be refused, and why.")
+        Path | None, typer.Option(metavar="FILE", help="Real data: report which rows would be refused, and why.")
     ] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Write down what the model answers to its examples now.")
+        bool, typer.Option("--record", help="Record the model's current answers to its examples.")
     ] = False,
     home: Home = Path(".limen"),
 ) -> None:
@@ -145,7 +145,7 @@ def check(
 
     trust_code = trusts_code(is_asked=trust_code)
     if record and not package.is_dir():
-        raise CommandError("--record writes into a package folder, and an archive never changes", "Give the folder.")
+        raise CommandError("--record needs a package folder; an archive cannot be changed", "Give the package folder.")
     report = asyncio.run(check_package(existing_package(package), home, trust_code=trust_code))
     for step in report.steps:
         print_step(step)
@@ -162,7 +162,8 @@ def check(
         _record(package, judged.accepted if judged is not None else (), trust_code=trust_code)
     if judged is not None and judged.refused:
         problem(
-            f"{package} refuses rows of {data}", hint="Edit model.yaml where the rows are right, or correct the data."
+            f"{package} refuses rows of {data}",
+            hint="Edit model.yaml if the rows are right; otherwise correct the data.",
         )
         raise typer.Exit(1)
 
@@ -176,10 +177,10 @@ def _record(folder: Path, examples: Sequence[Example], *, trust_code: bool) -> N
     done = record(folder, asker(), trust_code=trust_code, examples=examples)
     if done.answered:
         typer.echo(
-            f"Recorded {counted(done.answered, 'answer')}: what the model says now, not what is right. Look at them."
+            f"Recorded {counted(done.answered, 'answer')}. They are the model's current answers, not necessarily right ones: review them."
         )
     elif not done.notes:
-        typer.echo(f"Nothing to record: {counted(done.kept, 'example')} had an answer already.")
+        typer.echo(f"Nothing to record: {counted(done.kept, 'example')} already had an answer.")
     for note in done.notes:
         typer.echo(f"  - {note}")
 
@@ -188,9 +189,7 @@ def build(
     package: Annotated[Path, typer.Argument(metavar="DIR", help="Package folder.")],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", metavar="PATH", help="Folder the archive is written to, or a file ending in .limen."
-        ),
+        typer.Option("--output", "-o", metavar="PATH", help="Folder for the archive, or a file ending in .limen."),
     ] = Path("dist"),
 ) -> None:
     """Make one file of a package, named by its content: the same content always gives the same digest and the same bytes."""
@@ -211,12 +210,12 @@ def inspect(
     package: Annotated[
         str,
         typer.Argument(
-            metavar="PACKAGE", help="Package folder or archive, or NAME/VERSION or NAME@ALIAS of the registry."
+            metavar="PACKAGE", help="Package folder or archive, or NAME/VERSION or NAME@ALIAS in the registry."
         ),
     ],
     home: Home = Path(".limen"),
     server: Server = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a package holds, without loading the model."""
     import msgspec

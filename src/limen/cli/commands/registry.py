@@ -1,4 +1,4 @@
-"""`limen publish`, `limen model …` and `limen alias …`: what a registry holds, and what versions are called."""
+"""`limen publish`, `limen model …` and `limen alias …`: models, versions and aliases of a registry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model.")]
 Number = Annotated[int, typer.Argument(metavar="VERSION", help="Number of the version.", min=1)]
 model_app = typer.Typer(help="Models and versions of the registry.", no_args_is_help=True)
-alias_app = typer.Typer(help="Names of versions that move, such as champion.", no_args_is_help=True)
+alias_app = typer.Typer(help="Movable names for versions, such as champion.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -45,19 +45,22 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder or archive.")],
-    alias: Annotated[str, typer.Option(metavar="NAME", help="Alias that is to name the version.")] = "",
+    alias: Annotated[str, typer.Option(metavar="NAME", help="Alias to point at the version.")] = "",
     endpoint: Annotated[
-        bool, typer.Option("--endpoint", help="Open an endpoint for the model, if none serves it yet.")
+        bool, typer.Option("--endpoint", help="Open an endpoint for the model if it has none yet.")
     ] = False,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the version; repeatable.")] = None,
-    number: Annotated[int, typer.Option(metavar="N", min=0, help="Number it must get; the next one if 0.")] = 0,
+    number: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Version number to require; 0 takes the next one.")
+    ] = 0,
     same_answers: Annotated[
-        bool, typer.Option("--same-answers", help="Refuse other answers to the examples of the version before it.")
+        bool,
+        typer.Option("--same-answers", help="Refuse the version if it answers its predecessor's examples differently."),
     ] = False,
     trust_code: TrustCode = False,
-    source: Annotated[str, typer.Option(help="Lineage: the run or model that it comes from.")] = "",
-    data: Annotated[str, typer.Option(help="Lineage: the data that it was trained on.")] = "",
-    code: Annotated[str, typer.Option(help="Lineage: the code that trained it, such as a commit.")] = "",
+    source: Annotated[str, typer.Option(help="Lineage: the run or model it comes from.")] = "",
+    data: Annotated[str, typer.Option(help="Lineage: the data it was trained on.")] = "",
+    code: Annotated[str, typer.Option(help="Lineage: the code that trained it, such as a commit hash.")] = "",
     home: Home = Path(".limen"),
     server: Server = "",
     config: Config = None,
@@ -107,7 +110,7 @@ def list_models(home: Home = Path(".limen"), server: Server = "", as_json: AsJso
         aliases = ", ".join(f"{alias} → {number}" for alias, number in sorted(model.aliases.items()))
         rows.append((model.name, str(model.latest or "–"), str(model.versions), aliases, model.title))
     typer.echo(
-        "\n".join(table(rows)) if models else "The registry has no model yet; `limen publish PACKAGE` gives it one."
+        "\n".join(table(rows)) if models else "The registry has no models yet; add one with `limen publish PACKAGE`."
     )
 
 
@@ -115,7 +118,7 @@ def list_models(home: Home = Path(".limen"), server: Server = "", as_json: AsJso
 def show_model(
     name: Name,
     version: Annotated[
-        str, typer.Argument(metavar="[VERSION]", help="Number or alias; all versions if left out.")
+        str, typer.Argument(metavar="[VERSION]", help="Number or alias; defaults to all versions.")
     ] = "",
     home: Home = Path(".limen"),
     server: Server = "",
@@ -147,12 +150,12 @@ def show_model(
 def retire(
     name: Name,
     version: Number,
-    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, kept in the history.")] = "",
     home: Home = Path(".limen"),
     server: Server = "",
     as_json: AsJson = False,
 ) -> None:
-    """Take a version out of use; it stays in the registry and can be restored."""
+    """Retire a version; it stays in the registry and can be restored."""
     with editing(home, server) as management:
         done = management.retire(name, version, reason)
     print_json(done) if as_json else typer.echo(f"version {version} of {name} is retired")
@@ -164,8 +167,8 @@ def delete(_: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -
     from limen.cli.words import CommandError
 
     raise CommandError(
-        "versions are never deleted, so that every answer can be explained later",
-        "`limen model retire MODEL VERSION` takes one out of use.",
+        "versions cannot be deleted, so that every past answer can be explained",
+        "To stop using a version, run `limen model retire MODEL VERSION`.",
     )
 
 
@@ -173,17 +176,17 @@ def delete(_: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -
 def restore(
     name: Name, version: Number, home: Home = Path(".limen"), server: Server = "", as_json: AsJson = False
 ) -> None:
-    """Bring a retired version back."""
+    """Restore a retired version."""
     with editing(home, server) as management:
         done = management.restore(name, version)
-    print_json(done) if as_json else typer.echo(f"version {version} of {name} can be used again")
+    print_json(done) if as_json else typer.echo(f"version {version} of {name} is restored")
 
 
 @model_app.command("tag")
 def tag(
     name: Name,
     tags: Annotated[list[str], typer.Argument(metavar="KEY=VALUE", help="Tag to set; KEY= removes it.")],
-    version: Annotated[int, typer.Option(metavar="N", min=0, help="Of this version; of the model if 0.")] = 0,
+    version: Annotated[int, typer.Option(metavar="N", min=0, help="Version to tag; 0 tags the model.")] = 0,
     home: Home = Path(".limen"),
     server: Server = "",
     as_json: AsJson = False,
@@ -207,7 +210,7 @@ def tag(
 def archive(
     name: Name,
     version: Number,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where it is written.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.")] = None,
     home: Home = Path(".limen"),
     server: Server = "",
     as_json: AsJson = False,
@@ -217,7 +220,7 @@ def archive(
 
     target = output or Path(f"{name}-{version}.limen")
     if target.is_dir() or not target.parent.is_dir():
-        raise CommandError(f"{target} cannot be written: there is no such folder", "--output FILE says where to.")
+        raise CommandError(f"cannot write {target}: no such folder", "Choose the file with --output FILE.")
     with managing(home, server) as management:
         path = management.archive(name, version, target)
     print_json({"path": str(path)}) if as_json else typer.echo(str(path))
@@ -229,13 +232,13 @@ def set_alias(
     alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as champion.")],
     version: Number,
     wait: Annotated[
-        bool, typer.Option(help="Wait until the endpoints that follow the alias are ready with it.")
+        bool, typer.Option(help="Wait until every endpoint that follows the alias is ready with the version.")
     ] = True,
     home: Home = Path(".limen"),
     server: Server = "",
     as_json: AsJson = False,
 ) -> None:
-    """Have an alias name a version; endpoints that follow the alias go to that version.
+    """Point an alias at a version; endpoints that follow the alias go to that version.
 
     When one of them cannot, the alias goes back to the version it named before.
     """
@@ -259,7 +262,7 @@ def list_aliases(name: Name, home: Home = Path(".limen"), server: Server = "", a
         print_json(found)
         return
     rows = [("ALIAS", "VERSION", "SINCE"), *((a.alias, str(a.version), when(a.updated_at)) for a in found)]
-    typer.echo("\n".join(table(rows)) if found else f"{name} has no alias.")
+    typer.echo("\n".join(table(rows)) if found else f"{name} has no aliases.")
 
 
 @alias_app.command("remove")
@@ -273,7 +276,7 @@ def remove_alias(
     """Remove an alias that no endpoint follows."""
     with editing(home, server) as management:
         management.remove_alias(name, alias)
-    print_json({"model": name, "alias": alias}) if as_json else typer.echo(f"{name}@{alias} is gone")
+    print_json({"model": name, "alias": alias}) if as_json else typer.echo(f"removed {name}@{alias}")
 
 
 def _print_published(done: Published, alias: str) -> None:
@@ -335,11 +338,11 @@ def evidence_text(evidence: Evidence) -> str:
             return f"known formats and no pickles; loaded in {body.get('load_s', 0):.2f} s in a process of its own"
         case EvidenceKind.COMPATIBILITY:
             changed = [finding["path"] for finding in body.get("findings", ())]
-            return f"breaks nobody who calls{against}{_first(changed)}" if changed else f"the contract of{against}"
+            return f"does not break callers of{against}{_first(changed)}" if changed else f"the contract of{against}"
         case EvidenceKind.GOLDEN:
             if not body.get("compared") and not body.get("differences"):
-                return "no example has an answer to compare; `limen check --record` writes answers down"
-            return f"{_compared(body)} as the package says{_first(body.get('differences', ()))}"
+                return "no example has an answer to compare; `limen check --record` saves answers"
+            return f"{_compared(body)} as recorded in the package{_first(body.get('differences', ()))}"
         case EvidenceKind.BEHAVIOUR:
             return f"{_compared(body)} of{against} as before{_first(body.get('differences', ()))}"
         case _:

@@ -1,4 +1,4 @@
-"""`limen registry …`: looking after a registry as a whole: copies of it, whether it is whole, and which one a home follows."""
+"""`limen registry …`: backup, restore, integrity check, and the choice of the registry that a home follows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from limen.storage.config import StorageConfig
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the backup.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 app = typer.Typer(help="Back up, restore and check the registry.", no_args_is_help=True)
 
 
@@ -47,7 +47,7 @@ def backup(folder: Folder, home: Home = Path(".limen"), config: Config = None, a
     else:
         typer.echo(f"{folder} holds the registry at revision {made.revision}: {_counts(made)}")
     if made.lacking:
-        raise _lacking(f"{counted(len(made.lacking), 'blob')} could not be copied: damaged or lost")
+        raise _lacking(f"could not copy {counted(len(made.lacking), 'blob')}: damaged or lost")
 
 
 @app.command("restore")
@@ -70,14 +70,12 @@ def restore(folder: Folder, home: Home = Path(".limen"), config: Config = None, 
         when = found.made_at.astimezone().strftime("%Y-%m-%d %H:%M")
         typer.echo(f"the registry is what it was on {when}, at revision {found.revision}: {_counts(found)}")
     if found.lacking:
-        raise _lacking(f"the backup lacks {counted(len(found.lacking), 'blob')}")
+        raise _lacking(f"the backup is missing {counted(len(found.lacking), 'blob')}")
 
 
 @app.command("check")
 def check(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Only look whether files are there, and do not read them.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Check only that files exist; do not read them.")] = False,
     home: Home = Path(".limen"),
     config: Config = None,
     as_json: AsJson = False,
@@ -99,12 +97,12 @@ def check(
         )
     if not found.findings:
         if not as_json:
-            typer.echo("all of it is there" if quick else "all of it is there and whole")
+            typer.echo("everything is present" if quick else "everything is present and intact")
         return
     if not as_json:
         lines = [f"{finding.about}: {finding.what}" for finding in found.findings]
         hint = next((step for finding in found.findings if (step := causes.next_step(finding.what))), "")
-        problem(f"{counted(len(lines), 'thing')} not as it should be", lines, hint=hint)
+        problem(f"found {counted(len(lines), 'problem')}", lines, hint=hint)
     raise typer.Exit(1)
 
 
@@ -112,7 +110,7 @@ def check(
 def adopt_command(
     yes: Yes = False, home: Home = Path(".limen"), config: Config = None, as_json: AsJson = False
 ) -> None:
-    """Have this home follow the registry that is there now, though it is another one than before, or has gone back.
+    """Have this home follow the registry that is there now, though it is another one than before, or has gone back to an earlier state to an earlier state.
 
     A server that runs on the home follows within seconds.
     """
@@ -122,7 +120,7 @@ def adopt_command(
     where = _where(home, config)
     found = outlook(where)
     if not found.is_needed:
-        print_json(found) if as_json else typer.echo(f"{home} follows this registry already, revision {found.revision}")
+        print_json(found) if as_json else typer.echo(f"{home} already follows this registry, revision {found.revision}")
         return
     if not as_json:
         typer.echo("\n".join(_told(found)))
@@ -141,9 +139,9 @@ def _told(found: Adoption) -> list[str]:
         f"followed so far  registry {found.before_registry[:12] or '(unknown)'}, revision {found.before_revision}",
         f"there now        {which}, revision {found.revision}",
     ]
-    lines += [f"  - {name}: is not served any more" for name in found.gone]
-    lines += [f"  + {name}: is served from now on" for name in found.new]
-    lines += [f"  ~ {name}: becomes what this registry says" for name in found.changed]
+    lines += [f"  - {name}: no longer served" for name in found.gone]
+    lines += [f"  + {name}: newly served" for name in found.new]
+    lines += [f"  ~ {name}: changes to this registry's spec" for name in found.changed]
     return lines
 
 
@@ -157,7 +155,7 @@ def _lacking(what: str) -> CommandError:
     from limen.cli.words import CommandError
 
     return CommandError(
-        what, "`limen registry check` says which versions they belong to; publishing those packages again repairs them."
+        what, "`limen registry check` lists the affected versions; publish their packages again to repair them."
     )
 
 

@@ -33,16 +33,16 @@ class PlacementChoice(StrEnum):
     INLINE = "inline"
     """Inside every gateway worker."""
     PROCESS = "process"
-    """Each in processes of its own, shared by all workers."""
+    """Each model in its own processes, shared by all workers."""
 
 
 class EngineChoice(StrEnum):
-    """What carries gRPC."""
+    """The gRPC engine."""
 
     GRPCIO = "grpcio"
-    """Refuses while it reads what is too large."""
+    """Refuses oversized messages while reading them."""
     NATIVE = "native"
-    """pygrpc-native: faster, for callers who are trusted."""
+    """pygrpc-native: faster, for trusted callers."""
 
 
 def _port(text: str, default: int) -> OptionInfo:
@@ -52,12 +52,13 @@ def _port(text: str, default: int) -> OptionInfo:
 
 
 # What is None is left to the settings (`limen.settings.FLAGS`); a test holds the defaults that the help shows against theirs.
-HttpPort = Annotated[int | None, _port("REST port; 0 takes a free one.", 8000)]
-GrpcPort = Annotated[int | None, _port("gRPC port; 0 takes a free one.", 8001)]
-MetricsPort = Annotated[int | None, _port("Port of the metrics; 0 takes a free one.", 8003)]
+HttpPort = Annotated[int | None, _port("REST port; 0 picks a free one.", 8000)]
+GrpcPort = Annotated[int | None, _port("gRPC port; 0 picks a free one.", 8001)]
+MetricsPort = Annotated[int | None, _port("Metrics port; 0 picks a free one.", 8003)]
 AdminPort = Annotated[int | None, _port("Port of the management API; 0 takes a free one.", 8002)]
 Announce = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write the real addresses here once ready.", show_default="none")
+    str | None,
+    typer.Option(metavar="FILE", help="File to write the actual addresses to once ready.", show_default="none"),
 ]
 
 
@@ -65,9 +66,9 @@ class ControlChoice(StrEnum):
     """Who may change what is loaded."""
 
     NONE = "none"
-    """Nobody who calls models."""
+    """Callers cannot load or unload models."""
     EXPLICIT = "explicit"
-    """Whoever can call them, over the model repository and logging extensions."""
+    """Any caller can, over the model repository and logging extensions."""
 
 
 class FormatChoice(StrEnum):
@@ -76,7 +77,7 @@ class FormatChoice(StrEnum):
     TEXT = "text"
     """For people."""
     JSON = "json"
-    """For programs: an object on every line."""
+    """One JSON object per line."""
 
 
 class LevelChoice(StrEnum):
@@ -87,9 +88,9 @@ class LevelChoice(StrEnum):
     INFO = "info"
     """What happened."""
     WARNING = "warning"
-    """What may need attention."""
+    """Things that may need attention."""
     ERROR = "error"
-    """What has failed."""
+    """Failures."""
 
 
 def register(app: typer.Typer) -> None:
@@ -99,7 +100,7 @@ def register(app: typer.Typer) -> None:
 
 Packages = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[PACKAGE]...", help="Package folders or archives; the registry when none is given."),
+    typer.Argument(metavar="[PACKAGE]...", help="Package folders or archives; without any, the registry is served."),
 ]
 Host = Annotated[
     str | None,
@@ -111,23 +112,23 @@ Host = Annotated[
 ]
 WorkerCount = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, max=256, help="Gateway processes that share the ports.", show_default="1"),
+    typer.Option(
+        metavar="N", min=1, max=256, help="Number of gateway processes that share the ports.", show_default="1"
+    ),
 ]
 Placement = Annotated[
     PlacementChoice | None,
-    typer.Option(help="Where models run: in processes of their own, or inside every worker.", show_default="process"),
+    typer.Option(help="Where models run: in separate processes, or inside every worker.", show_default="process"),
 ]
 ModelControl = Annotated[
     ControlChoice | None,
     typer.Option(help="Whether callers may load and unload models over the protocol.", show_default="none"),
 ]
-GrpcEngine = Annotated[EngineChoice | None, typer.Option(help="What carries gRPC.", show_default="grpcio")]
-LogFormat = Annotated[
-    FormatChoice | None, typer.Option(help="Form of all lines of the log: text or json.", show_default="text")
-]
+GrpcEngine = Annotated[EngineChoice | None, typer.Option(help="The gRPC engine.", show_default="grpcio")]
+LogFormat = Annotated[FormatChoice | None, typer.Option(help="Log format: text or json.", show_default="text")]
 LogLevel = Annotated[
     LevelChoice | None,
-    typer.Option(help="Least serious of Limen's own lines: debug, info, warning or error.", show_default="info"),
+    typer.Option(help="Lowest level of Limen's own log lines: debug, info, warning or error.", show_default="info"),
 ]
 HomeFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where Limen keeps its files.", show_default=".limen")
@@ -144,12 +145,12 @@ def serve(
     workers: WorkerCount = None,
     placement: Placement = None,
     trust_code: TrustCode = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Load a package again when its files change.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Reload a package when its files change.")] = False,
     model_control: ModelControl = None,
     grpc_engine: GrpcEngine = None,
     config: Config = None,
     announce: Announce = None,
-    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failures.")] = False,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, not only failed ones.")] = False,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
     home: HomeFolder = None,
@@ -185,7 +186,9 @@ def serve(
     for path in settings.serve.packages:
         existing_package(Path(path))
     if settings.serve.watch and not settings.serve.packages:
-        raise CommandError("--watch is for packages, and none is given", "The registry is followed all the time.")
+        raise CommandError(
+            "--watch needs at least one package", "A server always follows its registry; --watch is for packages."
+        )
     run = _serve_for_programs if settings.log.format == "json" else _serve_for_people
     run(settings)
 
@@ -266,7 +269,7 @@ def _show(ready: Ready) -> None:
         lines[-1:-1] = [f"  admin  http://{ready.admin}"]
     first = ready.models[0] if ready.models else None
     if ready.waiting:
-        lines += [f"  Not ready: {', '.join(ready.waiting)}; `limen endpoint list` says why.", ""]
+        lines += [f"  Not ready: {', '.join(ready.waiting)}; see `limen endpoint list`.", ""]
     if first is None and not ready.waiting:
         lines += [
             "  Nothing to serve yet:",
@@ -281,7 +284,7 @@ def _show(ready: Ready) -> None:
             f"      -d '{first.example}'",
             "",
         ]
-    lines += ["  Ctrl-C stops it; requests in hand are answered first.", ""]
+    lines += ["  Ctrl-C stops it after in-flight requests are answered.", ""]
     typer.echo("\n".join(lines))
 
 

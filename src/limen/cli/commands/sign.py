@@ -1,4 +1,4 @@
-"""`limen sign` and `limen verify`: who answers for a package."""
+"""`limen sign` and `limen verify`: signatures of packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Package folder
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("sign", short_help="Sign a package.")(sign)
-    app.command("verify", short_help="Say who signed a package, and whether it is what was signed.")(verify)
+    app.command("verify", short_help="Show who signed a package, and whether it has changed since.")(verify)
 
 
 def sign(
@@ -24,10 +24,10 @@ def sign(
     key: Annotated[Path, typer.Option(metavar="FILE", help="Private key on P-256, P-384 or P-521, PEM.")],
     certificates: Annotated[
         list[Path] | None,
-        typer.Option("--cert", metavar="FILE", help="The key's certificate, then those between it and an authority."),
+        typer.Option("--cert", metavar="FILE", help="The key's certificate, then any intermediate certificates."),
     ] = None,
     passphrase: Annotated[
-        str, typer.Option(metavar="REF", help="Where the key's passphrase is: env:NAME or file:/path.")
+        str, typer.Option(metavar="REF", help="Source of the key's passphrase: env:NAME or file:/path.")
     ] = "",
 ) -> None:
     """Sign a package: its name and the SHA-256 of every file in it.
@@ -48,9 +48,7 @@ def sign(
     try:
         pem = key.read_bytes()
     except OSError as exc:
-        raise CommandError(
-            f"--key: {key} cannot be read: {exc.strerror}", "It takes the file of a private key."
-        ) from exc
+        raise CommandError(f"--key: cannot read {key}: {exc.strerror}", "Give a private key file.") from exc
     opened = private_key(pem, opener)
     signature = sign_content(content, opened, [path.read_bytes() for path in certificates or ()])
     target = signature_path(package)
@@ -63,11 +61,11 @@ def verify(
     package: Package,
     keys: Annotated[
         list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Public key of a signer, or certificate of an authority, PEM."),
+        typer.Option("--key", metavar="FILE", help="Public key of a signer, or certificate of an authority (PEM)."),
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Believe those whom the settings trust.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Use the keys that the settings trust.")] = False,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings file; limen.toml here when not given.")
+        Path | None, typer.Option(metavar="FILE", help="Settings file; defaults to ./limen.toml.")
     ] = None,
 ) -> None:
     """Say who signed a package; fails unless the signature is genuine, of a trusted key, and of exactly these files."""
@@ -76,7 +74,7 @@ def verify(
     from limen.packaging.signing.signatures import content_of
 
     if not keys and not trust:
-        raise CommandError("a signature says nothing without knowing whom to believe", "Give --key FILE or --trust.")
+        raise CommandError("no trusted key was given", "Give --key FILE or --trust.")
     content = content_of(existing_package(package))
     judgement = _trust(keys or [], config, from_settings=trust).judge(content, read_signature(package))
     typer.echo(f"{package}: {content.name}, {counted(len(content.files), 'file')}\nsigner {judgement.signer}")

@@ -1,4 +1,4 @@
-"""`limen status` and `limen reload`: asking running servers how they are, and giving them another package."""
+"""`limen status` and `limen reload`: the state of running servers, and loading another package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Answer = TypeVar("_Answer", bound="msgspec.Struct")
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("status", short_help="Show running servers: processes, models, versions.")(status)
-    app.command("reload", short_help="Load a model's package again, beside the running one.")(reload)
+    app.command("reload", short_help="Reload a model's package next to the running one.")(reload)
 
 
 def status(
@@ -53,7 +53,7 @@ def reload(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model.")],
     package: Annotated[
         Path | None,
-        typer.Argument(metavar="[PACKAGE]", help="Folder or archive; where it was loaded from when not given."),
+        typer.Argument(metavar="[PACKAGE]", help="Folder or archive; defaults to where it was loaded from."),
     ] = None,
     home: Home = Path(".limen"),
 ) -> None:
@@ -68,13 +68,13 @@ def reload(
     servers = _servers(home)
     serving = [s for s in servers if name in {m.name for m in _ask(s, AskStatus(), Status, STATUS_S).models}]
     if not serving:
-        raise CommandError(f"no running server has a model named {name}", "`limen status` lists what is served.")
+        raise CommandError(f"no running server serves a model named {name}", "`limen status` lists what is served.")
     outcomes = [_ask(server, AskReload(name, path), Reloaded, RELOAD_S) for server in serving]
     for outcome in outcomes:
         _tell_reload(outcome)
     failed = next((o for o in outcomes if o.failure), None)
     if failed is not None:
-        kept = f"; version {failed.replaced} goes on" if failed.replaced else ""
+        kept = f"; version {failed.replaced} keeps serving" if failed.replaced else ""
         raise CommandError(
             f"version {failed.version} of {name} failed: {failed.failure.removeprefix(f'version {failed.version}: ')}{kept}",
             "`limen status` says what answers; `limen check PACKAGE` shows everything that is wrong with a package.",
@@ -94,7 +94,8 @@ def _servers(home: Path) -> list[ServerFile]:
     found = run_folder.find(home)
     if not found:
         raise CommandError(
-            f"no server runs with the home {home}", "`limen serve PACKAGE` starts one; --home names another home."
+            f"no server is running with the home {home}",
+            "Start one with `limen serve PACKAGE`, or choose another home with --home.",
         )
     return found
 
@@ -115,7 +116,7 @@ def _ask(server: ServerFile, question: msgspec.Struct, kind: type[_Answer], time
             raise InvalidPackage(failure.message, reason=Reason(failure.reason), violations=failure.violations)
         raise CommandError(failure.message, failure.hint)
     if not isinstance(answer, kind):
-        raise CommandError(f"the server with process id {server.pid} answers something else than it was asked")
+        raise CommandError(f"the server with process id {server.pid} gave an unexpected answer")
     return answer
 
 
@@ -135,7 +136,7 @@ def _exchange(server: ServerFile, data: bytes, timeout_s: float) -> bytes:
                 said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
             if said.endswith(b"\n"):
                 return said
-            problem = "its control process ended meanwhile"
+            problem = "its control process ended in the meantime"
         except TimeoutError:
             problem = f"its control process has not answered within {timeout_s:g} s"
             connect_by = 0.0
@@ -144,7 +145,7 @@ def _exchange(server: ServerFile, data: bytes, timeout_s: float) -> bytes:
         if time.monotonic() > connect_by or not server.is_running:
             raise CommandError(
                 f"the server with process id {server.pid} does not answer: {problem}",
-                "Its models may be served all the same; its standard error says more.",
+                "It may still be serving models; see its standard error.",
             )
         time.sleep(RETRY_S)
 
@@ -221,7 +222,7 @@ def _version(version: VersionView) -> list[str]:
 
     facts = [counted(version.replicas, "replica")] if version.replicas else []
     if version.in_hand or version.waiting or version.leases:
-        facts += [f"{version.in_hand} in hand", f"{version.waiting} waiting", counted(version.leases, "lease")]
+        facts += [f"{version.in_hand} in flight", f"{version.waiting} waiting", counted(version.leases, "lease")]
     if version.waiting:
         facts.append(f"{1000 * version.wait_s:.0f} ms to wait")
     facts.append(f"from {version.origin}")

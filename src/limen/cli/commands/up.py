@@ -1,4 +1,4 @@
-"""`limen up`: from a trained model to an answer in one command."""
+"""`limen up`: from a trained model to a running endpoint in one command."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ def register(app: typer.Typer) -> None:
 
 def up(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A trained model: a file, a folder of another tool, or a package.")
+        Path,
+        typer.Argument(metavar="MODEL", help="A trained model: a file, another tool's model folder, or a package."),
     ],
     sample: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Example data with a header: names, types, examples.")
     ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model; the file's own if left out.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model; defaults to the file's name.")] = "",
     trust_code: packages.TrustCode = False,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a pickle once, in a sandbox, and convert it.")
@@ -53,7 +54,7 @@ def up(
 
     trust_code = trusts_code(is_asked=trust_code)
     if not model.exists():
-        raise CommandError(f"there is nothing at {model}", "Give the file that your training script saved.")
+        raise CommandError(f"nothing found at {model}", "Give the file your training script saved.")
     folder, derived = model, None
     if model.suffix != ".limen" and not (model / MANIFEST_NAME).is_file():
         derived = _derived(model, sample, name, home, trust_pickle=trust_pickle)
@@ -108,7 +109,7 @@ def _print_made(derived: DerivedPackage, made: Derived) -> None:
     fields = f"{counted(created.inputs, 'input')}, {counted(created.outputs, 'output')}"
     typer.echo(f"{derived.folder}: {created.format}, {fields}")
     if made.is_kept:
-        typer.echo("  - model.yaml there was edited, and stays as it is")
+        typer.echo("  - model.yaml has been edited and is kept")
     for note in made.notes:
         typer.echo(f"  - {note}")
     typer.echo()
@@ -117,7 +118,7 @@ def _print_made(derived: DerivedPackage, made: Derived) -> None:
 def _untrusted(model: Path) -> Exception:
     from limen.cli.words import CommandError
 
-    return CommandError(f"{model} is Python code, which runs with your rights", "Read it, then add --trust-code.")
+    return CommandError(f"{model} is Python code and runs with your permissions", "Read it, then add --trust-code.")
 
 
 def _follow(derived: DerivedPackage) -> None:
@@ -131,4 +132,4 @@ def _follow(derived: DerivedPackage) -> None:
         try:
             derived.make()
         except (LimenError, OSError) as exc:
-            typer.echo(f"  {derived.source} has changed and cannot be taken: {exc}")
+            typer.echo(f"  {derived.source} has changed and cannot be used: {exc}")

@@ -1,4 +1,4 @@
-"""What a generated client has of gRPC, the same for every model; `contracts.clients.code` puts it after `client_template`.
+"""The gRPC half of a generated client, identical for every model; `contracts.clients.code` appends it to `template_rest`.
 
 It is text and not code because it runs in programs that have no Limen. What a test generates from it is type-checked and linted.
 """

@@ -1,4 +1,4 @@
-"""What a generated client has of answers, errors and REST, the same for every model; `contracts.clients.code` puts it together.
+"""Answers, errors and REST of a generated client, identical for every model; assembled by `contracts.clients.code`.
 
 It is text and not code because it runs in programs that have no Limen. What a test generates from it is type-checked and linted.
 """

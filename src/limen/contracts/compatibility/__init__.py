@@ -1,1 +1,1 @@
-"""Compares two contracts for the sake of their callers."""
+"""Compares two contracts from the callers' point of view."""

@@ -1,4 +1,4 @@
-"""Whether callers of one contract can go on calling when another takes its place.
+"""Decides whether callers of one contract can keep calling when another replaces it.
 
 `compare` judges the REST record schema, the tensor signature of the Open Inference Protocol and the typed Protobuf messages
 together, because an endpoint serves all three and a caller of any of them must not break. Decisions that are not obvious:
@@ -51,12 +51,12 @@ def compare(old: Contract, new: Contract) -> Compatibility:
 
 def _identity(old: Contract, new: Contract) -> Iterator[Finding]:
     if old.name != new.name:
-        reason = f"The model is called {new.name} and was called {old.name}; callers ask for {old.name}."
+        reason = f"The model is renamed from {old.name} to {new.name}; callers use {old.name}."
         yield _breaks("name", FindingKind.CHANGED, reason)
     if old.major != new.major:
         reason = (
-            f"Major {new.major} is another endpoint than major {old.major}, with a Protobuf package of its own; "
-            f"callers of major {old.major} keep theirs."
+            f"Major {new.major} is a separate endpoint from major {old.major}, with its own Protobuf "
+            f"package; callers of major {old.major} are not affected."
         )
         yield _breaks("major", FindingKind.CHANGED, reason)
 
@@ -64,7 +64,7 @@ def _identity(old: Contract, new: Contract) -> Iterator[Finding]:
 def _descriptions(old: Contract, new: Contract) -> Iterator[Finding]:
     for key in ("title", "description", "owner", "tags", "task"):
         if getattr(old, key) != getattr(new, key):
-            yield _compatible(key, FindingKind.CHANGED, f"The {key} for readers changed; calls do not.")
+            yield _compatible(key, FindingKind.CHANGED, f"The {key} changed; calls are not affected.")
     if old.licence != new.licence:
         yield _note("licence", FindingKind.CHANGED, "The terms of use changed; callers should read them.")
 
@@ -74,14 +74,14 @@ def _time(old: Contract, new: Contract) -> Iterator[Finding]:
     if before.p95_ms != after.p95_ms:
         change = f"The promised latency changes from {_ms(before.p95_ms)} to {_ms(after.p95_ms)}"
         if after.p95_ms is not None and (before.p95_ms is None or after.p95_ms < before.p95_ms):
-            yield _compatible("slo.p95_ms", FindingKind.NARROWED, f"{change}; answers come at least as soon.")
+            yield _compatible("slo.p95_ms", FindingKind.NARROWED, f"{change}; answers arrive no later than before.")
         else:
-            reason = f"{change}; answers may come later than callers planned for."
+            reason = f"{change}; answers may arrive later than callers expect."
             yield _note("slo.p95_ms", FindingKind.WIDENED, reason)
     if before.deadline_ms != after.deadline_ms:
         reason = (
-            f"The deadline of requests that name none changes from {_ms(before.deadline_ms)} to "
-            f"{_ms(after.deadline_ms)}; callers who rely on it are given up at another time."
+            f"The default deadline changes from {_ms(before.deadline_ms)} to "
+            f"{_ms(after.deadline_ms)}; requests without a deadline time out at a different time."
         )
         yield _note("slo.deadline_ms", FindingKind.CHANGED, reason)
 
@@ -89,19 +89,21 @@ def _time(old: Contract, new: Contract) -> Iterator[Finding]:
 def _rows(old: Contract, new: Contract) -> Iterator[Finding]:
     before, after = old.batching, new.batching
     if before.is_batched != after.is_batched:
-        now = "have the batch as their first axis now" if after.is_batched else "have no batch axis any more"
-        reason = f"Tensors {now}; callers send and read other shapes."
+        now = "now have the batch as their first axis" if after.is_batched else "no longer have a batch axis"
+        reason = f"Tensors {now}; callers must send and read different shapes."
         yield _breaks("batching", FindingKind.CHANGED, reason, (Surface.TENSORS,))
-    change = f"The most rows of one request change from {before.max_request_rows} to {after.max_request_rows}"
+    change = f"The row limit of one request changes from {before.max_request_rows} to {after.max_request_rows}"
     if after.max_request_rows < before.max_request_rows:
         yield _breaks(
-            "batching.max_request_rows", FindingKind.NARROWED, f"{change}; larger requests that were taken are refused."
+            "batching.max_request_rows",
+            FindingKind.NARROWED,
+            f"{change}; larger requests that were accepted are refused.",
         )
     elif after.max_request_rows > before.max_request_rows:
         yield _compatible("batching.max_request_rows", FindingKind.WIDENED, f"{change}.")
     for key in ("max_rows", "max_wait_ms", "merge"):
         if getattr(before, key) != getattr(after, key):
-            reason = "Rows travel together in another way inside the server; requests and answers stay the same."
+            reason = "Batching inside the server changes; requests and answers stay the same."
             yield _compatible(f"batching.{key}", FindingKind.CHANGED, reason)
 
 
@@ -110,9 +112,7 @@ def _checks(old: Contract, new: Contract) -> Iterator[Finding]:
         reason = "The golden examples changed; replaying the old ones shows whether answers did."
         yield _compatible("examples", FindingKind.CHANGED, reason)
     if old.tolerance != new.tolerance:
-        reason = (
-            "Golden answers are held to another tolerance; a change of behaviour may show earlier or later than before."
-        )
+        reason = "The tolerance for golden answers changed; a change of behaviour may be detected earlier or later."
         yield _note("tolerance", FindingKind.CHANGED, reason)
 
 
@@ -126,7 +126,7 @@ def _fields(old: Sequence[Field], new: Sequence[Field], side: Side) -> Iterator[
             yield _removed(field, added, side)
     yield from _added(added, side)
     if side is Side.INPUTS and len(old) == 1 < len(new):
-        reason = "A model with one input takes bare values in place of records; with more inputs they are refused."
+        reason = "A model with one input accepts bare values instead of records; with more inputs they are refused."
         yield _breaks("inputs", FindingKind.ADDED, reason, (Surface.RECORDS,))
     if [n for n in before if n in after] != [n for n in after if n in before]:
         yield _moved(side)
@@ -137,8 +137,8 @@ def _fields(old: Sequence[Field], new: Sequence[Field], side: Side) -> Iterator[
 
 def _removed(field: Field, added: Sequence[Field], side: Side) -> Finding:
     twin = next((f.name for f in added if _unnamed(f) == _unnamed(field)), None)
-    change = f"It is called {twin} now" if twin else "It is gone"
-    effect = "callers who send it are refused" if side is Side.INPUTS else "callers who read it find nothing"
+    change = f"It is now named {twin}" if twin else "It was removed"
+    effect = "callers that send it are refused" if side is Side.INPUTS else "callers that read it find nothing"
     return _breaks(f"{side}.{field.name}", FindingKind.REMOVED, f"{change}; {effect}.")
 
 
@@ -150,22 +150,20 @@ def _added(added: Sequence[Field], side: Side) -> Iterator[Finding]:
     for field in added:
         path = f"{side}.{field.name}"
         if side is Side.OUTPUTS:
-            reason = "Answers carry one more output; callers who refuse what they do not know must list the outputs they want."
+            reason = "Answers have one more output; callers that reject unknown outputs must list the ones they want."
             yield _note(path, FindingKind.ADDED, reason)
         elif field.is_required:
-            reason = "It is required; requests that worked lack it and are refused. Give it a default."
+            reason = "It is required; existing requests do not send it and are refused. Give it a default."
             yield _breaks(path, FindingKind.ADDED, reason)
         else:
-            yield _compatible(path, FindingKind.ADDED, "It may be left out, so requests that worked still do.")
+            yield _compatible(path, FindingKind.ADDED, "It is optional, so existing requests still work.")
 
 
 def _moved(side: Side) -> Finding:
     if side is Side.INPUTS:
-        reason = "The inputs have another order; they travel by name, so nobody notices."
+        reason = "The order of the inputs changed; they are sent by name, so callers are not affected."
         return _compatible("inputs", FindingKind.MOVED, reason)
-    reason = (
-        "Answers list the outputs in another order; callers who read them by place and not by name get another one."
-    )
+    reason = "The order of the outputs changed; callers that read them by position get a different one."
     return _note("outputs", FindingKind.MOVED, reason)
 
 

@@ -1,4 +1,4 @@
-"""What it means for callers when one field of a contract becomes another.
+"""The effect on callers of a change to one field of a contract.
 
 Inputs are contravariant and outputs covariant: a new input must take whatever the old one took, a new output may only give what
 the old one could give. Called by `contracts.compatibility.compare`, which settles which fields belong together.
@@ -82,11 +82,11 @@ def _wire(pair: _Pair) -> Iterator[Finding]:
     old, new = pair.old.wire_name, pair.new.wire_name
     if old != new:
         effect = (
-            "callers who send it by its old name are refused"
+            "callers that send it under the old name are refused"
             if pair.is_input
-            else "callers find nothing by its old name"
+            else "callers find nothing under the old name"
         )
-        reason = f"The tensor is called {new} on the wire and was called {old}; {effect}."
+        reason = f"The tensor's wire name changes from {old} to {new}; {effect}."
         yield pair.breaks("wire", FindingKind.CHANGED, reason, (Surface.TENSORS,))
 
 
@@ -112,10 +112,10 @@ def _shape(pair: _Pair) -> Iterator[Finding]:
         return
     change = f"The shape of a row changes from {_dims(pair.old)} to {_dims(pair.new)}"
     if not shapes_cover(pair.wide, pair.narrow):
-        effect = "what callers send is refused" if pair.is_input else "callers may get shapes they do not expect"
+        effect = "the shapes callers send are refused" if pair.is_input else "callers may get shapes they do not expect"
         yield pair.breaks("shape", FindingKind.CHANGED, f"{change}; {effect}.")
     elif carries_shape(pair.old) != carries_shape(pair.new):
-        effect = "Protobuf then carries the field as another message"
+        effect = "the field also becomes a different Protobuf message"
         yield pair.breaks("shape", FindingKind.CHANGED, f"{change}; {effect}.", (Surface.PROTOBUF,))
     else:
         kind = FindingKind.WIDENED if pair.is_input else FindingKind.NARROWED
@@ -130,7 +130,7 @@ def _unit(pair: _Pair) -> Iterator[Finding]:
         reason = f"The unit changes from {old} to {new}; the numbers look right and mean something else."
         yield pair.breaks("unit", FindingKind.CHANGED, reason)
     elif new:
-        reason = f"The unit {new} is stated now; callers who assumed another one should look."
+        reason = f"The unit {new} is now stated; callers that assumed another unit should check."
         yield pair.note("unit", FindingKind.ADDED, reason)
     else:
         yield pair.note("unit", FindingKind.REMOVED, f"The unit {old} is no longer stated.")
@@ -146,9 +146,9 @@ def _limits(pair: _Pair) -> Iterator[Finding]:
         change = _limit_change(key, pair)
         if not covers(pair.wide, pair.narrow):
             effect = (
-                "values that were taken are refused"
+                "values that were accepted are refused"
                 if pair.is_input
-                else "callers may get values they were told never to expect"
+                else "callers may get values that were ruled out"
             )
             kind = FindingKind.NARROWED if pair.is_input else FindingKind.WIDENED
             yield pair.breaks(key, kind, f"{change}; {effect}.")
@@ -164,63 +164,63 @@ def _limit_change(key: str, pair: _Pair) -> str:
     words = key.replace("_", " of ") if "_" in key else key
     words = {"min of length": "minimum length", "max of length": "maximum length"}.get(words, words)
     if old is None:
-        return f"There is a {words} now, {new}"
+        return f"A {words} of {new} was added"
     if new is None:
-        return f"The {words} {old} is gone"
+        return f"The {words} of {old} was removed"
     return f"The {words} changes from {old} to {new}"
 
 
 def _enum_change(old: tuple[Scalar, ...] | None, new: tuple[Scalar, ...] | None) -> str:
     if old is None:
-        return f"Only {_listed(new or ())} are allowed now"
+        return f"Only {_listed(new or ())} are now allowed"
     if new is None:
-        return "The list of allowed values is gone"
+        return "The list of allowed values was removed"
     gone, more = [v for v in old if v not in new], [v for v in new if v not in old]
     parts = [f"loses {_listed(gone)}"] if gone else []
     parts += [f"gains {_listed(more)}"] if more else []
-    return f"The list of allowed values {' and '.join(parts) or 'has another order'}"
+    return f"The list of allowed values {' and '.join(parts) or 'has a different order'}"
 
 
 def _presence_in(pair: _Pair) -> Iterator[Finding]:
     old, new = pair.old, pair.new
     if old.nullable and not new.nullable:
         surfaces = EVERYWHERE if new.is_required else (Surface.RECORDS, Surface.TENSORS)
-        effect = "callers who have no value are refused"
+        effect = "callers without a value are refused"
         yield pair.breaks(
             "nullable", FindingKind.NARROWED, f"A missing value is no longer allowed; {effect}.", surfaces
         )
     elif new.nullable and not old.nullable:
-        reason = f"A missing value is allowed now; {_harmless(pair)}."
+        reason = f"A missing value is now allowed; {_harmless(pair)}."
         yield pair.compatible("nullable", FindingKind.WIDENED, reason)
     if _default(old) == _default(new):
         return
     if new.is_required:
         if not old.nullable:
-            reason = "The default is gone, so the field is required; callers who leave it out are refused."
+            reason = "The default was removed, so the field is required; callers that omit it are refused."
             yield pair.breaks("default", FindingKind.REMOVED, reason)
     elif old.is_required:
-        yield pair.compatible("default", FindingKind.ADDED, f"It may be left out now; {_harmless(pair)}.")
+        yield pair.compatible("default", FindingKind.ADDED, f"It is now optional; {_harmless(pair)}.")
     else:
         kind = FindingKind.CHANGED
         kind = (
             kind if old.has_default and new.has_default else (FindingKind.ADDED, FindingKind.REMOVED)[old.has_default]
         )
-        reason = "Leaving it out stands for another value than before; callers who do so get other answers."
+        reason = "The default changed; callers that omit the field may get different answers."
         yield pair.note("default", kind, reason)
 
 
 def _presence_out(pair: _Pair) -> Iterator[Finding]:
     if pair.new.nullable and not pair.old.nullable:
-        reason = "It may be missing from an answer now; callers were told that there is always a value."
+        reason = "It may now be missing from an answer; callers expect it always to have a value."
         yield pair.breaks("nullable", FindingKind.WIDENED, reason)
     elif pair.old.nullable and not pair.new.nullable:
         if pair.new.shape:
-            reason = f"It is always there now; {_harmless(pair)}."
+            reason = f"It now always has a value; {_harmless(pair)}."
             yield pair.compatible("nullable", FindingKind.NARROWED, reason)
         else:
             reason = (
-                "It is always there now, so its Protobuf field loses its presence: code that was generated before takes a "
-                "0, a false or an empty text for a missing value. Leave it nullable; a value may be there all the same."
+                "It now always has a value, so its Protobuf field loses presence tracking: code generated earlier "
+                "reads a 0, a false or an empty text as a missing value. Leave it nullable; it can still always have a value."
             )
             yield pair.breaks("nullable", FindingKind.NARROWED, reason, (Surface.PROTOBUF,))
 
@@ -230,11 +230,11 @@ def _finite(pair: _Pair) -> Iterator[Finding]:
         return
     if not (pair.narrow.finite or not pair.wide.finite):
         if pair.is_input:
-            reason = "NaN and infinity are refused now; they were taken."
+            reason = "NaN and infinity are now refused; they were accepted."
             # JSON has no form for them.
             yield pair.breaks("finite", FindingKind.NARROWED, reason, (Surface.TENSORS, Surface.PROTOBUF))
         else:
-            reason = "It may be NaN or infinite now, which JSON shows as null; callers were told that it is a number."
+            reason = "It may now be NaN or infinite, which JSON shows as null; callers expect a number."
             yield pair.breaks("finite", FindingKind.WIDENED, reason)
     else:
         kind = FindingKind.WIDENED if pair.is_input else FindingKind.NARROWED
@@ -247,20 +247,20 @@ def _labels(pair: _Pair) -> Iterator[Finding]:
     if old == new:
         return
     if not old:
-        reason = "The classes have names now; classification answers carry them after the number of the class."
+        reason = "The classes now have names; classification answers include them after the class number."
         yield pair.note("labels", FindingKind.ADDED, reason)
     elif not new:
-        reason = "The classes lose their names, which classification answers carried."
+        reason = "The class names were removed; classification answers included them."
         yield pair.breaks("labels", FindingKind.REMOVED, reason, (Surface.TENSORS,))
     elif old[: len(new)] == new:
-        reason = f"There are fewer classes and the others keep their places; {_harmless(pair)}."
+        reason = f"There are fewer classes, and the rest keep their positions; {_harmless(pair)}."
         yield pair.compatible("labels", FindingKind.NARROWED, reason)
     elif new[: len(old)] == old:
         reason = f"There are classes that callers do not know: {_listed(new[len(old) :])}."
         yield pair.breaks("labels", FindingKind.WIDENED, reason)
     else:
         kind = FindingKind.MOVED if sorted(old) == sorted(new) else FindingKind.CHANGED
-        reason = "The classes have other places or names; callers who read them by place get another class."
+        reason = "Class positions or names changed; callers that read them by position get a different class."
         yield pair.breaks("labels", kind, reason)
 
 
@@ -274,7 +274,7 @@ def _sensitivity(pair: _Pair) -> Iterator[Finding]:
 def _words(pair: _Pair) -> Iterator[Finding]:
     for key in ("title", "description", "examples"):
         if pair.differs(key):
-            yield pair.compatible(key, FindingKind.CHANGED, f"The {key} for readers changed; calls do not.")
+            yield pair.compatible(key, FindingKind.CHANGED, f"The {key} changed; calls are not affected.")
 
 
 def _default(field: Field) -> Any:
@@ -285,7 +285,7 @@ def _default(field: Field) -> Any:
 
 
 def _harmless(pair: _Pair) -> str:
-    return "every value that was taken still is" if pair.is_input else "every answer is one that was possible before"
+    return "every value that was accepted still is" if pair.is_input else "every answer was possible before"
 
 
 def _dims(field: Field) -> str:

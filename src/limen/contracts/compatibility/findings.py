@@ -1,4 +1,4 @@
-"""What a comparison of two contracts found, and what it means for those who call today.
+"""The findings of a comparison of two contracts, and their effect on existing callers.
 
 `contracts.compatibility.compare` makes these values; publishing records them as evidence, `limen diff` prints them. Pure data.
 """
@@ -16,11 +16,11 @@ class Change(StrEnum):
     """What a difference means for callers, from harmless to harmful."""
 
     COMPATIBLE = "compatible"
-    """Nobody who calls today notices."""
+    """Existing callers are not affected."""
     NOTE = "note"
-    """Every call that worked goes on working, but its answer, its speed or its terms may be other than before."""
+    """Every call that worked still works, but its answer, speed or terms may differ."""
     BREAKING = "breaking"
-    """A call that worked may be refused, or an answer may be one that callers were promised never to get."""
+    """A call that worked may be refused, or an answer may contain values that the old contract ruled out."""
 
 
 class FindingKind(StrEnum):
@@ -29,7 +29,7 @@ class FindingKind(StrEnum):
     ADDED = "added"
     """It is new."""
     REMOVED = "removed"
-    """It is gone."""
+    """It was removed."""
     NARROWED = "narrowed"
     """Fewer values than before."""
     WIDENED = "widened"

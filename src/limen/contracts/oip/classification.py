@@ -29,10 +29,12 @@ def classify(array: Array, count: int, field: Field) -> Array:
     """
     if field.element.kind not in (Kind.INT, Kind.FLOAT) or (field.element.size == 2 and field.is_float):
         raise InvalidArgument.at(
-            f"outputs.{field.wire_name}", f"classification is not offered for {field.datatype}", Reason.DTYPE
+            f"outputs.{field.wire_name}", f"classification is not supported for {field.datatype}", Reason.DTYPE
         )
     if array.size > MAX_ELEMENTS:
-        raise InvalidArgument.at(f"outputs.{field.wire_name}", "has too many elements to classify", Reason.BATCH_LIMIT)
+        raise InvalidArgument.at(
+            f"outputs.{field.wire_name}", "has too many elements for classification", Reason.BATCH_LIMIT
+        )
     rows = array.reshape(array.shape[0], -1)
     best = np.argsort(-rows if rows.dtype.kind == "f" else -rows.astype(np.float64), axis=1, kind="stable")[:, :count]
     labels = field.labels or (field.enum if field.enum is not None else ())

@@ -1,4 +1,4 @@
-"""What MLServer's clients say of a tensor beside its datatype: the parameter `content_type`.
+"""The parameter `content_type`, with which MLServer clients annotate tensors.
 
 Most of them name how the client made the tensor, which changes nothing about its values. `base64` does: the elements are Base64 text
 for what is meant. Used by both gateways. Source: MLServer, "Content Types (and Codecs)".

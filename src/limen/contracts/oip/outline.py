@@ -1,4 +1,4 @@
-"""Everything of a binary request but the numbers in it.
+"""A binary request without its tensor data.
 
 Callers who send tensors as raw bytes send the same names, shapes and parameters again and again around different numbers. A
 gateway that has read such a request once keeps its outline, under the bytes it was read from, and reads the next one by laying

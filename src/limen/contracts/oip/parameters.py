@@ -1,4 +1,4 @@
-"""Request parameters: which are the protocol's own and which go to the model.
+"""Request parameters: those of the protocol, and those passed to the model.
 
 Source: Triton's parameters, schedule-policy and sequence extensions. Reserved keys never reach a model; keys that start with
 `triton_` belong to the server.
@@ -70,7 +70,7 @@ def read_parameters(
         elif key == "binary_data_output" and may_be_binary:
             is_binary = _flag(value, key)
         elif key in SEQUENCE:
-            text = "sequences are not offered by this server"
+            text = "sequences are not supported by this server"
             raise InvalidArgument.at(f"parameters.{key}", text, Reason.UNSUPPORTED)
         elif key in RESERVED or key.startswith("triton_"):
             path = f"parameters.{key}" if key in RESERVED else "parameters.triton_*"

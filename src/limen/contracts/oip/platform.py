@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol calls a backend."""
+"""The Open Inference Protocol's names for backends."""
 
 from __future__ import annotations
 

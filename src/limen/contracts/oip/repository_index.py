@@ -1,4 +1,4 @@
-"""What the model repository extension tells of a server: its endpoints, their versions and how they are.
+"""The index of the model repository extension: endpoints, their versions and their states.
 
 Source: Triton, "Model Repository Extension".
 """

@@ -1,4 +1,4 @@
-"""What the statistics extension answers, on REST and gRPC alike.
+"""Answers of the statistics extension, shared by REST and gRPC.
 
 All counts only grow, so two answers subtracted give what happened between them. Names and meanings are those of Triton's statistics
 extension; `latency` is our own.

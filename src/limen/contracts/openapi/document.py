@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of a server, made from the contracts of its models.
+"""The OpenAPI 3.1 document of a server, generated from the contracts of its models.
 
 Paths are concrete: every model has its own operations with its own types and examples, so that a generated client, a form in
 a browser or a test tool knows the fields without reading anything else. Pure: the gateway serves what `openapi` returns.
@@ -27,7 +27,7 @@ for people, a code for programs, and every mistake with its path; values that we
 `infer` also speaks the binary tensor data extension: `Content-Type: application/octet-stream`, the length of the JSON part in
 `Inference-Header-Content-Length`, and raw little-endian tensors after it. Bodies may be `gzip` or `deflate` encoded.
 `X-Request-Timeout-Ms` says how long an answer is worth waiting for; `X-Request-Id` names the request in logs and answers.
-Models that answer in parts send them as server-sent events, each as soon as it is there. The same models answer over gRPC.
+Models that answer in parts send them as server-sent events as soon as each is ready. The same models answer over gRPC.
 """
 
 

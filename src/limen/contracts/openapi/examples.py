@@ -1,4 +1,4 @@
-"""Example values inside a contract's limits, and the contract as callers may see it.
+"""Example values within a contract's limits, and the contract as callers may see it.
 
 The examples of the OpenAPI document and the docs page come from here: the owner's golden example, else the field's own
 examples, else a value made up within the limits. A secret field never shows what its owner wrote, and a personal one only

@@ -1,4 +1,4 @@
-"""JSON Schema 2020-12 of the values of a contract: what the record API takes and gives, as exactly as JSON Schema can say it.
+"""JSON Schema 2020-12 for the values of a contract: the record API's inputs and outputs, as exactly as JSON Schema allows.
 
 Not here: the checks themselves (`contracts.validation.records`, `contracts.validation.tensors`) and the schemas of whole requests
 (`contracts.openapi.document`, `contracts.openapi.tensor_schema`). Two rules cannot be said in JSON Schema: that nested lists of a variable

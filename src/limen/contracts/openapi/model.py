@@ -208,7 +208,7 @@ def _predict_request(served: ServedContract) -> Schema:
             },
             "parameters": PARAMETERS_REF,
             "id": ID_REF,
-            "signature_name": {"type": "string", "description": "Taken for compatibility; there is one signature."},
+            "signature_name": {"type": "string", "description": "Accepted for compatibility; there is one signature."},
         },
         "required": ["instances"],
         "additionalProperties": False,

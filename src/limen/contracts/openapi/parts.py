@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that are the same for every model: errors, health, metadata. Used by `contracts.openapi.document`."""
+"""Parts of the OpenAPI document shared by all models: errors, health, metadata. Used by `contracts.openapi.document`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _STRING: Final = {"type": "string"}
 _STRINGS: Final = {"type": "array", "items": _STRING}
 _READY: Final = {"type": "boolean"}
 _PARAMETERS: Final = (
-    "Values that are handed to the model. `timeout` (microseconds) and `priority` are the protocol's; its other names "
+    "Values passed to the model. `timeout` (microseconds) and `priority` are the protocol's; its other names "
     "(`sequence_…`, `headers`, `triton_…`) are refused."
 )
 
 SCHEMAS: Final[dict[str, Schema]] = {
     "Error": _object(
         {
-            "error": {"type": "string", "description": "What is wrong, for people."},
-            "code": {"type": "string", "description": "What is wrong, for programs.", "examples": ["SHAPE_MISMATCH"]},
-            "request_id": {"type": "string", "description": "Name this to the operator when you ask for help."},
+            "error": {"type": "string", "description": "A description of the error for people."},
+            "code": {"type": "string", "description": "An error code for programs.", "examples": ["SHAPE_MISMATCH"]},
+            "request_id": {"type": "string", "description": "Quote this id when you ask the operator for help."},
             "details": {
                 "type": "array",
                 "description": "Every mistake that was found.",
@@ -57,7 +57,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "properties": {
             "binary_data_output": {
                 "type": "boolean",
-                "description": "Give outputs of which nothing is said as raw bytes after the JSON.",
+                "description": "Return outputs without a setting of their own as raw bytes after the JSON.",
             },
             # Some clients write them whether they have them or not.
             "content_type": {"type": ["string", "number", "boolean", "null"]},
@@ -68,7 +68,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     },
     "RequestId": {
         "type": "string",
-        "description": "Your name for this request; echoed, and in every log line about it. Made up when left out.",
+        "description": "Your id for this request; echoed, and included in every log line about it. Generated if omitted.",
         "pattern": f"^{REQUEST_ID.pattern}$",
         "examples": ["order-1042"],
     },
@@ -124,19 +124,19 @@ SCHEMAS: Final[dict[str, Schema]] = {
 
 _ERRORS: Final = {
     400: ("BadRequest", "The request breaks the protocol or the model's contract."),
-    404: ("NotFound", "There is no such model or version."),
-    405: ("MethodNotAllowed", "This path does not answer that method; `Allow` names those it does."),
+    404: ("NotFound", "No such model or version."),
+    405: ("MethodNotAllowed", "This path does not support that method; `Allow` lists the supported ones."),
     408: ("RequestTimeout", "The body did not arrive in time."),
     413: ("ContentTooLarge", "The body is over the limit of this server."),
     415: ("UnsupportedMediaType", "The body must be JSON (or the binary extension), plain or gzip or deflate encoded."),
     429: ("TooManyRequests", "A limit of the caller is reached."),
-    500: ("InternalError", "A fault of the model or of the server; the text says nothing about its inside."),
-    501: ("NotImplemented", "A part of the protocol that this server or model does not offer."),
-    503: ("Unavailable", "Not able to serve just now; try again after `Retry-After` seconds."),
-    504: ("DeadlineExceeded", "The answer could not be given in time."),
+    500: ("InternalError", "A fault of the model or the server; the text reveals no internals."),
+    501: ("NotImplemented", "A part of the protocol that this server or model does not support."),
+    503: ("Unavailable", "Temporarily unavailable; retry after `Retry-After` seconds."),
+    504: ("DeadlineExceeded", "The request missed its deadline."),
 }
 _HEADERS: Final = {
-    405: {"Allow": {"description": "The methods this path answers.", "schema": _STRING}},
+    405: {"Allow": {"description": "The methods this path supports.", "schema": _STRING}},
     429: {"Retry-After": {"description": "Seconds to wait.", "schema": _STRING}},
     503: {"Retry-After": {"description": "Seconds to wait.", "schema": _STRING}},
 }

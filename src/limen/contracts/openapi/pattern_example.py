@@ -1,4 +1,4 @@
-"""A short text that matches a regular expression, for examples of fields that have a pattern and no example.
+"""Generates a short text that matches a regular expression, for fields with a pattern but no example.
 
 Not a general generator: it reads the usual subset (literals, classes, groups, alternatives, repetitions) and gives up on the
 rest. What it returns has been matched against the pattern. Called by `contracts.openapi.examples`.

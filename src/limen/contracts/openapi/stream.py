@@ -1,4 +1,4 @@
-"""What the streaming calls of one model take and give: schemas and examples. Used by `contracts.openapi.model` and the docs page.
+"""Schemas and examples of one model's streaming calls. Used by `contracts.openapi.model` and the docs page.
 
 An answer is a stream of server-sent events, for which OpenAPI has words only since 3.2. As tools do before that, the schema of such a
 body is that of one event: its type (`message` when it says none), and its data as text that holds JSON.
@@ -64,7 +64,7 @@ def record_part(output: Schema) -> Schema:
         "properties": {
             "predictions": {"type": "array", "items": output},
             "model_version": {"type": "string"},
-            "fallback": {"type": "string", "description": "There when the model did not answer itself."},
+            "fallback": {"type": "string", "description": "Present when the model did not answer itself."},
         },
         "required": ["predictions", "model_version"],
     }
@@ -99,14 +99,14 @@ def record_events(part: Schema, example: str) -> dict[str, Any]:
     """Return the response that is a stream of parts, one event of its own for its end and one for an error."""
     end = {"type": "object", "properties": {"event": {"const": "end"}, "data": {"const": "{}"}}, "required": ["data"]}
     schema = {"anyOf": [_event("message", part), end, _event("error", ERROR_REF)]}
-    text = "The parts, as they come. The event `end` is the last of a whole answer, `error` the last of one that broke off."
+    text = "The parts, in order. The event `end` completes an answer; `error` ends one that failed."
     return _streamed(text, schema, example)
 
 
 def generate_events(part: Schema, example: str) -> dict[str, Any]:
     """Return the response that is a stream of parts of which the last may be an error."""
     schema = _event("message", {"anyOf": [part, ERROR_REF]})
-    text = "The parts, as they come. One that broke off ends with an error."
+    text = "The parts, in order. An answer that fails ends with an error."
     return _streamed(text, schema, example)
 
 

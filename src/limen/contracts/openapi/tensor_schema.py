@@ -30,7 +30,7 @@ ID_REF: Final = {"$ref": "#/components/schemas/RequestId"}
 _CONTENT: Final[Schema] = {
     "content_type": {
         "enum": [*content_types.PLAIN, None],
-        "description": "Taken for MLServer's clients. `base64` says that the elements of BYTES are Base64 text.",
+        "description": "Accepted for MLServer clients. `base64` says that the elements of BYTES are Base64 text.",
     },
     "headers": {"type": "null"},
 }
@@ -176,7 +176,7 @@ def _requested(fields: Sequence[Field]) -> Schema:
         for i in range(len(fields))
     ]
     return {
-        "description": "Outputs to give, each at most once; all of them when this is left out or empty.",
+        "description": "Outputs to return, each at most once; all by default.",
         "anyOf": [
             {"type": ["array", "null"], "maxItems": 0},
             *({**t, "maxItems": len(fields) - i} for i, t in enumerate(tails)),
@@ -186,14 +186,14 @@ def _requested(fields: Sequence[Field]) -> Schema:
 
 def _requested_output(field: Field) -> Schema:
     known: Schema = {
-        "binary_data": {"type": "boolean", "description": "Give this output as raw bytes after the JSON."},
+        "binary_data": {"type": "boolean", "description": "Return this output as raw bytes after the JSON."},
     }
     if _can_classify(field):
         known["classification"] = {
             "type": "integer",
             "minimum": 1,
             "maximum": (1 << 31) - 1,
-            "description": "Give the N best classes as `value:index:label` instead of the values.",
+            "description": "Return the N best classes as `value:index:label` instead of the values.",
         }
     return {
         "type": "object",

@@ -1,4 +1,4 @@
-"""The typed protobuf definition of one model as the descriptor that protobuf libraries load.
+"""The typed Protobuf definition of one model, as a descriptor that Protobuf libraries load.
 
 The same as `protoc` makes of `contracts.proto.text.proto_text`, which the tests prove. The gateway serves calls and reflection from it;
 `contracts.clients.code` puts it into the clients it writes.

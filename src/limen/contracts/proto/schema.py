@@ -1,4 +1,4 @@
-"""What the protobuf file of a model holds: its service, its messages, and which number, type and words each field has.
+"""The contents of a model's Protobuf file: its service, its messages, and the number, type and comment of each field.
 
 Not here: how that is written down. `contracts.proto.text` prints it for people and `protoc`, `contracts.proto.descriptor` builds what
 servers and clients load; both walk the same `ProtoFile`, so they cannot differ. Decisions, so that a file made today keeps
@@ -224,7 +224,7 @@ def default_json_name(name: str) -> str:
 
 def _request(contract: Contract) -> ProtoMessage:
     limit = contract.batching.max_request_rows
-    id_rule = "Your name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; echoed. Made up when empty."
+    id_rule = "Your id for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; echoed. Generated if empty."
     return ProtoMessage(
         "PredictRequest",
         (
@@ -345,7 +345,7 @@ def _presence(field: Field) -> str:
 def _facts(contract: Contract) -> Iterable[str]:
     yield f"Owner: {contract.owner}." if contract.owner else ""
     yield f"Licence: {contract.licence}." if contract.licence else ""
-    yield "Made from the model's contract. Numbers stay as they are when fields are added at the end."
+    yield "Made from the model's contract. Numbers do not change when fields are added at the end."
 
 
 def _deadline(contract: Contract) -> str:

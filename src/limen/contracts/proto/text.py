@@ -1,4 +1,4 @@
-"""The typed protobuf definition of one model as text: a proto3 file with the contract's own field names and stable numbers.
+"""The typed Protobuf definition of one model as text: a proto3 file with the contract's field names and stable numbers.
 
 What it says is decided in `contracts.proto.schema`. Pure: the gateway serves what `proto_text` returns.
 """

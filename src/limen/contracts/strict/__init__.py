@@ -1,1 +1,1 @@
-"""Reads texts that a stranger wrote: JSON, YAML and patterns, bounded in time and memory."""
+"""Strict readers of untrusted text: JSON, YAML and patterns, bounded in time and memory."""

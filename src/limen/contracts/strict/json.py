@@ -1,4 +1,4 @@
-"""Why a JSON body was refused: the slow, exact twin of the fast typed decoders.
+"""Explains why a JSON body was refused: the slow, exact counterpart of the fast typed decoders.
 
 The decoders in `contracts.validation.records` and the gateways accept good bodies at full speed and know little about bad ones. When
 one of them fails, `explain` says what is wrong. `has_duplicate_keys` is the exact form of their cheap duplicate test.
@@ -67,7 +67,7 @@ def _malformed(exc: Exception, body: bytes) -> InvalidArgument:
     found = _OFFSET.search(text)
     offset = int(found.group(1)) if found else len(body)
     if found and _NOT_FINITE.match(body, offset):
-        text = f"JSON has no NaN and no infinity (byte {offset}); send null for a missing number"
+        text = f"JSON has no NaN or infinity (byte {offset}); send null for a missing number"
         return InvalidArgument(text, reason=Reason.BAD_JSON)
     what = "ends too early" if "truncated" in text else "is not valid JSON"
     return InvalidArgument(f"the body {what} (byte {offset})", reason=Reason.BAD_JSON)

@@ -1,4 +1,4 @@
-r"""The regular expressions of a contract, matched in time that is linear in the text.
+r"""The regular expressions of a contract, matched in time linear in the text.
 
 The engine is RE2. An author's pattern and a caller's text are both untrusted, so nothing here backtracks: what RE2 cannot say
 (lookaround, backreferences) is refused, and the product of a pattern's size and a text's is bounded.
@@ -27,11 +27,11 @@ _UNSUPPORTED: Final = (
     (re.compile(r"\\[1-9]|\\k<|\(\?P="), "backreferences are not supported"),
     (
         re.compile(r"\(\?>|[*+?}]\+"),
-        "atomic groups and possessive repetitions are not supported; leave out the extra sign",
+        "atomic groups and possessive repetitions are not supported; remove the extra sign",
     ),
     (re.compile(r"\(\?\("), "conditions are not supported"),
     (re.compile(r"\(\?#"), "comments are not supported"),
-    (re.compile(r"\\Z"), "\\Z is not supported; write $, which is the very end of the text"),
+    (re.compile(r"\\Z"), "\\Z is not supported; write $, which matches only at the end of the text"),
     (re.compile(r"\\u"), "\\u is not supported; write \\x{…} or the character itself"),
 )
 _REASONS: Final = {
@@ -43,8 +43,8 @@ _REASONS: Final = {
     "invalid repetition size": "repetitions multiply to more than 1000",
     "invalid escape sequence": "an escape is unknown",
     "invalid character class range": "a range or class in [] is unknown",
-    "invalid perl operator": "a group begins with (? and something unknown",
-    "pattern too large": "it is too large; repetitions count as often as they repeat",
+    "invalid perl operator": "a group starts with an unknown (? construct",
+    "pattern too large": "it is too large; a repetition counts once for each time it repeats",
 }
 
 

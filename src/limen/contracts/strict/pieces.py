@@ -1,4 +1,4 @@
-"""Large JSON texts, read in pieces: memory and time for one step are bounded, whatever the text holds.
+"""Large JSON texts, read in pieces: each step is bounded in memory and time, whatever the text.
 
 A `Cursor` goes through one container after the other and gives its elements in groups of about a piece, as texts that any decoder
 takes. An element that is larger than a piece is given by its place, and whoever expects a container there goes into it. Only

@@ -1,4 +1,4 @@
-"""Text that comes from a package, a server or a file, as it may be shown on a terminal or kept in a log.
+"""Makes text from packages, servers and files safe to show on a terminal or keep in a log.
 
 A title may hold whatever its author wrote: sequences that move the cursor, change the title of a window or hide what follows, and
 characters that turn the direction of a line. Such characters are shown as their number in hexadecimal digits, as JSON writes it.
@@ -38,4 +38,4 @@ def _shown(found: re.Match[str]) -> str:
 def check_text(text: str, path: str) -> None:
     """Raise `InvalidArgument` for free text that is not a short line."""
     if len(text) > MAX_TEXT or not text.isprintable():
-        raise InvalidArgument.at(path, f"must be at most {MAX_TEXT} characters that can be printed")
+        raise InvalidArgument.at(path, f"must be at most {MAX_TEXT} printable characters")

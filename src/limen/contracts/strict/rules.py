@@ -1,4 +1,4 @@
-"""A checked walk over plain values: one declaration per key, read as a check and as a JSON Schema.
+"""Checks of plain values: one declaration per key, used for validation and as a JSON Schema.
 
 A `Rule` says what one value may be. `rule.read(value, path, report)` returns the value, or `INVALID` after it told the report
 where and why; it never stops at the first mistake. `rule.schema()` says the same to editors. Rules know nothing of models:
@@ -46,7 +46,7 @@ class Report:
         if len(self.violations) < MAX_VIOLATIONS:
             self.violations.append(Violation(path, text))
         elif len(self.violations) == MAX_VIOLATIONS:
-            self.violations.append(Violation("", f"more than {MAX_VIOLATIONS} mistakes; the others are not listed"))
+            self.violations.append(Violation("", f"more than {MAX_VIOLATIONS} mistakes; the rest are not listed"))
 
     def has(self, path: str) -> bool:
         """Return whether a mistake was noted at exactly this path."""
@@ -138,7 +138,7 @@ class Flag(msgspec.Struct, frozen=True):
             return value
         hint = ""
         if isinstance(value, str) and value.casefold() in _YAML_11_BOOLEANS:
-            hint = "; yes, no, on and off are words here"
+            hint = "; yes, no, on and off are text in this file"
         report.add(path, f"must be true or false, not {shown(value)}{hint}")
         return INVALID
 

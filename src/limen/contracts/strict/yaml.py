@@ -1,4 +1,4 @@
-"""Plain values out of a YAML or JSON text that a stranger may have written.
+"""Reads untrusted YAML or JSON text into plain values.
 
 One document, read as JSON would be: text, whole numbers, numbers, true, false, null, lists and mappings with text keys. Words
 follow YAML 1.2, so `no`, `off`, `007`, `1_000` and `2024-01-31` are text; only `true` and `false` are booleans. Refused: tags,
@@ -121,7 +121,7 @@ class _Builder:
             where = at(path, key)
             value = self._value(next(self._events), where, depth + 1)
             if key in found:
-                self._report.add(where, "this key is there twice")
+                self._report.add(where, "this key is repeated")
             found[key] = value
         return found
 

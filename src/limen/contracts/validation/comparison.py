@@ -1,4 +1,4 @@
-"""Comparing an answer with its golden value, within the contract's tolerance.
+"""Compares an answer with its golden value, within the contract's tolerance.
 
 Called by the warm-up of a version, `limen check` and, later, the replay of golden examples between versions.
 """

@@ -1,4 +1,4 @@
-"""The quick test of tensors that must only be finite floats of one shape and range, which is what most models take and give.
+"""Fast check for tensors that need only be finite floats of one shape and range, as most models' tensors.
 
 `contracts.validation.tensors` asks it first; whatever it does not pass is checked field by field there, which also says what is wrong.
 """

@@ -85,7 +85,7 @@ def encoded(array: Array, name: str) -> Array:
     try:
         flat = [v if v is None or isinstance(v, str) else to_text(v) for v in array.ravel().tolist()]
     except (TypeError, ValueError) as exc:
-        raise InvalidOutput(f"the model's output {name} holds what is no JSON value") from exc
+        raise InvalidOutput(f"the model's output {name} is not valid JSON") from exc
     found = np.empty(len(flat), object)
     found[:] = flat
     return found.reshape(array.shape)

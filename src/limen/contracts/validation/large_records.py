@@ -1,4 +1,4 @@
-"""Large record bodies: rows are decoded and judged some at a time, and a field that is large by itself some values at a time.
+"""Large record bodies: rows are decoded and checked in batches, and a large field in batches of its values.
 
 Reading stops at the first piece with a mistake in it, and before tensors take more memory than a body may have. What a piece means is
 said by the decoders that read small bodies whole. Called by `contracts.validation.records`; runs beside the event loop, no step takes long.
@@ -79,7 +79,7 @@ class LargeRecords:
                 is_over = group.is_last
                 if sum(map(len, around)) > LARGE_TEXT:
                     self._codec.envelope(_object(around))
-                    raise InvalidArgument("there is too much beside the instances", reason=Reason.TOO_MANY_PARTS)
+                    raise InvalidArgument("the data outside the instances is too large", reason=Reason.TOO_MANY_PARTS)
                 continue
             key = self._key(ENVELOPE, "", "is not a field of this request")
             if key != _ROWS:
@@ -103,7 +103,7 @@ class LargeRecords:
         try:
             return np.concatenate(self._columns.pop(field.name))
         except ValueError as exc:
-            text = f"must all have {field.name} of the same size"
+            text = f"must all have the same size of {field.name}"
             raise InvalidArgument.at(_ROWS, text, Reason.SHAPE_MISMATCH) from exc
 
     def _read_rows(self) -> None:

@@ -184,9 +184,7 @@ class RecordCodec:
             try:
                 inputs[column.name] = column.build([values[i] for values in clean], len(clean))
             except ValueError as exc:
-                text = (
-                    f"must all have {column.name} of the same size; send rows of other sizes in requests of their own"
-                )
+                text = f"must all have {column.name} of the same size; send rows of other sizes in separate requests"
                 raise InvalidArgument.at("instances", text, Reason.SHAPE_MISMATCH) from exc
         return Records(inputs, len(clean), value.get("id", ""), value.get("parameters", {}))
 

@@ -1,4 +1,4 @@
-"""The exact walk over records: finds every mistake in rows that the typed decoder refused.
+"""The exact validation of records: finds every mistake in rows that the typed decoder refused.
 
 Called by `contracts.validation.records` only after its fast decoder said no, so clarity counts here and speed does not.
 """
@@ -77,7 +77,7 @@ class RowCheck:
         """Check a record without some of its fields, which were read by themselves; return its values by name."""
         for key in row:
             if key in known:
-                found.append(Violation(f"{path}.{names.shown(key)}", "is given twice"))
+                found.append(Violation(f"{path}.{names.shown(key)}", "is repeated"))
             elif key not in self._names:
                 found.append(Violation(f"{path}.{names.shown(key)}", "is not a field of this model"))
         return {f.name: self._value(f, row, path, found) for f in self._fields if f.name not in known}

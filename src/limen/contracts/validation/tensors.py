@@ -1,4 +1,4 @@
-"""The contract compiled for tensors: what `DataPlane` runs on every request and every answer.
+"""The contract compiled for tensors: the check of every request and every answer.
 
 Not here: reading JSON rows (`contracts.validation.records`) or bytes (`contracts.oip.wire`). The good path costs one comparison of dtype and
 shape and one reduction a field; the exact search for what is wrong runs only when that fails.

@@ -1,4 +1,4 @@
-"""Tensors as OIP's callers name and shape them, where that is not how Limen keeps them.
+"""Tensors under the names and shapes that OIP callers use, where they differ from Limen's own.
 
 Inside Limen a tensor goes by its field's name and has the batch as its first axis. On the wire it may have another name (`wire`), and
 the tensors of a model without a batch axis have none. Compiled once for a version that differs in either; used by

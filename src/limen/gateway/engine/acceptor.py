@@ -1,4 +1,4 @@
-"""Taking connections from a listener, one by one and only while there is room for them.
+"""Accepts connections from a listener, one at a time and only while there is capacity.
 
 An event loop's own server accepts whatever comes, and what the process has no file for is reset. Here callers wait in the system's
 queue instead, and are let in as others leave. Used by `gateway.engine.server`.
@@ -88,7 +88,7 @@ class Acceptor:
                 continue  # the caller did not wait
             except OSError as exc:
                 self._pause()
-                LOG.warning("no caller can be let in for now: %s", exc.strerror or exc)
+                LOG.warning("cannot accept connections for now: %s", exc.strerror or exc)
                 return
             is_full = self._is_full(connection.fileno())
             entering = self._loop.create_task(self._enter(connection))

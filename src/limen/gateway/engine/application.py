@@ -1,4 +1,4 @@
-"""What the HTTP engine needs of an application: who judges a request's head, answers it, and is told how it went.
+"""The HTTP engine's interface to an application: it checks heads, answers requests and is told the outcome.
 
 `gateway.http.app` is the gateway's; `gateway.http.metrics_app` is a small one of its own. Called by `gateway.engine.connection`.
 """

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: pipelining, answering, writing and ending it.
+"""One HTTP/1.1 connection: pipelining, answering, writing and closing.
 
 Not here: parsing (`gateway.engine.receiving`), the inside of an answer in pieces (`gateway.engine.sending`), what a path means
 (`gateway.http.app`) and timers (`gateway.engine.server` sweeps all connections once a second).

@@ -1,4 +1,4 @@
-"""How many of a gateway's open files its callers may have, so that there are always some left for its models and itself."""
+"""Limits callers' share of a gateway's open files, so that some are always left for its models and itself."""
 
 from __future__ import annotations
 

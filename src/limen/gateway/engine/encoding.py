@@ -54,7 +54,7 @@ class Inflation:
 
         Raises:
             Refused: 413 over the limit.
-            InvalidArgument: the body is not in the encoding it claims.
+            InvalidArgument: the body does not match its content encoding.
         """
         if self._stream is None:
             return assembled([self._rest, *self._packed])
@@ -66,7 +66,7 @@ class Inflation:
             if self._stream.unused_data or self._packed:
                 raise zlib.error("trailing data")
         except zlib.error as exc:
-            raise InvalidArgument("the body is not in the encoding it claims", reason=Reason.BAD_MESSAGE) from exc
+            raise InvalidArgument("the body does not match its content encoding", reason=Reason.BAD_MESSAGE) from exc
         return assembled(self._pieces)
 
     def rest(self) -> Text:

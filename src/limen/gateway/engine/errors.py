@@ -1,4 +1,4 @@
-"""How errors look on HTTP: one exhaustive table from `ErrorCode` to status, and one JSON body for all of them.
+"""Errors over HTTP: one exhaustive table from `ErrorCode` to status, and one JSON body for all.
 
     {"error": "…", "code": "SHAPE_MISMATCH", "request_id": "…", "details": [{"path": "…", "reason": "…"}]}
 
@@ -52,7 +52,7 @@ def too_large(limit: int) -> Refused:
 
 def no_room() -> Refused:
     """Return the refusal of a body that the gateway has no memory for just now."""
-    text = "the server holds too many large requests; send it again a little later"
+    text = "the server is processing too many large requests; try again later"
     return Refused(503, "OVERLOADED", text, head=b"retry-after: 1\r\n")
 
 

@@ -1,4 +1,4 @@
-"""What a request's head says about where its body ends, when that is more than a length. Used by `gateway.engine.receiving`."""
+"""Determines from a request's head where its body ends, beyond a plain length. Used by `gateway.engine.receiving`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_framing(head: Head, version: str, *, upgrades: bool) -> int:
     body_left = 0
     coding = head.headers.get(b"transfer-encoding")
     if coding is not None and (coding.lower() != b"chunked" or version != "1.1"):
-        raise Refused(400, "BAD_REQUEST", "the only transfer coding is chunked, in HTTP/1.1")
+        raise Refused(400, "BAD_REQUEST", "the only supported transfer coding is chunked, in HTTP/1.1")
     if upgrades:
         if coding is not None:
             raise Refused(400, "BAD_REQUEST", "this server does not switch protocols")
@@ -33,5 +33,5 @@ def check_framing(head: Head, version: str, *, upgrades: bool) -> int:
         else:
             body_left = int(head.headers.get(b"content-length", 0))
     if version == "1.1" and head.headers.get(b"expect", b"100-continue").lower() != b"100-continue":
-        raise Refused(417, "BAD_REQUEST", "this expectation is not supported")
+        raise Refused(417, "BAD_REQUEST", "this Expect header is not supported")
     return body_left

@@ -1,4 +1,4 @@
-"""Request heads that were parsed and admitted before.
+"""A cache of request heads that were already parsed and admitted.
 
 A client that keeps its connection sends the same head again and again. The parser and the application have judged that head
 once; the same bytes get the same judgement, so only the body is new and nothing is parsed. The whole head is the key: a head

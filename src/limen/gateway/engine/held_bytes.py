@@ -1,4 +1,4 @@
-"""The bytes of requests and answers that a gateway holds for its callers, all protocols together, and how many that may be.
+"""Counts and limits the bytes of requests and answers that a gateway holds, across all protocols.
 
 What is small always fits, so that callers with large bodies cannot keep everybody else out.
 """
@@ -56,7 +56,7 @@ class HeldBytes:
             yield
             return
         if not self.fits(size):
-            text = "the server holds too many large requests; send it again a little later"
+            text = "the server is processing too many large requests; try again later"
             raise ResourceExhausted(text, reason=Reason.OVERLOADED, retry_after_s=1.0)
         self.take(size)
         try:

@@ -1,4 +1,4 @@
-"""Leaving a port that other processes listen on, too, without losing the connections that the system has accepted already.
+"""Closes a listener on a shared port without losing connections that the system has already accepted.
 
 Closing a listener resets what waits in its queue. So newcomers are kept out first: the system drops their first packet, which they send
 again, to another listener by then. Whoever is in the queue is let in, and then the listener can be closed. Used by both gateways.

@@ -1,4 +1,4 @@
-"""A request as the engine hands it over, and the answer it takes back: at once, later, or piece by piece."""
+"""The engine's request and answer types: an answer is immediate, deferred or streamed."""
 
 from __future__ import annotations
 

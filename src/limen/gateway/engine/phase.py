@@ -1,4 +1,4 @@
-"""What a connection waits for. Set by `gateway.engine.connection`; `gateway.engine.server` ends what waits too long."""
+"""What a connection is waiting for. Set by `gateway.engine.connection`; `gateway.engine.server` enforces the time limits."""
 
 from __future__ import annotations
 

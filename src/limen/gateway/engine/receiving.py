@@ -1,4 +1,4 @@
-"""The receiving half of an HTTP/1.1 connection: bytes become whole requests, within limits.
+"""The receiving half of an HTTP/1.1 connection: turns bytes into whole requests, within limits.
 
 Not here: what is done with a request and with a refusal (`gateway.engine.connection`, the only subclass).
 """
@@ -86,12 +86,12 @@ class Receiver:
             if self._begun == _BEGINS.get(phase):
                 self._head_bytes += len(data)
             if self._head_bytes > limits.max_header_bytes * 2:
-                raise Refused(431, "HEADERS_TOO_LARGE", "the request's head is too large")
+                raise Refused(431, "HEADERS_TOO_LARGE", "the request head is too large")
         elif arriving is not None and arriving is self._request:
             # All of it belongs to one body. Chunk extensions and trailers are not in the body and could be endless.
             self._body_wire += len(data)
             if self._body_wire - self.body_bytes > 16 * limits.max_chunks + 2 * limits.max_header_bytes:
-                raise Refused(413, "TOO_MANY_CHUNKS", "the body's chunks have too much around them")
+                raise Refused(413, "TOO_MANY_CHUNKS", "the body's chunks have too much overhead")
         return b""
 
     def _take_body(self, data: bytes) -> bytes:

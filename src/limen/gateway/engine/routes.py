@@ -1,4 +1,4 @@
-"""Which handlers stand behind a request target.
+"""Maps request targets to handlers.
 
 A target is decoded once and matched whole; whatever does not match is 404, so no second spelling of a path exists. Targets of
 known models are remembered, so that the hot path is one dictionary look-up.
@@ -140,7 +140,7 @@ class Router:
         return Route(handlers, label, name, version or "", changes_server=label in CHANGING)
 
 
-def not_found(text: str = "there is nothing at this path") -> Refused:
+def not_found(text: str = "no such path") -> Refused:
     """Return the refusal of a path that is not served."""
     return Refused(404, "NOT_FOUND", text)
 

@@ -1,4 +1,4 @@
-"""One answer that goes out piece by piece: framing, back-pressure, and its end, whoever brings it about.
+"""Sends one streamed answer: framing, back-pressure and termination.
 
 Made by `gateway.engine.connection`, which owns the transport and the order of answers; here is only what one stream needs.
 """
@@ -133,4 +133,4 @@ class Sender:
         try:
             await self._answer.pieces.aclose()
         except Exception as exc:  # what was asked for is sent or cannot be sent any more
-            LOG.warning("the pieces of an answer could not be closed", exc_info=exc)
+            LOG.warning("an answer's iterator could not be closed", exc_info=exc)

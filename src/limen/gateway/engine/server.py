@@ -1,4 +1,4 @@
-"""The HTTP server: listening, the clock of all connections, and stopping without losing a request."""
+"""The HTTP server: listening, time limits of all connections, and stopping without losing a request."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ class HttpServer:
         late = [c for c in self.connections if c.phase in {Phase.HEAD, Phase.BODY} and c.is_reading]
         late = [c for c in late if c.since + PATIENCE_S <= self.state.clock][: max(0, count - len(idle))]
         for connection in late:
-            self._end(connection, "slow", Refused(408, "TIMEOUT", "the request took too long while others waited"))
+            self._end(
+                connection, "slow", Refused(408, "TIMEOUT", "the request took too long while others were waiting")
+            )
 
     def _end(self, connection: Connection, why: str, refused: Refused | None = None, *, at_once: bool = False) -> None:
         self.ended[why] += 1
@@ -160,12 +162,12 @@ class HttpServer:
             connection.since = connection.body_since = now
         elif connection.phase is Phase.HEAD:
             if waited > limits.header_timeout_s:
-                self._end(connection, "slow", Refused(408, "TIMEOUT", "the request's head took too long"))
+                self._end(connection, "slow", Refused(408, "TIMEOUT", "the request head took too long to arrive"))
         elif connection.phase is Phase.BODY:
             allowed = limits.body_idle_timeout_s + connection.body_bytes / limits.min_body_bytes_per_s
             allowed = min(allowed, limits.body_timeout_s)
             if waited > limits.body_idle_timeout_s or now - connection.body_since > allowed:
-                self._end(connection, "slow", Refused(408, "TIMEOUT", "the request's body took too long"))
+                self._end(connection, "slow", Refused(408, "TIMEOUT", "the request body took too long to arrive"))
         elif connection.phase is Phase.CLOSING:
             if waited > (0 if self.state.is_crowded else 2 * SWEEP_S):
                 connection.finish()

@@ -1,4 +1,4 @@
-"""Lines of the request log about gRPC calls, as HTTP has them: method, version, duration, outcome."""
+"""Request log lines for gRPC calls, as for HTTP: method, version, duration, outcome."""
 
 from __future__ import annotations
 

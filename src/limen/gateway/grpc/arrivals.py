@@ -1,4 +1,4 @@
-"""Messages over gRPC on their way to a handler: counted as held while they arrive, and while they are answered.
+"""gRPC messages on their way to a handler: counted as held from their arrival until they are answered.
 
 Neither engine tells what it holds of a message that is not whole yet. The system tells how much each connection has received, and here is
 counted how much of that were whole messages: the rest is arriving. Used by `gateway.grpc.server`, which has every handler wrapped, and by

@@ -1,4 +1,4 @@
-"""How many calls are being answered, so that a stopping server knows when the last answer is out."""
+"""Counts calls in flight, so that a stopping server knows when the last answer is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections of the gRPC listener as the system sees them: how many there are, what arrives on them, and which nobody uses.
+"""The connections of the gRPC listener as the system sees them: their number, their traffic, and which are idle.
 
 Neither engine tells. grpcio ends silent connections itself and in order, by its settings; here that is noticed and counted. The native
 engine keeps them for good; here they are closed. Both take messages without an end or a limit over all; here the connections with the most
@@ -187,7 +187,7 @@ class Census:
             excess -= there[inode].arriving
             found.add(inode)
         if len(there) >= self._most:
-            LOG.warning("there are %d connections over gRPC, which is the limit; more are closed", self._most)
+            LOG.warning("the limit of %d gRPC connections is reached; further ones are closed", self._most)
             if self._closes:
                 found.update(sorted(there, key=lambda i: there[i].since)[self._most :])
         return found

@@ -1,4 +1,4 @@
-"""Tells the clients of a gRPC server that is about to stop to go elsewhere, while it still answers. Used by `server`.
+"""Tells clients of a stopping gRPC server to reconnect elsewhere while it still answers. Used by `server`.
 
 Neither engine can do this. Both refuse or cut off calls that arrive before a client has heard that the server stops: a few with each stop
 under load. HTTP/2 has the frame for it: GOAWAY with the highest stream number means "begin nothing more here, everything you have begun is

@@ -1,4 +1,4 @@
-"""The standard gRPC health service: the server as a whole, this protocol's service, and each model by its name or its typed service."""
+"""The standard gRPC health service: for the server, the protocol's service, and each model by name or typed service."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class HealthService:
         """Answer the state of one service."""
         status = self._status(parse(health_pb2.HealthCheckRequest, data).service)
         if status == _Answer.SERVICE_UNKNOWN:
-            raise NotFound("there is no such service or model")
+            raise NotFound("no such service or model")
         return _Answer(status=status).SerializeToString()
 
     async def watch(self, data: bytes, context: Context) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""What every call of this gateway reads before anything else: its message and its deadline."""
+"""Reads the message and the deadline of every gRPC call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server reflection, which lets grpcurl and its like call this server without the .proto file."""
+"""Server reflection, which lets tools such as grpcurl call this server without the .proto file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an error looks on gRPC: status code, text and machine-readable details.
+"""Errors over gRPC: status code, text and machine-readable details.
 
 The only place of this gateway that turns an exception into something a caller sees. Catalogue texts pass; the text of any
 other exception stays here.

@@ -1,4 +1,4 @@
-"""The HTTP application: admits a request, finds its handler, and turns whatever happens into a response.
+"""The HTTP application: admits a request, finds its handler, and turns any outcome into a response.
 
 Called by `gateway.engine.connection`; calls the protocol modules `oip`, `record_api` and `documents`.
 """
@@ -229,7 +229,7 @@ class HttpApplication:
             stem, colon, port = name.rpartition(b":")
             name = stem if colon and port.isdigit() else name
         if self._hosts is not None and name.strip(b"[]") not in self._hosts:
-            raise Refused(421, "MISDIRECTED", "this server does not answer for that host")
+            raise Refused(421, "MISDIRECTED", "this server does not serve that host")
         if len(self._known_hosts) < 64:
             self._known_hosts.add(host)
 
@@ -252,7 +252,7 @@ def _refuse_pages(headers: dict[bytes, bytes]) -> None:
 
 def _wrong_method(route: Route) -> Refused:
     allow = route.allow
-    text = f"this path takes {allow.decode()}"
+    text = f"this path supports {allow.decode()}"
     return Refused(405, "METHOD_NOT_ALLOWED", text, head=b"allow: %s\r\n" % allow)
 
 

@@ -1,4 +1,4 @@
-"""Work on what is large, beside the event loop: one thread for one gateway, so that at most one core is taken from everybody else.
+"""Handles large bodies outside the event loop: one thread per gateway, so they use at most one core.
 
 The loop and the thread take turns at the interpreter's lock, so what runs here must consist of short steps: a call into C that takes
 long keeps the loop waiting as if it were made there. `contracts.strict.pieces` sees to that for JSON.

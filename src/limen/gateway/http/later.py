@@ -1,4 +1,4 @@
-"""The answer to a request that waits for the model, as HTTP sends it. Used by the dialects, `oip` and `record_api`."""
+"""Deferred answers: sends the HTTP answer to a request that waits for the model. Used by `http.oip` and `http.records`."""
 
 from __future__ import annotations
 

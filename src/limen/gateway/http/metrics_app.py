@@ -1,4 +1,4 @@
-"""The application of the metrics listener: the text for Prometheus, and whether the process answers at all.
+"""The application of the metrics listener: the Prometheus text, and a liveness check.
 
 It listens apart from the gateway, so that numbers can be had while the gateway is full, and so that callers cannot have them.
 """
@@ -70,7 +70,7 @@ class MetricsApplication:
         if host is None:
             raise Refused(400, "BAD_REQUEST", "the Host header is required")
         if self._hosts is not None and _name_of(host) not in self._hosts:
-            raise Refused(421, "MISDIRECTED", "this server does not answer for that host")
+            raise Refused(421, "MISDIRECTED", "this server does not serve that host")
         try:
             head.route = self._router.resolve(head.target)
         except (Refused, LimenError) as error:
@@ -85,7 +85,7 @@ class MetricsApplication:
         except Refused as refused:
             return refused
         except LimenError:
-            return Refused(404, "NOT_FOUND", "there is nothing at this path")
+            return Refused(404, "NOT_FOUND", "no such path")
 
     def handle(self, request: Request) -> Answer:
         """Return the response to a whole request, or what is to become one. Raises nothing."""
@@ -134,5 +134,5 @@ def _name_of(host: bytes) -> str:
 
 
 def _wrong_method(route: Route) -> Refused:
-    text = f"this path takes {route.allow.decode()}"
+    text = f"this path supports {route.allow.decode()}"
     return Refused(405, "METHOD_NOT_ALLOWED", text, head=b"allow: %s\r\n" % route.allow)

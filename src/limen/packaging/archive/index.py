@@ -1,4 +1,4 @@
-"""The list of a package's files with their digests, and the one digest that names the whole package.
+"""The list of a package's files with their digests, and the one digest that identifies the package.
 
 Pure. The digest depends on nothing but the files' paths and contents, so the same content has the same digest on every
 machine. `packaging.archive.package` writes the index into the archive as `manifest.json` and checks everything against it.
@@ -72,17 +72,17 @@ def decode_index(data: bytes) -> Index:
         raise _refused(f"lists more than {MAX_FILES} files")
     problems = list(path_set_problems(f.path for f in index.files))
     problems += [
-        Violation(shown(f.path), "is a file that packages leave out")
+        Violation(shown(f.path), "is a file that packages must not contain")
         for f in index.files
         if is_ignored(f.path) or f.path == INDEX_NAME
     ]
-    problems += [Violation(shown(f.path), "has a size or digest that cannot be") for f in index.files if not _can_be(f)]
+    problems += [Violation(shown(f.path), "has an impossible size or digest") for f in index.files if not _can_be(f)]
     if problems:
-        raise invalid("the archive holds files it may not hold", problems, Reason.UNSAFE_ARCHIVE)
+        raise invalid("the archive contains files it must not contain", problems, Reason.UNSAFE_ARCHIVE)
     if sum(f.size for f in index.files) > MAX_TOTAL_BYTES:
         raise _refused(f"lists more than {MAX_TOTAL_BYTES} bytes")
     if encode_index(index.name, index.files) != data or MODEL_NAME.fullmatch(index.name) is None:
-        raise _refused("does not agree with itself")
+        raise _refused("is inconsistent")
     if all(f.path != MANIFEST_NAME for f in index.files):
         raise _refused(f"lists no {MANIFEST_NAME}")
     return index

@@ -1,4 +1,4 @@
-"""Whether the files of a package still are what its digest says: asked each time before they are loaded.
+"""Checks that the files of a package still match its digest, each time before they are loaded.
 
 Disks lose bits, and people edit what they find. A process hashes a folder once; after that it looks at what the system says of each file,
 and hashes again when any of it is different. Called by the placements, and by whoever keeps packages on this machine.
@@ -14,7 +14,7 @@ from limen.packaging.archive.index import digest_of
 from limen.packaging.archive.package import hash_folder
 from limen.packaging.paths import list_files
 
-DAMAGED: Final = "the files of the package are damaged, or somebody has changed them"
+DAMAGED: Final = "the files of the package are damaged or were changed"
 _MAX_KNOWN: Final = 1024
 _SMALL_BYTES: Final = 16 << 20
 

@@ -1,4 +1,4 @@
-"""`origin.json` in a package: what it was imported from, and how it compared with the original.
+"""`origin.json` in a package: the source of an import, and the comparison with the original.
 
 Written by `limen import`, read when the package is published. It is the author's word: it was not checked here, and nothing is fetched
 from it.

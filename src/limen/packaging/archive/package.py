@@ -1,4 +1,4 @@
-"""Packages on disk: building an archive from a folder, and opening a folder or an archive safely.
+"""Packages on disk: builds an archive from a folder, and opens folders and archives safely.
 
 Opening an archive checks, in this order: its layout (`packaging.archive.tarball`), its index (`packaging.archive.index`), every file against
 the index, the manifest (`packaging.manifest.decoder`) and what the files really are (`packaging.formats.sniff`). Only then does it appear in the
@@ -190,7 +190,7 @@ def open_package(path: Path, cache_dir: Path) -> Package:
         try:
             manifest = _unpack(file, index, members, root)
         except OSError as exc:
-            text = "the package cannot be unpacked: the cache folder cannot be written"
+            text = "cannot unpack the package: the cache folder is not writable"
             raise Unavailable(text, reason=Reason.STORAGE) from exc
     return Package(root, manifest, index.digest, path)
 
@@ -210,7 +210,7 @@ def inspect(path: Path) -> Inspection:
 @contextmanager
 def _open_archive(path: Path) -> Iterator[tuple[IO[bytes], Index, list[Member]]]:
     if not path.is_file():
-        raise InvalidPackage("there is no package: the path is neither a folder nor a file")
+        raise InvalidPackage("no package found: the path is neither a folder nor a file")
     with path.open("rb") as file:
         index, members = read_index(file, os.fstat(file.fileno()).st_size)
         yield file, index, members
@@ -252,7 +252,7 @@ def _copy(source: IO[bytes], file: FileEntry, out: Sink | None) -> None:
         if out is not None:
             out.write(chunk)
     if left or sha256.hexdigest() != file.sha256:
-        raise _damaged(file.path, "is not what the index says: the package is damaged or was changed")
+        raise _damaged(file.path, "does not match the index: the package is damaged or was changed")
 
 
 def _extract(archive: IO[bytes], index: Index, members: Sequence[Member], folder: Path | None) -> None:

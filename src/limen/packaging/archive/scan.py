@@ -1,4 +1,4 @@
-"""Whether a package on disk was changed: told by names, sizes and times, without reading the files."""
+"""Detects changes of a package on disk by names, sizes and times, without reading the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a signature says it was made for, compared with the package that it came with.
+"""Compares a signature's statement with the package it came with.
 
 Pure, and without cryptography: `packaging.signing.signatures` asks the library whether a signature is genuine, this module whether it is
 about exactly these files. The list of what to ignore that a signature may carry is not believed but refused: the library would
@@ -175,7 +175,7 @@ def _decode(data: bytes, kind: type[T]) -> T:
     try:
         found = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, binascii.Error) as exc:
-        raise refused("it is not a signature that `limen sign` makes") from exc
+        raise refused("it was not made by `limen sign`") from exc
     if has_duplicate_keys(data):
         raise refused("the signature repeats a key")
     return found

@@ -110,15 +110,15 @@ def _decode_header(block: bytes, position: int, total: int) -> Member:
     path = _path(block)
     kind = _KINDS.get(block[156:157])
     if kind is not None:
-        raise _refused(path, f"is {kind}; a package holds plain files only")
+        raise _refused(path, f"is {kind}; a package may contain regular files only")
     if problem := path_problem(path):
         raise _refused(path, problem)
     digits = block[124:135]
     if not (digits.isdigit() and b"8" not in digits and b"9" not in digits):
-        raise _refused(path, "has no size that can be read")
+        raise _refused(path, "has an unreadable size")
     member = Member(path, int(digits, 8), position + BLOCK)
     if member.end > total:
-        raise _refused(path, "is larger than what is there of the archive")
+        raise _refused(path, "is larger than the rest of the archive")
     if encode_header(path, member.size) != block:
         raise _refused(path, "has a header that `limen build` does not write")
     return member

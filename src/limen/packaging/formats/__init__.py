@@ -1,1 +1,1 @@
-"""Model file formats, told apart by content without loading them."""
+"""Model file formats, detected by content without loading them."""

@@ -1,4 +1,4 @@
-"""What is inside zip archives and compressed files, found without trusting what they say about themselves.
+"""Inspects zip archives and compressed files without trusting their own metadata.
 
 Called by `packaging.formats.sniff`. Members are read from where their local header puts them and without their checksums, because that
 is how careless loaders read them too: a zip with a broken checksum still gives them its pickle.

@@ -1,4 +1,4 @@
-"""A Hugging Face model folder, read without any of its libraries: which model, which head, which files, and nothing that runs code.
+"""Reads a Hugging Face model folder without its libraries and without running code: model, head and files.
 
 Taken are text encoders of known families (`FAMILIES`) that classify a text or turn it into a vector, with weights in safetensors and
 a `tokenizer.json`. Folders of sentence-transformers say how tokens become one vector (`modules.json`); a bare encoder takes their mean.

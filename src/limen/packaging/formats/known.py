@@ -1,4 +1,4 @@
-"""The file formats Limen knows, told apart by content.
+"""The file formats Limen knows, detected by content.
 
 Not here: looking into archives (`packaging.formats.containers`) and what a package may hold (`packaging.formats.sniff`). Nothing in these
 functions loads a model: they look at magic numbers, field tags and the first lines.
@@ -94,8 +94,8 @@ UNSAFE: Final = {
     Format.BROKEN_SAFETENSORS: "is a safetensors file that is not what its header says",
     Format.NATIVE: "is native code",
     Format.BYTECODE: "is compiled code",
-    Format.COMPRESSED: "is compressed; a package holds files as they are, so that they can be checked",
-    Format.ARCHIVE: "is an archive; a package holds files as they are, so that they can be checked",
+    Format.COMPRESSED: "is compressed; packages must contain uncompressed files, so that they can be checked",
+    Format.ARCHIVE: "is an archive; packages must contain uncompressed files, so that they can be checked",
 }
 """Formats no package may hold, and why."""
 

@@ -1,4 +1,4 @@
-"""Whether bytes would do something when Python unpickles them, found without unpickling.
+"""Detects whether bytes would act as a pickle, without unpickling them.
 
 The opcodes are walked as an unpickler walks them, with the depth of its stack and no values. A file is a pickle when the
 walk reaches a call after an import, or the end of a pickle. Magic numbers alone would miss protocol 0, which has none, and

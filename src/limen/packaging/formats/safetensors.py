@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read strictly: what it says must be true of the file before any library maps a byte of it.
+"""Reads the header of a safetensors file strictly: it must match the file before a library maps any of it.
 
 A file is eight bytes with the length of a JSON text, that text, and the values of the tensors without gaps. Format:
 <https://huggingface.co/docs/safetensors>. Not here: values. Pure. Called by `packaging.formats.sniff` for every file of a package that is or

@@ -1,4 +1,4 @@
-"""What a file really is, and whether a package may hold it. By content; a name can only make it worse.
+"""Determines what a file really is, and whether a package may contain it. Content decides; a name can only make it worse.
 
 No pickle, ever: pickles are found in every protocol, wrapped and packed, and refused. Called by `packaging.archive.package` for whole
 packages, by the backends for their artifact and by `limen init` and `limen check`.
@@ -109,7 +109,7 @@ def _unfit(folder: Path, path: str, *, may_hold_code: bool) -> str | None:
     name = PurePosixPath(path).name.casefold()
     suffixes = {s.casefold() for s in PurePosixPath(path).suffixes}
     if name in NEVER_NAMES or suffixes & NEVER_SUFFIXES:
-        return "is a name that is loaded or run as code; no package may hold it"
+        return "is a name that tools load or run as code; packages must not contain it"
     try:
         finding = examine(folder / path)
     except OSError as exc:

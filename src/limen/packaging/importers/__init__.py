@@ -1,4 +1,4 @@
-"""Reading what other tools keep models in: which file is the model, and what is known about it besides.
+"""Reads other tools' model folders: which file is the model, and what else is known about it.
 
 An importer reads and never loads: nothing here unpickles, imports code from a source or opens a connection (`mlflow_registry` does,
 to the configured tracking server only). What it finds is a `Draft`; `authoring.importing` makes a package of it.
@@ -46,18 +46,16 @@ def read_source(path: Path, version: str = "") -> Draft:
         InvalidPackage: nothing there is known, or it cannot be imported; the text says what can be done instead.
     """
     if not path.exists():
-        raise InvalidPackage(f"there is nothing at {path}")
+        raise InvalidPackage(f"nothing found at {path}")
     for importer in IMPORTERS:
         if importer.recognises(path):
             return importer.read(path, version)
     for name, what, command in _REFUSED:
         if (path / name).exists():
-            text = (
-                f"{path} {what}, which no backend runs; export the model to ONNX ({command}) and import the .onnx file"
-            )
+            text = f"{path} {what}, which no backend can run; export the model to ONNX ({command}) and import the .onnx file"
             raise InvalidPackage(text)
     raise InvalidPackage(
-        f"{path} is no kind of model that is known here: give a model file, an MLflow model folder (with a file MLmodel), "
+        f"{path} is not a known kind of model: give a model file, an MLflow model folder (with a file MLmodel), "
         "a Hugging Face model folder (with config.json and model.safetensors) or the folder of one model in a Triton repository "
         "(with a file config.pbtxt)"
     )

@@ -1,4 +1,4 @@
-"""What importers give: `Draft`. Plain values; nothing is loaded or written."""
+"""The importers' result: `Draft`. Plain values; nothing is loaded or written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model folders of Hugging Face: `config.json`, weights in safetensors and a tokenizer; also those of sentence-transformers.
+"""Hugging Face model folders: `config.json`, safetensors weights and a tokenizer, including sentence-transformers.
 
 Pickled weights, other frameworks' weights and the rest of a folder stay behind. What is taken is decided by `packaging.formats.huggingface`.
 """
@@ -44,9 +44,9 @@ class HuggingFaceImporter:
 
 
 def _notes(folder: Path, found: TextModel) -> list[str]:
-    notes = [f"{path.name}, which is left out: only safetensors are taken" for path in sorted(folder.glob(_PICKLED))]
+    notes = [f"{path.name}, which is skipped: only safetensors are supported" for path in sorted(folder.glob(_PICKLED))]
     if found.answer is Answer.EMBEDDING and not (folder / MODULES).exists():
-        notes.append("no modules.json says how a vector is made of the tokens': it is their mean, of any length")
+        notes.append("no modules.json defines the pooling: vectors are the mean of the tokens', not normalised")
     if found.pooling is Pooling.FIRST:
         notes.append("the vector is the one of the first token (cls), as modules.json says")
     longer = "are cut off" if found.truncates else "are refused"

@@ -1,4 +1,4 @@
-"""MLflow model folders: the file `MLmodel`, the flavour it names, its signature and its input example.
+"""MLflow model folders: the file `MLmodel`, its flavour, its signature and its input example.
 
 MLflow itself is not needed. Flavours whose file a backend loads are taken as they are (onnx, xgboost, lightgbm, sklearn saved by
 skops); a scikit-learn or LightGBM model that MLflow pickled must be converted; a model that is only a `python_function` is code and
@@ -77,7 +77,7 @@ _EXPORT: Final = {
     "transformers": "export it with `optimum-cli export onnx` and log it with mlflow.onnx",
     "catboost": "save it as ONNX (save_model with format='onnx') and log it with mlflow.onnx",
 }
-_CODE: Final = "its answers come from Python code; write a package with `backend: python` around that code instead"
+_CODE: Final = "its answers come from Python code; write a package with `backend: python` for that code instead"
 
 
 class MlflowImporter:

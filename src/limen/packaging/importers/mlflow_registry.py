@@ -1,4 +1,4 @@
-"""Fetching a registered model from an MLflow tracking server, by MLflow's REST API.
+"""Fetches a registered model from an MLflow tracking server through MLflow's REST API.
 
 Only the configured server is asked, and only for artifacts that it hands out itself (`mlflow-artifacts:`): nothing that a registry
 says can send the download anywhere else, redirects included. Names the server lists are checked before they become paths. Not here:
@@ -113,10 +113,10 @@ class _Download:
         is_own = parts.netloc in ("", urlsplit(str(self._client.base_url)).netloc)
         if parts.scheme != "mlflow-artifacts" or not is_own:
             where = f"in {parts.scheme}: storage" if parts.scheme else "in a folder of the server"
-            raise InvalidPackage(f"the server keeps the model's files {where} and does not hand them out; {_INSTEAD}")
+            raise InvalidPackage(f"the server keeps the model's files {where} and does not serve them; {_INSTEAD}")
         path = parts.path.strip("/")
         if problem := path_problem(path):
-            raise InvalidPackage(f"the server names a path that cannot be used: it {problem}")
+            raise InvalidPackage(f"the server gives an unusable path: it {problem}")
         return path
 
     def _list(self, path: str, folder: Path, depth: int) -> Iterator[tuple[str, Path]]:
@@ -126,7 +126,7 @@ class _Download:
         for entry in self._ask("mlflow-artifacts/artifacts", path=path).get("files", []):
             name = str(entry.get("path", ""))
             if "/" in name or path_problem(name):
-                raise InvalidPackage(f"the server lists a file that cannot be kept: {shown(name)}")
+                raise InvalidPackage(f"the server lists a file with an unusable name: {shown(name)}")
             self._files += 1
             if self._files > MAX_FILES:
                 raise InvalidPackage(f"the model has more than {MAX_FILES} files")
@@ -164,7 +164,7 @@ class _Download:
         except msgspec.DecodeError:
             found = None
         if found is None:
-            raise Unavailable(f"the MLflow server gave no answer that can be read (HTTP {answer.status_code})")
+            raise Unavailable(f"the MLflow server's answer cannot be read (HTTP {answer.status_code})")
         return found
 
 

@@ -1,4 +1,4 @@
-"""What an MLflow model says about its inputs: the signature's columns and tensors, and the input example.
+"""An MLflow model's input declarations: the signature's columns and tensors, and the input example.
 
 Pure but for reading the example's file; MLflow itself is not needed. Formats: `mlflow.types.Schema.to_dict` and
 `mlflow.models.utils.save_example`. Called by `importers.mlflow`.
@@ -55,7 +55,7 @@ def read_signature(signature: Any) -> Declared:
         else:
             element = _TYPES.get(str(item.get("type")))
         if element is None:
-            notes.append(f"the declared type of the input {name or len(columns)}: {item.get('type')} has no like here")
+            notes.append(f"the declared type of the input {name or len(columns)}: {item.get('type')} has no equivalent")
         if isinstance(name, str):
             kind = BY_NAME[element].kind if element else Kind.TEXT
             if not is_required and kind is Kind.INT:

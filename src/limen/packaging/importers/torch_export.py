@@ -1,4 +1,4 @@
-"""Programs saved by `torch.export.save` (`.pt2`): taken without the pickled sample inputs that PyTorch puts into them.
+"""Programs saved by `torch.export.save` (`.pt2`), read without their pickled sample inputs.
 
 The program itself is JSON and raw numbers; weights or constants that are pickled make the package unsafe, and it is refused when the
 file is looked at. Reading the rest evaluates expressions that stand in it, so the package needs `--trust-code`.

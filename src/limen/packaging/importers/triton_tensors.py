@@ -1,6 +1,6 @@
 """The inputs and outputs of a Triton configuration: types, shapes on the wire and in the model, and the names of classes.
 
-Triton's `dims` are what callers send, without the batch; `reshape` says what the model takes instead. With `max_batch_size: 0` there is no
+Triton's `dims` are what callers send, without the batch; `reshape` says the model's inputs instead. With `max_batch_size: 0` there is no
 batch axis. Called by `importers.triton`.
 """
 
@@ -62,7 +62,7 @@ def read_tensors(config: Message, side: str, mistakes: list[Violation], *, is_ba
         ]
         name, element, dims = str(one(tensor, "name", "")), _element(tensor), tuple(tensor.get("dims", ()))
         if not name or name in rows:
-            mistakes.append(Violation(f"{path}.name", "is there twice" if name else "is required"))
+            mistakes.append(Violation(f"{path}.name", "is repeated" if name else "is required"))
         if element is None:
             mistakes.append(Violation(f"{path}.data_type", f"must be one of {', '.join(_TYPES)}"))
         if not _are_sizes(dims) or not (dims or is_batched):

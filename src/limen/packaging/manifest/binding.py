@@ -20,8 +20,8 @@ OUTPUT_BINDING: Final = Keys(
     (
         Key("tensor", TENSOR_NAME, "the artifact's output tensor", required=True),
         Key("column", Number(whole=True, low=0), "take this column of the tensor's last axis"),
-        Key("argmax", Flag(), "take the place of the largest value of the last axis"),
-        Key("reshape", Flag(), "lay the values out in the field's shape, row by row"),
+        Key("argmax", Flag(), "take the position of the largest value of the last axis"),
+        Key("reshape", Flag(), "arrange the values in the field's shape, row by row"),
         Key("threshold", Number(), "give 1 where the value is above this and 0 elsewhere"),
     )
 )
@@ -31,7 +31,7 @@ INPUT_BINDING: Final = Keys(
         Key(
             "shape",
             ListOf(item=DIMENSION, max_items=31),
-            "lay the values out in this shape, row by row; without the batch axis, with at most one -1",
+            "arrange the values in this shape, row by row; without the batch axis, with at most one -1",
             required=True,
         ),
     )
@@ -103,7 +103,7 @@ def _check_inputs(bindings: dict[str, Any], inputs: Fields, report: Report) -> N
                 continue
             field = find(name, place, report)
             if name in bound:
-                report.add(place, f"the field {name} is bound already, to {bound[name]}")
+                report.add(place, f"the field {name} is already bound, to {bound[name]}")
             bound.setdefault(name, tensor)
             if field is not None and isinstance(names, list):
                 _check_packed(field, place, families, report)

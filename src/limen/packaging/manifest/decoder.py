@@ -71,7 +71,7 @@ EXAMPLES: Final = ListOf(
         (
             Key("name", Text(max_length=200), "what the example shows"),
             Key("inputs", _RECORD, "one record of the inputs", required=True),
-            Key("outputs", _RECORD, "the answer it must give, or a part of it"),
+            Key("outputs", _RECORD, "the expected answer, or a part of it"),
         )
     )
 )
@@ -83,8 +83,8 @@ BATCHING: Final = Keys(
     (
         Key("max_rows", _ROWS, "rows in one run of the model"),
         Key("max_request_rows", _ROWS, "rows in one request"),
-        Key("max_wait_ms", Number(low=0, high=60_000), "how long rows wait for company while the model is idle"),
-        Key("merge", Flag(), "whether requests of different callers may share a run; tested when left out"),
+        Key("max_wait_ms", Number(low=0, high=60_000), "how long rows wait to be batched while the model is idle"),
+        Key("merge", Flag(), "whether requests from different callers may share a run; tested by default"),
     )
 )
 MANIFEST: Final = Keys(
@@ -93,25 +93,25 @@ MANIFEST: Final = Keys(
         Key(
             "major",
             Number(whole=True, low=1, high=MAX_MAJOR),
-            "grows when callers would break; each major is an endpoint of its own",
+            "increases with breaking changes; each major has a separate endpoint",
         ),
         Key("title", Text(max_length=200), "a short name for people"),
         Key("description", Text(), "what the model does, for whom, and what it must not be used for"),
-        Key("owner", Text(max_length=200), "who answers for it"),
+        Key("owner", Text(max_length=200), "who is responsible for it"),
         Key("licence", Text(max_length=200), "the terms it may be used under"),
-        Key("tags", ListOf(item=Text(max_length=100), max_items=100), "words to find it by"),
+        Key("tags", ListOf(item=Text(max_length=100), max_items=100), "keywords for search"),
         Key("task", Text(max_length=100), "the kind of task, such as classification"),
         Key("backend", OneOf(BACKENDS), f"what loads the artifact: {', '.join(BACKENDS)}", required=True),
         Key("artifact", _PATH, "the model's file in the package; for python `file.py:Class`", required=True),
-        Key("inputs", FIELDS, "what the model takes", required=True),
-        Key("outputs", FIELDS, "what the model gives", required=True),
-        Key("bind", BIND, "how the fields map to the artifact's own tensors; by name where it says nothing"),
+        Key("inputs", FIELDS, "the model's inputs", required=True),
+        Key("outputs", FIELDS, "the model's outputs", required=True),
+        Key("bind", BIND, "how the fields map to the artifact's tensors; by name by default"),
         Key(
             "slo",
             Keys(
-                (Key("p95_ms", _MS, "95 % of the answers are given within this"), Key("deadline_ms", _MS, "none later"))
+                (Key("p95_ms", _MS, "95 % of answers arrive within this time"), Key("deadline_ms", _MS, "none later"))
             ),
-            "what the owner promises about time, in milliseconds",
+            "the promised latency, in milliseconds",
         ),
         Key(
             "batching",
@@ -120,19 +120,19 @@ MANIFEST: Final = Keys(
                 text=OneOf((UNBATCHED,)),
                 mapping=BATCHING,
             ),
-            "how many rows may travel together; `none` for a model whose tensors have no batch axis",
+            "how many rows may be batched; `none` for a model whose tensors have no batch axis",
         ),
-        Key("serving", SERVING, "how the model wants to be run: replicas, queue and resources"),
+        Key("serving", SERVING, "how to run the model: replicas, queue and resources"),
         Key(
             "environment",
             ENVIRONMENT,
-            "names of environment variables that the package's code reads; its processes get no others but the usual ones",
+            "names of environment variables that the package's code reads; its processes get only these and the standard ones",
         ),
-        Key("fallback", FALLBACK, "the answer when the model gives none in time or fails; such answers are marked"),
+        Key("fallback", FALLBACK, "the answer to give when the model fails or is too slow; such answers are marked"),
         Key(
             "examples",
             ByKind("a list of examples or the path of a file that holds it", text=_PATH, items=EXAMPLES),
-            "golden examples: the model is ready once it answers all of them rightly; `limen check` repeats them",
+            "golden examples: the model is ready once it answers all of them correctly; `limen check` replays them",
         ),
         Key(
             "tolerance",
@@ -142,7 +142,7 @@ MANIFEST: Final = Keys(
                     Key("relative", Number(low=0), "allowed difference as a part of the golden value"),
                 )
             ),
-            "how far a number may differ from its golden value",
+            "how much a number may differ from its golden value",
         ),
         Key("reference", _PATH, "a sample of the training data in the package, CSV or Parquet"),
     )
@@ -195,7 +195,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     files = _FolderFiles(folder)
     if not files.has(MANIFEST_NAME):
-        missing = Violation(MANIFEST_NAME, "there is no such file in the folder")
+        missing = Violation(MANIFEST_NAME, "no such file in the folder")
         raise invalid("this is not a package", [missing])
     return decode_manifest(files.read(MANIFEST_NAME, MAX_BYTES + 1), files=files)
 
@@ -262,7 +262,7 @@ def _check_file(key: str, path: str, suffixes: tuple[str, ...], report: Report, 
     elif suffixes and PurePosixPath(path).suffix not in suffixes:
         report.add(key, f"must be a file ending in {' or '.join(suffixes)}, not {shown(path)}")
     elif files is not None and not files.has(path):
-        report.add(key, f"there is no file {shown(path)} in the package")
+        report.add(key, f"no file {shown(path)} in the package")
     else:
         return files is not None
     return False

@@ -1,4 +1,4 @@
-"""Edits of a `model.yaml` that somebody wrote: examples get answers, fields get keys; everything else stays as it is, comments included.
+"""Edits an existing `model.yaml`: sets answers of examples and keys of fields; keeps everything else, including comments.
 
 Pure: text in, text out. What comes out is only right if it decodes to what was meant, which callers check. Called by
 `authoring.golden` and `authoring.real_data`.
@@ -14,7 +14,7 @@ import yaml
 from limen.contracts.contract import Example, Json
 from limen.packaging.manifest.yaml_text import flow
 
-_ABOUT = "# Examples are asked before the model is served; those with outputs are tests."
+_ABOUT = "# Examples are run before the model is served; those with outputs are tests."
 
 
 def file_of_examples(text: str) -> str:

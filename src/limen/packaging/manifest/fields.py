@@ -1,4 +1,4 @@
-"""The inputs and outputs of `model.yaml`: their keys, and the checks that need more than one key.
+"""The inputs and outputs of `model.yaml`: their keys, and the checks that involve several keys.
 
 Called by `packaging.manifest.decoder`, which hands over what could be read of each field, even when other keys of it are wrong, so that
 all mistakes are found at once. Values (defaults, examples) are judged by `contracts.validation.rows`, the same walk that judges requests.
@@ -83,7 +83,11 @@ FIELD: Final = Keys(
             ListOf(item=DIMENSION, max_items=31),
             "shape of one row, without the batch axis; [] is one value",
         ),
-        Key("number", Number(whole=True, low=1, high=(1 << 29) - 1), "Protobuf field number; its place when left out"),
+        Key(
+            "number",
+            Number(whole=True, low=1, high=(1 << 29) - 1),
+            "Protobuf field number; the field's position by default",
+        ),
         Key("title", Text(max_length=200), "a short name for people"),
         Key("description", Text(), "what the field means"),
         Key("unit", Text(max_length=100), "the unit of the numbers"),
@@ -91,12 +95,12 @@ FIELD: Final = Keys(
         Key("maximum", Number(), "the largest allowed number"),
         Key("enum", ListOf(item=_Plain(), min_items=1), "the allowed values"),
         Key("pattern", Text(max_length=1000), "a regular expression that text must match"),
-        Key("min_length", Number(whole=True, low=0), "the fewest characters (bytes) of text (bytes)"),
-        Key("max_length", Number(whole=True, low=0), "the most characters (bytes) of text (bytes)"),
+        Key("min_length", Number(whole=True, low=0), "the minimum number of characters (bytes) of text (bytes)"),
+        Key("max_length", Number(whole=True, low=0), "the maximum number of characters (bytes) of text (bytes)"),
         Key("nullable", Flag(), "whether null is allowed"),
-        Key("default", Anything(), "taken when a record leaves the field out"),
-        Key("finite", Flag(), "whether NaN and infinity are refused (they are unless this is false)"),
-        Key("sensitivity", OneOf(tuple(Sensitivity)), "how carefully the values must be kept"),
+        Key("default", Anything(), "used when a record omits the field"),
+        Key("finite", Flag(), "whether NaN and infinity are refused (true by default)"),
+        Key("sensitivity", OneOf(tuple(Sensitivity)), "how sensitive the values are"),
         Key("examples", ListOf(item=Anything(), max_items=100), "values as callers may send them"),
         Key("labels", ListOf(item=Text(max_length=500), max_items=1 << 20), "names of the classes along the last axis"),
     )
@@ -132,7 +136,7 @@ def _check_names(fields: list[tuple[str, Values]], report: Report) -> None:
         spelling = re.sub(r"_+(.?)", lambda m: m[1].upper(), name)
         if name and spelling in seen:
             other = seen[spelling]
-            text = "is there twice" if other == name else f"is the same as {shown(other)} in Protobuf's JSON"
+            text = "is repeated" if other == name else f"is the same as {shown(other)} in Protobuf's JSON"
             report.add(f"{where}.name", f"{shown(name)} {text}")
         elif name:
             seen[spelling] = name
@@ -247,7 +251,7 @@ class _FieldCheck:
         seen: set[Json] = set()
         for i, value in enumerate(enum):
             if value in seen and value is not INVALID:
-                self._report.add(f"{self._path}.enum[{i}]", f"{shown(value)} is there twice")
+                self._report.add(f"{self._path}.enum[{i}]", f"{shown(value)} is repeated")
             elif value is not INVALID:
                 self._judge(bare, value, f"enum[{i}]")
             seen.add(value)

@@ -1,4 +1,4 @@
-"""What a column of sample data shows of a field: whether values are missing, their range, and values for examples. Pure."""
+"""Facts about a field from a column of sample data: missing values, range, and values for examples. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first text of a `model.yaml`, made from what an artifact says about itself and from a sample of data.
+"""The first text of a `model.yaml`, generated from the artifact's declarations and a sample of data.
 
 Pure: text out, nothing read or written; the text always passes `packaging.manifest.decoder`. Limits are never invented: what a sample
 shows stands in comments, for the owner to decide. Called by `limen init` and `limen import`.
@@ -22,14 +22,14 @@ from limen.packaging.manifest.yaml_text import flow, word
 MAX_COLUMNS: Final = 200
 """A wider tensor stays one field even if its columns have names."""
 MAX_EXAMPLES: Final = 3
-_ANY: Final = "any JSON value, also a list or an object; take a narrower type where there is one"
+_ANY: Final = "any JSON value, including lists and objects; use a narrower type if possible"
 _HEAD: Final = """\
-# What this model takes, what it gives and what its owner promises: the contract that callers see.
+# The contract that callers see: the model's inputs, its outputs and its owner's promises.
 # Complete it (units, limits, descriptions), then run `limen check` on this folder.
 # `limen schema` prints the JSON Schema of this file for editors.
 """
-_TAKES: Final = "what the model takes: complete this list"
-_GIVES: Final = "what the model gives: complete this list"
+_TAKES: Final = "the model's inputs: complete this list"
+_GIVES: Final = "the model's outputs: complete this list"
 _NARROW: Final = "whole numbers only in the sample, as the model was trained; float64 takes fractions"
 _WIDE: Final = "whole numbers only in the sample; int64 refuses fractions"
 _UNABLE: Final = "the model gives no answer when it is missing"
@@ -41,7 +41,7 @@ _TAIL: Final = """\
 
 # title: a short name for people
 # description: what the model does, for whom, and what it must not be used for
-# owner: who answers for it
+# owner: who is responsible for it
 # slo: {p95_ms: 20, deadline_ms: 100}
 """
 
@@ -76,7 +76,7 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int | None = None
     """Rows the model takes in one run."""
     max_wait_ms: float | None = None
-    """How long rows may wait for company."""
+    """How long rows may wait to be batched."""
     is_batched: bool | None = None
     """Whether tensors have the batch as their first axis; None leaves it to their shapes."""
     input_rows: Mapping[str, tuple[int, ...]] = {}
@@ -174,7 +174,7 @@ def _is_batched(signature: Tensors) -> bool:
 
 def _batching_text(signature: Tensors, hints: Hints, *, is_batched: bool) -> list[str]:
     if not is_batched:
-        return ["", "# The artifact's tensors have no batch axis: a request is one run.", "batching: none"]
+        return ["", "# The artifact's tensors have no batch axis: each request is one run.", "batching: none"]
     if any(t.shape and t.shape[0] == 1 for t in (*signature.inputs, *signature.outputs)):
         return ["", "# The artifact takes one row at a time.", "batching: {max_rows: 1}"]
     said = {"max_rows": hints.max_rows, "max_wait_ms": hints.max_wait_ms}
@@ -275,7 +275,7 @@ class _Writer:
     def bind_text(self) -> list[str]:
         if not (self.bound_inputs or self.bound_outputs):
             return []
-        text = ["", "# How the fields map to the artifact's own tensors; a list packs fields as columns.", "bind:"]
+        text = ["", "# How the fields map to the artifact's tensors; a list packs fields as columns.", "bind:"]
         for side, bound in (("inputs", self.bound_inputs), ("outputs", self.bound_outputs)):
             if bound:
                 text.append(f"  {side}:")
@@ -290,7 +290,7 @@ class _Writer:
         ]
         if not rows:
             return []
-        text = ["", "# Examples are asked before the model is served; those with outputs are tests."]
+        text = ["", "# Examples are run before the model is served; those with outputs are tests."]
         text.append("examples:")
         for i in rows:
             text += [f"  - name: row {self.rows[i] + 1} of the sample", "    inputs:"]

@@ -1,4 +1,4 @@
-"""The JSON Schema of `model.yaml`, for editors: generated from the same declarations that `packaging.manifest.decoder` reads with.
+"""The JSON Schema of `model.yaml`, for editors: generated from the declarations in `packaging.manifest.decoder`.
 
 What needs several keys at once (a default of the field's type, a binding to fields that exist) only the decoder checks.
 """

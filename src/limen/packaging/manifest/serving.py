@@ -1,4 +1,4 @@
-"""The keys `serving` and `fallback` of `model.yaml`, and what takes more than one of them to see.
+"""The keys `serving` and `fallback` of `model.yaml`, and checks that involve several of them.
 
 Not here: what they mean at run time. `packaging.manifest.decoder` reads them; `serving` and `runtime` live by them.
 """
@@ -40,12 +40,14 @@ class _Version(msgspec.Struct, frozen=True):
 
 REPLICAS: Final = Keys(
     (
-        Key("min", Number(whole=True, low=0, high=MAX_REPLICAS), "copies that run always; 0 lets an idle model go"),
-        Key("max", Number(whole=True, low=1, high=MAX_REPLICAS), "copies that may run at once"),
+        Key("min", Number(whole=True, low=0, high=MAX_REPLICAS), "replicas that always run; 0 unloads an idle model"),
+        Key("max", Number(whole=True, low=1, high=MAX_REPLICAS), "maximum number of replicas"),
         Key(
-            "concurrency", Number(above=0), "requests in hand and waiting, per replica, above which one more is started"
+            "concurrency",
+            Number(above=0),
+            "requests in flight and waiting, per replica, above which another replica starts",
         ),
-        Key("idle_s", Number(low=1), "seconds without a request before a model with `min: 0` is let go"),
+        Key("idle_s", Number(low=1), "seconds without a request before a model with `min: 0` is unloaded"),
     )
 )
 QUEUE: Final = Keys(
@@ -54,7 +56,7 @@ QUEUE: Final = Keys(
         Key(
             "max_wait_ms",
             Number(low=0, high=3_600_000),
-            "a request without a deadline is refused when it would be expected to wait longer than this",
+            "a request without a deadline is refused if its expected wait is longer than this",
         ),
     )
 )
@@ -63,25 +65,25 @@ RESOURCES: Final = Keys(
         Key(
             "memory_mb",
             Number(whole=True, low=64, high=MAX_MEMORY_MB),
-            "mebibytes one replica may use: it is replaced before it reaches them, ended when it does; no limit when left out",
+            "memory limit of one replica in mebibytes: a replica that nears it is replaced, and one that reaches it is ended; no limit by default",
         ),
         Key(
             "cpus",
             Number(whole=True, low=1, high=1024),
-            "cores of one replica: threads of native libraries, and the processors it may run on",
+            "CPU cores of one replica: the threads of native libraries, and the processors it may run on",
         ),
     )
 )
 SERVING: Final = Keys(
     (
-        Key("replicas", REPLICAS, "how many copies of the model run"),
-        Key("queue", QUEUE, "what may wait for the model in one gateway"),
-        Key("resources", RESOURCES, "what one replica may use"),
+        Key("replicas", REPLICAS, "how many replicas of the model run"),
+        Key("queue", QUEUE, "limits of the queue for the model in one gateway"),
+        Key("resources", RESOURCES, "resource limits of one replica"),
         Key(
             "hang_after_s",
             Number(low=0.1, high=86_400),
-            "seconds that one run may take before its replica is taken for hung and replaced; "
-            "never less than three times what runs took in the warm-up, and lately",
+            "seconds one run may take before its replica counts as hung and is "
+            "replaced; at least three times the duration of warm-up and recent runs",
         ),
     )
 )
@@ -91,7 +93,7 @@ ENVIRONMENT: Final = ListOf(
 FALLBACK: Final = Keys(
     (
         Key("outputs", MapOf(key=FIELD_NAME_TEXT, item=Anything()), "one whole record of the outputs, for every row"),
-        Key("version", _Version(), "another version of the model, asked with what is left of the deadline"),
+        Key("version", _Version(), "another version of the model, called with the time left until the deadline"),
     )
 )
 

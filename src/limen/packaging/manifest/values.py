@@ -1,4 +1,4 @@
-"""What `model.yaml` says, as plain values. `packaging.manifest.decoder` reads the file; this module only names its parts.
+"""The contents of `model.yaml` as plain values. `packaging.manifest.decoder` reads the file.
 
     name: credit
     backend: onnx

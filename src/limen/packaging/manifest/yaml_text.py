@@ -1,4 +1,4 @@
-"""Values as YAML on one line, for the texts that Limen writes into a `model.yaml`."""
+"""Formats values as one-line YAML, for the texts that Limen writes into a `model.yaml`."""
 
 from __future__ import annotations
 

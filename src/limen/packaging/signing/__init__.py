@@ -1,1 +1,1 @@
-"""Signatures of packages, and whom to trust."""
+"""Signatures of packages, and which keys to trust."""

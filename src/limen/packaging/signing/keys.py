@@ -1,4 +1,4 @@
-"""Keys on elliptic curves, read from PEM: those that sign, those that signatures are verified with, and their fingerprints.
+"""Elliptic-curve keys read from PEM: signing keys, verification keys, and their fingerprints.
 
 A fingerprint is the SHA-256 over a public key's SubjectPublicKeyInfo in DER; it says who signed. Needs the extra `signing`,
 whose libraries are imported when a key is first read. Called by `packaging.signing.signatures`, `packaging.signing.trust` and the CLI.
@@ -92,10 +92,12 @@ def private_key(pem: bytes, passphrase: bytes | None = None) -> EllipticCurvePri
     try:
         key = load_pem_private_key(pem, passphrase)
     except TypeError as exc:
-        wanted = "is protected: give its passphrase" if passphrase is None else "is not protected: give no passphrase"
+        wanted = (
+            "is encrypted: give its passphrase" if passphrase is None else "is not encrypted: do not give a passphrase"
+        )
         raise InvalidArgument.at("key", wanted) from exc
     except ValueError as exc:
-        text = "must be a private key in PEM" if passphrase is None else "does not open with this passphrase"
+        text = "must be a private key in PEM" if passphrase is None else "cannot be decrypted with this passphrase"
         raise InvalidArgument.at("key", text) from exc
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in CURVES:
         raise InvalidArgument.at("key", _CURVES_TEXT)

@@ -1,4 +1,4 @@
-"""Signing packages and verifying their signatures, with OpenSSF model-signing and keys on elliptic curves.
+"""Signs packages and verifies signatures, with OpenSSF model-signing and elliptic-curve keys.
 
 A signature is a file of its own: `model.sig` in a package folder, `X.limen.sig` beside an archive. It covers the name and the
 SHA-256 of every file of the package, which are taken from the package's index, so that an archive is signed and verified as it is.
@@ -73,7 +73,7 @@ def sign(content: Content, key: EllipticCurvePrivateKey, certificates: Sequence[
         if certificates:
             first, *rest = _written(Path(folder), certificates)
             try:
-                # The library takes no empty chain; a certificate that is there twice changes nothing.
+                # The library takes no empty chain; a certificate that is repeated changes nothing.
                 chain = rest or [first]
                 config.use_certificate_signer(private_key=source, signing_certificate=first, certificate_chain=chain)
             except ValueError as exc:
@@ -112,7 +112,7 @@ def verify(
             config.use_elliptic_key_verifier(public_key=_written(Path(folder), [key.pem])[0])
         else:
             if not authorities:
-                raise refused("the package is signed with a certificate, and no authority is trusted")
+                raise refused("the package is signed with a certificate, but no authority is trusted")
             chain = material.x509_certificate_chain
             signers = _holders([c.raw_bytes for c in chain.certificates] if chain else [])
             roots = _written(Path(folder), [authority.pem for authority in authorities])

@@ -1,4 +1,4 @@
-"""Whom to believe: the trust policy of the settings, with its keys read, applied to a package and its signature.
+"""The trust policy of the settings, with its keys read, applied to a package and its signature.
 
 Called by `publishing.publisher` and `limen verify`. Not here: whether a signature is genuine (`packaging.signing.signatures`), and whether a
 package's code may run (`runtime.placement.trust`).
@@ -100,11 +100,11 @@ class Trust(msgspec.Struct, frozen=True):
         """
         if signature is None:
             if self.is_required:
-                raise refused("the package is not signed, and it must be")
+                raise refused("the package is not signed, but a signature is required")
             return Judgement(Verdict.INCONCLUSIVE, "", "not signed")
         if not (self.keys or self.authorities or self.is_required):
             check_statement(signature, content.name, content.files)
-            return Judgement(Verdict.INCONCLUSIVE, "", "signed, but no key is trusted that it could be verified with")
+            return Judgement(Verdict.INCONCLUSIVE, "", "signed, but no trusted key can verify it")
         signers = verify(content, signature, self.keys, self.authorities)
         if not self.revoked.isdisjoint(signers):
             raise refused("the package is signed with a key that was revoked")
@@ -113,7 +113,7 @@ class Trust(msgspec.Struct, frozen=True):
 
 def _read(name: str, path: str) -> list[PublicKey | Authority]:
     if FINGERPRINT.fullmatch(name):
-        text = "must be the file of a public key or certificate: a fingerprint alone cannot verify a signature"
+        text = "must be a public key or certificate file: a fingerprint alone cannot verify a signature"
         raise InvalidArgument.at(path, text)
     try:
         with Path(name).open("rb") as file:

@@ -1,4 +1,4 @@
-"""The backends by name: what loads each kind of package.
+"""The backends by name: one for each kind of package.
 
 Each backend is an entry point of the group `limen.backends`; the built-ins stand in the same table, so an installed
 distribution adds one exactly as they are added here. Nothing heavy is imported before a model is loaded or described.

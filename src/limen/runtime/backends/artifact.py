@@ -1,4 +1,4 @@
-"""What every backend does the same way: find the file, refuse the wrong kind, hide foreign errors.
+"""Steps shared by all backends: find the file, refuse the wrong kind, hide foreign errors.
 
 Not here: what is inside a file; each backend knows its own format. Called by the backends only.
 """
@@ -60,7 +60,7 @@ def loading(library: str) -> Iterator[None]:
         raise
     except Exception as exc:
         LOG.warning("%s refused an artifact", library, exc_info=True, extra=ABOUT_A_PACKAGE)
-        text = f"artifact: {library} cannot load this file; the log says why"
+        text = f"artifact: {library} cannot load this file; see the log"
         raise InvalidPackage(text) from exc
 
 

@@ -1,4 +1,4 @@
-"""What XGBoost and LightGBM boosters have in common: how they are asked, and what their tensors are. Called by their backends."""
+"""Code shared by the XGBoost and LightGBM backends: tensors and prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of categories of a booster: the values that callers send to the codes that its trees were trained on.
+"""Categorical columns of a booster: maps callers' values to the codes that its trees were trained on.
 
 A booster's trees know a category by its place in a list that its file keeps. Called by the xgboost and lightgbm backends.
 """

@@ -1,4 +1,4 @@
-"""LightGBM boosters from their own text files, on one thread.
+"""LightGBM boosters from their native text files, on one thread.
 
 Inputs: `X` [-1, features] float64, or one tensor a feature when the file keeps the categories of a data frame: text (or numbers, or
 booleans) for those, float64 for the others. NaN is a missing value; LightGBM takes a category that it was not trained on for a missing

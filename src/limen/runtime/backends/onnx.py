@@ -169,9 +169,9 @@ def _signature(session: Any, labels: dict[str, _Labels]) -> Signature:
         else:
             left_out.append(f"output '{node.name}' is {_kind(node.type)}")
     if not inputs:
-        raise InvalidPackage("artifact: the graph takes no input, so there is nothing that a caller could ask")
+        raise InvalidPackage("artifact: the graph has no inputs, so it cannot answer requests")
     if not outputs:
-        raise InvalidPackage(f"artifact: nothing that the graph gives can be answered with: {', '.join(left_out)}")
+        raise InvalidPackage(f"artifact: no output of the graph can be served: {', '.join(left_out)}")
     return Signature(tuple(inputs), onnx_trial.corrected(session, inputs, outputs), tuple(left_out))
 
 
@@ -210,7 +210,7 @@ def _refuse_foreign_operators(model: Any) -> None:
     foreign = {node.domain for graph in _graphs(model) for node in graph.node} - allowed
     if foreign:
         text = f"uses custom operators ({len(foreign)} operator sets besides ai.onnx, ai.onnx.ml and com.microsoft)"
-        raise InvalidPackage(f"artifact: {text}; they need native code, which packages may not bring")
+        raise InvalidPackage(f"artifact: {text}; they need native code, which packages must not contain")
 
 
 def _tensors(model: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""What in an ONNX graph computes over all rows of a run, so that one row changes another one's answer.
+"""Finds operators of an ONNX graph that compute across all rows of a run, so that rows affect each other's answers.
 
 Read from the graph, before anything runs: a test with rows that differ (`runtime.versions.independence`) shows most of this too, but not where
 the model gives only a class, and it cannot name the place. Only what is certain is told. Not here: whether the rows of a run are told

@@ -1,4 +1,4 @@
-"""What shapes an ONNX graph really gives: files declare others than their models compute, and ONNX Runtime only warns.
+"""Determines an ONNX graph's real output shapes: files may declare others, and ONNX Runtime only warns.
 
 CatBoost declares `[N]` and gives `[N, 1]`; skl2onnx declares `[N, 1]` for a forest with two targets. A run with made-up values settles it.
 Only what a run contradicts is corrected: a size that the file leaves open stays open. Called by `backends.onnx`.

@@ -151,7 +151,7 @@ def _instance(code: PackageCode, file: Path, class_name: str, folder: Path) -> A
         raise InvalidPackage(text, reason=Reason.MISSING_DEPENDENCY) from exc
     except (Exception, SystemExit) as exc:
         LOG.warning("%s could not be loaded", file.name, exc_info=exc, extra=ABOUT_A_PACKAGE)
-        raise InvalidPackage(f"{where} raised {type(exc).__name__} while it was loaded; the log says why") from exc
+        raise InvalidPackage(f"{where} raised {type(exc).__name__} while loading; see the log") from exc
     return instance
 
 

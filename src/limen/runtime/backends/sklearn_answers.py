@@ -1,4 +1,4 @@
-"""What an estimator can be asked, by the name of the tensor, and what a trial shows of its answers.
+"""An estimator's methods by tensor name, and what a trial run shows of its answers.
 
 `label`, `probabilities` and `score` (`decision_function`) of a classifier, `value` of a regressor, `label` of a clusterer, `label` and
 `score` of an outlier detector, `transformed` of a transformer, `score` of a density. Types and shapes of answers are written nowhere

@@ -1,4 +1,4 @@
-"""What an estimator takes, read from its fitted parts: which columns, of which type, with which categories.
+"""An estimator's inputs, read from its fitted parts: columns, types and categories.
 
 An estimator fitted on a DataFrame takes its columns by name, whatever their order in the contract; one fitted on an array takes `X`,
 or one tensor `x0`, `x1`, … a column where encoders show that some hold text; one of documents takes `text`. Encoders know their
@@ -112,9 +112,7 @@ def layout_of(estimator: Any) -> Layout:
         "PatchExtractor",
     ):
         what = "targets" if "Label" in kind else "values"
-        raise InvalidPackage(
-            f"artifact: the {kind} takes {what} that are no columns; bring the model as a Python package"
-        )
+        raise InvalidPackage(f"artifact: the {kind} takes {what} that are no columns; package the model as Python code")
     if _is_vectorizer(first):
         return Layout("text", ("text",), {"text": Facts(is_text=True)}, 1)
     width = _own(estimator, "n_features_in_")

@@ -1,4 +1,4 @@
-"""The parts of a loaded estimator: walked, checked where scikit-learn would follow numbers without looking (B95), set to one thread.
+"""The parts of a loaded estimator: walked, checked where scikit-learn would follow indices unchecked (B95), set to one thread.
 
 Checked: decision trees, trees of histograms, support vectors, splines, sparse matrices. Search trees of nearest neighbours are built
 again from their points. Text extractors that open files are refused. Called by the sklearn backend.

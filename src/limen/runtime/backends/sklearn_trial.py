@@ -1,4 +1,4 @@
-"""What one row that an estimator answers shows: types and shapes of its answers, and which values its columns take.
+"""Facts from one row that an estimator answers: types and shapes of answers, and values its columns accept.
 
 Nothing says whether an estimator copes with a missing value or with a category it has never seen, so it is asked. Called by the sklearn
 backend; what `limen init` writes as nullable or as `enum` comes from here.

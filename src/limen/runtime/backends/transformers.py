@@ -1,4 +1,4 @@
-"""Text encoders of Hugging Face: a text, or a pair, becomes probabilities of labels or a vector; on the CPU, in single precision.
+"""Hugging Face text encoders: a text or a pair becomes label probabilities or a vector; on the CPU, in single precision.
 
 The folder is read by `packaging.formats.huggingface`; `tokenizers` makes tokens of exactly what `tokenizer.json` says, `safetensors` maps the
 weights and `transformers` only lends the class. So no code, adapter or kernel is looked for, here or on the network. Weights must fit

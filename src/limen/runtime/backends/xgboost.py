@@ -1,8 +1,8 @@
-"""XGBoost boosters from their own JSON or UBJ files, on one thread.
+"""XGBoost boosters from their native JSON or UBJ files, on one thread.
 
 Inputs: `X` [-1, features] float32, or one tensor a feature when the file keeps the categories of a data frame: text or numbers for
-those, float32 for the others. NaN is a missing value, and so is the number that the model was trained to take for one. XGBoost takes no
-category that it was not trained on, so the contract has to list them. Outputs: `prediction` [-1], or [-1, k] for several classes or
+those, float32 for the others. NaN is a missing value, and so is the number that the model was trained to take for one. XGBoost does not
+accept categories it was not trained on, so the contract has to list them. Outputs: `prediction` [-1], or [-1, k] for several classes or
 targets: what the objective gives (probabilities, values), with the trees up to the best round where XGBoost's scikit-learn classes
 wrote the file after early stopping; a classifier has `probabilities` [-1, k] too. The file is checked by `xgboost_file` before XGBoost sees it.
 """
@@ -65,7 +65,7 @@ def _check_enums(manifest: Manifest, signature: Signature) -> None:
         if spec.categories and (field := fields.get(spec.name)) is not None and not _is_within(field, spec.categories)
     ]
     if mistakes:
-        raise invalid("XGBoost takes no category that it was not trained on", mistakes)
+        raise invalid("XGBoost does not accept categories it was not trained on", mistakes)
 
 
 def _is_within(field: Field, categories: tuple[Any, ...]) -> bool:

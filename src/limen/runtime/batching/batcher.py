@@ -1,4 +1,4 @@
-"""The batcher: the only queue of a gateway. Requests that arrive while the sink is busy leave together.
+"""The batcher: a gateway's only queue. Requests that arrive while the sink is busy are batched together.
 
     submit → Line (runtime.waiting) → Batch (runtime.in_flight) → Sink → the caller's `done`
 

@@ -1,4 +1,4 @@
-"""A caller that waits for its answer, the batch it travels in, and what all batches under way add up to.
+"""Requests and batches in flight, and the running totals over all batches.
 
 Not here: who travels with whom (`runtime.batching.queue`) and when a batch leaves (`runtime.batching.batcher`). Called by both.
 """
@@ -92,7 +92,7 @@ class Waiter(msgspec.Struct, eq=False):
         try:
             done(outcome)
         except Exception:
-            LOG.exception("a caller failed to take its answer")
+            LOG.exception("a callback for an answer failed")
 
 
 class Batch:
@@ -178,7 +178,7 @@ class Batch:
             try:
                 done(outcome)
             except Exception:
-                LOG.exception("a caller failed to take its answer")
+                LOG.exception("a callback for an answer failed")
 
 
 class InFlight:

@@ -1,4 +1,4 @@
-"""The line in front of a sink: who waits, in which order they leave, and who may travel together.
+"""The queue in front of a sink: who waits, in which order they leave, and who may share a batch.
 
 Not here: when anybody leaves. Called by `runtime.batching.batcher` only.
 """

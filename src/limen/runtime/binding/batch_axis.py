@@ -1,4 +1,4 @@
-"""Artifacts without a batch axis: one row inside Limen is the whole of what they take.
+"""Artifacts without a batch axis: one row in Limen is the artifact's whole input.
 
 A binding is compiled as if each of their tensors had a batch axis of one row; here that axis is taken off before a run and put on
 after it. A request with several rows is run row by row, because such a contract has one row a run. Called by `runtime.binding.binding`.

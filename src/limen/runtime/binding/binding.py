@@ -1,4 +1,4 @@
-"""How a contract's fields become an artifact's tensors, and its tensors the contract's outputs again.
+"""Converts a contract's fields to an artifact's tensors, and its tensors back to the contract's outputs.
 
 Everything that can be decided from the manifest and the artifact's signature is decided once, when a version is loaded; what
 fits as it is costs nothing per call. Not here: checking values (`contracts.validation.tensors`) or reading `bind` (`packaging.manifest.binding`).
@@ -122,9 +122,8 @@ class _Side:
         if spec is not None and spec.shape and not self._is_batched(spec):
             text = f"the artifact's {noun} '{tensor}' takes batches of {spec.shape[0]} only"
             hint = "set batching.max_rows to 1, " if spec.shape[0] == 1 else ""
-            self.report(
-                path, f"{text}: {hint}export it with a variable first axis, or say `batching: none` if that is no batch"
-            )
+            text = f"{text}: {hint}export it with a variable first axis, or set `batching: none` if it is no batch"
+            self.report(path, text)
             return None
         return spec
 
@@ -156,7 +155,7 @@ class _Inputs(_Side):
             if name in used or name in feeds:
                 continue
             if self.tensors and name not in self.tensors:
-                text = f"goes nowhere: neither bind.inputs nor the artifact has '{name}'; its inputs are"
+                text = f"is not used: neither bind.inputs nor the artifact has '{name}'; its inputs are"
                 self.report(places[name], f"{text} {listed(self.tensors)}")
                 continue
             feeds[name] = self._rename(field, self.find(name, places[name], "input"), places[name])

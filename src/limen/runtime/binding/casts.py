@@ -1,4 +1,4 @@
-"""Which element types may stand for one another between a contract and an artifact.
+"""Which element types may replace one another between a contract and an artifact.
 
 A cast is allowed when no value can change: every value the source may hold has an exact counterpart in the target. What a field
 may hold is narrowed by its `minimum`, `maximum` and `enum`. The one exception is float64 to float32, which rounds (and takes

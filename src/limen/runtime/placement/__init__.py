@@ -1,4 +1,4 @@
-"""Placements: where a version's code runs. One folder each, with the same file names; one conformance suite for all."""
+"""Placements: where a version's code runs. One folder each, with the same file names and a shared conformance suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts each version where it is to run: in the gateway itself, or in replicas that the control process keeps."""
+"""Starts each version in its placement: in the gateway itself, or in replicas managed by the control process."""
 
 from __future__ import annotations
 

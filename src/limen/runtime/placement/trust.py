@@ -1,4 +1,4 @@
-"""Whether a package's own code may run; asked by every placement before it loads one."""
+"""Whether a package's own code may run; checked by every placement before it loads a package."""
 
 from __future__ import annotations
 

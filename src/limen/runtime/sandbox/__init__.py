@@ -1,1 +1,1 @@
-"""Child processes of Limen: how each is started, what it inherits, and what it may do."""
+"""Child processes of Limen: how they start, what they inherit, and what they may do."""

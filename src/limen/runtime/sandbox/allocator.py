@@ -1,4 +1,4 @@
-"""What a process does with memory that it does not need any more: keeps it while it works, gives it back when it is quiet.
+"""Unused memory of a process: kept while it works, returned to the system when it is idle.
 
 Giving each large buffer back to the system when it is freed costs a page fault per 4 KiB when it is next needed, which is most of the time
 that a large request takes. Keeping everything for good lets one burst decide how large a process is. glibc only; elsewhere nothing happens.

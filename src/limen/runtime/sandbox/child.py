@@ -1,4 +1,4 @@
-"""Starting a child process: the one place where Limen starts an interpreter.
+"""Starts child processes: the only place where Limen starts an interpreter.
 
 Every child gets a safe path (`-P`: no module of the working directory is imported), a session of its own (a Ctrl-C on the terminal
 reaches the parent, which then ends its children in order) and an environment that was chosen. A process that loads a model gets the

@@ -1,4 +1,4 @@
-"""What a process that loads a model may still do, put together from what the kernel offers.
+"""The confinement of a process that loads a model, assembled from what the kernel offers.
 
 Each step is tried. The words that come back say what holds, and are kept as evidence: `landlock` and `read-only` (files),
 `seccomp` (system calls). `isolation` and `namespaces` add theirs.

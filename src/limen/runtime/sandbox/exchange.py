@@ -1,4 +1,4 @@
-"""Asking a child process that may be hostile: what it says is bounded in size and time, and it is gone afterwards.
+"""Queries a possibly hostile child process: its output is bounded in size and time, and it ends afterwards.
 
 One question, then lines or bytes until it ends. What it writes to standard error is read as well, so that it can fill neither a log nor
 the memory of whoever asks; the end of it is kept. Blocking; `Stop` ends a wait from another thread.

@@ -1,4 +1,4 @@
-"""What is taken away from a replica process: memory and cores over its share, privileges, the user id.
+"""Restrictions on a replica process: memory, cores, privileges and the user id.
 
 Every step is tried and none is needed: what a platform or a container does not allow stays as it was, and the replica says what
 holds. Linux offers all of it; elsewhere only the resource limits exist. Called by `replica`, in the order of this module: limits

@@ -1,4 +1,4 @@
-"""Which files a process may reach, for the rest of its life: Linux's Landlock, from kernel 5.13.
+"""Restricts a process's file access for the rest of its life: Linux's Landlock, from kernel 5.13.
 
 Needs no privilege but `no_new_privs`. Children inherit it, and it also keeps the process from looking into others (`/proc/PID/environ`,
 ptrace). From kernel 6.12 it keeps signals and abstract Unix sockets inside as well. Called by `confinement`.

@@ -1,4 +1,4 @@
-"""Namespaces of Linux: a network without anything in it, files that cannot be written, processes that end together.
+"""Linux namespaces: an empty network, read-only files, and processes that end together.
 
 Namespaces are left by a process with one thread, so all of this comes before libraries are loaded. Without the privilege a process becomes
 the owner of a user namespace, which many systems allow and some containers do not: what is not allowed stays as it was, and the

@@ -1,4 +1,4 @@
-"""What a process that is somebody's child does about its parent: one line from it, its own voice to it, and the same end.
+"""A child process's link to its parent: reads its start message, reports to it, and ends with it.
 
 Called by the replica and by the process that tries packages out. Before the package's code runs.
 """

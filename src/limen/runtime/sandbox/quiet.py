@@ -1,4 +1,4 @@
-"""Libraries that would report their use to their makers, told not to.
+"""Disables usage reporting in third-party libraries.
 
 A library reads its variable when it is imported. So every child is started with all of them (`sandbox.child`), and a process that
 loads a model itself sets them before the first import (`backends.artifact.require`).

@@ -1,4 +1,4 @@
-"""The place a model is loaded in for one piece of work: what it may use, and how its process is closed off before that.
+"""The confined process in which a model is loaded for one task: its limits, and how it is locked down first.
 
 The same for a package that is published, one that is checked, and a file that a package is made of. Replicas live longer and close
 themselves off (`placement.process.replica`); pickles get less (`conversion.program`).

@@ -1,4 +1,4 @@
-"""Folders that a confined process may write to: its own and nobody else's, and gone after it."""
+"""Writable temporary folders for confined processes: private, and removed afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A filter that refuses system calls for the rest of a process's life: Linux's seccomp, on x86-64 and aarch64.
+"""A system call filter for the rest of a process's life: Linux's seccomp, on x86-64 and aarch64.
 
 A refused call fails with EPERM, so a library that tries one gets an ordinary error and goes on. Children inherit the filter.
 Called by `confinement` once the process has what it needs.

@@ -1,4 +1,4 @@
-"""The system calls that a confined process may not make, in groups, with their numbers on the processors we support.
+"""System calls forbidden to a confined process, in groups, with their numbers on the supported processors.
 
 The numbers are part of Linux's interface and never change. A call that a processor does not have is None: its newer form is listed
 beside it.

@@ -1,1 +1,1 @@
-"""The versions in memory: loading, warming up, leasing and letting go."""
+"""The versions in memory: loading, warm-up, leasing and unloading."""

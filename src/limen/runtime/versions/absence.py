@@ -1,4 +1,4 @@
-"""Why a known model or version has no answer at the moment. Used by the version manager."""
+"""Why a known model or version cannot answer at the moment. Used by the version manager."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def absence(states: Iterable[State], *, is_expected: bool) -> LimenError:
     if found.intersection(_LOADING):
         return Unavailable("the model is still loading", retry_after_s=SOON_S)
     if State.FAILED in found:
-        return Unavailable("the model failed to load; its owner's log says why", retry_after_s=LATER_S)
+        return Unavailable("the model failed to load; see the server's log", retry_after_s=LATER_S)
     if is_expected:
         return Unavailable("the model is not loaded yet", retry_after_s=SOON_S)
     return NotFound("the model is being unloaded")

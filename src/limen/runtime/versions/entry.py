@@ -1,4 +1,4 @@
-"""What a version manager knows of one version, loaded or not. Used by `runtime.versions.manager` only."""
+"""The version manager's record of one version, loaded or not. Used only by `runtime.versions.manager`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One loaded version, and the lease that every request takes on it. Handed out by `runtime.versions.manager`, held by the data plane."""
+"""One loaded version, and the lease that every request takes on it. Created by `runtime.versions.manager`."""
 
 from __future__ import annotations
 

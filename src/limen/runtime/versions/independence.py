@@ -1,4 +1,4 @@
-"""Asks a loaded model rows that differ, each alone and then together, and compares: may requests of different callers share a run?
+"""Tests whether rows affect each other: runs different rows alone and together, and compares the answers.
 
 A model whose answer to a row depends on the other rows of the run (a scale or a mean taken over the batch, a sort, the length of the longest
 row) would answer one caller with another's data. It is served one request at a time, and so is one that could not be tested. Called
@@ -39,7 +39,7 @@ _MAX_BYTES: Final = 16 << 20
 """Of the inputs of one run."""
 _ROUNDING: Final = 8
 """Units in the last place of the row's largest number: kernels add up in another order for another number of rows."""
-_APART: Final = "each request runs by itself"
+_APART: Final = "each request runs separately"
 
 
 class _Row:
@@ -66,9 +66,9 @@ async def measure(
     if predictor.can_stream:
         return _needless("a streaming model: its requests never share a run")
     if not batching.is_batched:
-        return _needless("batching is none: every request is a run of its own")
+        return _needless("batching is none: every request is a separate run")
     if batching.max_rows == 1:
-        return _needless("batching.max_rows is 1: every row runs by itself")
+        return _needless("batching.max_rows is 1: every row runs separately")
     if batching.merge is False:
         return _needless(f"batching.merge is false: {_APART}", may_merge=False)
     comparison = _Comparison(check, predictor, version, budget_s)
@@ -77,7 +77,7 @@ async def measure(
     try:
         return await comparison.conclude()
     except PlatformError as exc:
-        return comparison.inconclusive(f"the model could not be asked: {exc.message}")
+        return comparison.inconclusive(f"the model could not be tested: {exc.message}")
 
 
 class _Comparison:
@@ -133,7 +133,7 @@ class _Comparison:
         if self._contract.batching.merge:
             text = f"not tested: {why}; requests share runs because batching.merge says so"
             return Independence(verdict=Verdict.INCONCLUSIVE, text=text, may_merge=True)
-        text = f"not tested: {why}; {_APART} until examples that differ, or batching.merge, say more"
+        text = f"not tested: {why}; {_APART} until there are examples that differ or batching.merge is set"
         return Independence(verdict=Verdict.INCONCLUSIVE, text=text, may_merge=False)
 
     async def _compare(self, bases: Sequence[dict[str, Array]]) -> Independence | None:
@@ -167,7 +167,7 @@ class _Comparison:
         if again is None or not self._agree(row.outputs, again):
             return self.inconclusive("the model answers the same row differently each time")
         changed = [name for name, array in row.outputs.items() if not self._agree({name: array}, together)]
-        return _meets(f"{', '.join(changed)} of one row differs between a run of {size} rows and a run of its own")
+        return _meets(f"{', '.join(changed)} of one row differs between a run of {size} rows and a separate run")
 
     async def _answered(self, bases: Sequence[dict[str, Array]]) -> list[_Row]:
         """Return rows of one size that the model answers alone: the given ones, then varied ones."""

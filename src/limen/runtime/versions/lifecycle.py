@@ -1,4 +1,4 @@
-"""The life of one version: its states and what each of them promises."""
+"""The life cycle of one version: its states and what each guarantees."""
 
 from __future__ import annotations
 

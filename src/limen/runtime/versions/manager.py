@@ -1,4 +1,4 @@
-"""The versions in memory: who is loaded, who may be used, and who still is.
+"""The versions in memory: which are loaded, which may be used, and which are still in use.
 
 `acquire` hands out a lease, not an object to keep: a version is unloaded only after the last lease is released or its drain
 deadline has passed. The reconciler says what is wanted with `set_aspired` and calls `step` until nothing is left to do.
@@ -115,7 +115,7 @@ class VersionManager:
         name, mark, alias = called.partition("@")
         number = self._aliases.get(name, {}).get(alias, "") if mark else ""
         if mark and not number:
-            raise NotFound("there is no such alias of this model")
+            raise NotFound("this model has no such alias")
         return name, number
 
     def versions(self, model: str) -> tuple[str, ...]:
@@ -255,7 +255,7 @@ class VersionManager:
                 entry.reason = exc.message
                 LOG.info("%s version %s failed to load: %s", model, version, exc.message)
             else:
-                entry.reason = "the model could not be loaded; the log says why"
+                entry.reason = "the model could not be loaded; see the log"
                 LOG.warning("%s version %s failed to load", model, version, exc_info=exc, extra=ABOUT_A_PACKAGE)
             if predictor is not None:
                 await _quietly(predictor.close)
@@ -348,7 +348,7 @@ class VersionManager:
         name, _, alias = model.partition("@")
         if name not in self._entries:
             parse_model_name(name)
-            return NotFound("there is no model by that name")
+            return NotFound("no model by that name")
         if name in self.paused:
             return Unavailable("the model is unloaded", retry_after_s=SOON_S)
         found, expected = self._entries[name], self._expected.get(name, frozenset())
@@ -356,14 +356,14 @@ class VersionManager:
         if alias and known:
             number = self._aliases.get(name, {}).get(alias, "")
             if not number:
-                return NotFound("there is no such alias of this model")
+                return NotFound("this model has no such alias")
             if version not in ("", number):
-                return NotFound("the alias does not stand for that version")
+                return NotFound("the alias does not point to that version")
             version = number
         if version and known:
             parse_version(version)
             if version not in known:
-                return NotFound("there is no such version of this model")
+                return NotFound("this model has no such version")
             found = {version: found[version]} if version in found else {}
             return absence((e.state for e in found.values()), is_expected=version in expected)
         return absence((e.state for e in found.values()), is_expected=name in self._expected)

@@ -1,4 +1,4 @@
-"""Which version to load or unload next: a pure decision over what is and what is wanted.
+"""Which version to load or unload next: a pure decision from the current and the desired state.
 
 New versions are loaded before old ones are let go, so a model that has an answer keeps one.
 """

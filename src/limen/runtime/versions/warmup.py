@@ -1,4 +1,4 @@
-"""Warm-up: a version is READY only after it has given a right answer to its own examples."""
+"""Warm-up: a version is READY only after it has answered its own examples correctly."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The control process: says what is wanted, and tells what is so."""
+"""The control process: declares the desired state and reports the observed one."""

@@ -1,4 +1,4 @@
-"""Judges the conditions of a server and its endpoints: Ready, Stale, Progressing and Degraded, each with a reason.
+"""Rules for the conditions of a server and its endpoints: Ready, Stale, Progressing and Degraded, each with a reason.
 
 The only place where "ready" and "why not" are derived. Pure functions: records of `serving.fleet.records` in, verdicts out. Called by
 `serving.control.conditions`, which knows since when.
@@ -91,7 +91,7 @@ def _ready(endpoint: Endpoint, doors: Doors, problem: str) -> Verdict:
     if not now.routes:
         return _nothing(endpoint, problem)
     if not doors.open:
-        return FALSE, ConditionReason.NO_GATEWAY, "no gateway has its ports open"
+        return FALSE, ConditionReason.NO_GATEWAY, "no gateway has open ports"
     if not doors.ready:
         return UNKNOWN, ConditionReason.NOT_REPORTED, "no gateway has reported yet"
     numbers = [str(route.version) for route in now.routes]
@@ -125,7 +125,7 @@ def _nothing(endpoint: Endpoint, problem: str) -> Verdict:
         return FALSE, ConditionReason.PACKAGE_UNAVAILABLE, problem
     if endpoint.problem:
         return FALSE, ConditionReason.VERSION_FAILED, endpoint.problem
-    return FALSE, ConditionReason.NO_VERSION, "nothing of it has been loaded yet"
+    return FALSE, ConditionReason.NO_VERSION, "no version has been loaded yet"
 
 
 def _why(endpoint: Endpoint, number: str, doors: Doors) -> str:
@@ -148,7 +148,7 @@ def _end(replica: Replica) -> str:
 
 def _answering(shares: list[tuple[str, int]]) -> str:
     if not shares:
-        return "the versions before answer until the new ones do"
+        return "the previous versions answer until the new ones are ready"
     if len(shares) == 1:
         return f"version {shares[0][0]} answers"
     return "versions " + ", ".join(f"{number} ({weight} %)" for number, weight in shares) + " answer"
@@ -156,13 +156,13 @@ def _answering(shares: list[tuple[str, int]]) -> str:
 
 def _stale(source: Source) -> Verdict:
     if source.problem:
-        return TRUE, ConditionReason.REGISTRY_UNAVAILABLE, f"served as the registry said last: {source.problem}"
-    return FALSE, ConditionReason.SOURCE_FOLLOWED, "what it is made from can be read"
+        return TRUE, ConditionReason.REGISTRY_UNAVAILABLE, f"serving the last known state: {source.problem}"
+    return FALSE, ConditionReason.SOURCE_FOLLOWED, "its source can be read"
 
 
 def _progressing(endpoint: Endpoint) -> Verdict:
     if endpoint.is_settled and not endpoint.is_expected:
-        return FALSE, ConditionReason.SETTLED, "nothing is being changed"
+        return FALSE, ConditionReason.SETTLED, "no change in progress"
     return TRUE, ConditionReason.LOADING, _coming(endpoint)
 
 
@@ -174,7 +174,7 @@ def _coming(endpoint: Endpoint) -> str:
     if loading:
         return f"{_numbered(loading)} {'is' if len(loading) == 1 else 'are'} being loaded"
     if offered:
-        return f"gateways are getting {_numbered(offered)} ready"
+        return f"gateways are preparing {_numbered(offered)}"
     return "gateways are following"
 
 
@@ -206,7 +206,7 @@ def _degraded(endpoint: Endpoint, doors: Doors, problem: str) -> Verdict:
         why = _why(endpoint, versions[0], doors)
         text = f"{gateway} does not have {_numbered(versions)} ready"
         return TRUE, ConditionReason.VERSION_NOT_READY, f"{text}: {why}" if why else text
-    return FALSE, ConditionReason.AS_SPECIFIED, "nothing is known to be wrong"
+    return FALSE, ConditionReason.AS_SPECIFIED, "no known problems"
 
 
 # -- the server ------------------------------------------------------------------------------------------------------------
@@ -240,9 +240,9 @@ def judge_server(
 
 def _server_ready(fleet: Fleet, doors: Doors, found: dict[str, tuple[Condition, ...]]) -> Verdict:
     if not doors.open:
-        return FALSE, ConditionReason.NO_GATEWAY, "no gateway has its ports open"
+        return FALSE, ConditionReason.NO_GATEWAY, "no gateway has open ports"
     if not fleet.is_started:
-        return FALSE, ConditionReason.STARTING, "not every endpoint has answered since the start"
+        return FALSE, ConditionReason.STARTING, "not every endpoint has been ready since the start"
     if not doors.ready:
         return UNKNOWN, ConditionReason.NOT_REPORTED, "no gateway has reported yet"
     waiting = [n for n, cs in found.items() if not fleet.endpoints[n].is_paused and not holds(cs, ConditionType.READY)]
@@ -257,7 +257,7 @@ def _server_progressing(fleet: Fleet, found: dict[str, tuple[Condition, ...]]) -
         return TRUE, ConditionReason.ENDPOINTS_PROGRESSING, f"changing: {_named(moving)}"
     if not fleet.is_started:
         return TRUE, ConditionReason.STARTING, "the server is starting"
-    return FALSE, ConditionReason.SETTLED, "nothing is being changed"
+    return FALSE, ConditionReason.SETTLED, "no change in progress"
 
 
 def _server_degraded(
@@ -270,7 +270,7 @@ def _server_degraded(
     degraded = [name for name, conditions in found.items() if holds(conditions, ConditionType.DEGRADED)]
     if degraded:
         return TRUE, ConditionReason.ENDPOINTS_DEGRADED, f"degraded: {_named(degraded)}"
-    return FALSE, ConditionReason.AS_SPECIFIED, "nothing is known to be wrong"
+    return FALSE, ConditionReason.AS_SPECIFIED, "no known problems"
 
 
 def _gateways_away(fleet: Fleet, now: float) -> str:

@@ -1,4 +1,4 @@
-"""The conditions of a server and its endpoints, and since when they are so.
+"""The conditions of a server and its endpoints, and the times of their last changes.
 
 What holds is judged by `serving.control.condition_rules`. Looked at by `serving.control.controlplane` every second, and asked by status, management API and
 metrics.
@@ -143,5 +143,5 @@ def refusal_of(state: ProcessState) -> Failure | None:
     if state.word is not None and state.word.failed is not None:
         return state.word.failed
     if state.phase in (ProcessPhase.PAUSED, ProcessPhase.ENDED) and state.word is None:
-        return Failure(f"{state.name} ended before it was ready", hint="Its last words are above, if it had any.")
+        return Failure(f"{state.name} ended before it was ready", hint="Any output it left is above.")
     return None

@@ -1,4 +1,4 @@
-"""The control process: says which processes, versions and replicas are wanted, and tells gateways what to serve.
+"""The control process: decides which processes, versions and replicas should run, and tells gateways what to serve.
 
 Run by `limen.app` below a supervisor. Decisions are made by `serving.fleet.fleet`; here are the packages, the files, the conversation with the
 supervisor and the clock. `serving.control.socket` lets gateways and commands in. When this process dies the others go on, and the next
@@ -235,7 +235,7 @@ class ControlPlane:
         run, server = self.config.run, self.config.server
         with contextlib.suppress(OSError):
             if server is not None and run_folder.restore(Path(run), server):
-                LOG.error("the server's folder %s was lost, or a part of it, and has been made again", run)
+                LOG.error("the server's folder %s was lost or incomplete and has been recreated", run)
                 self._published = 0
             if server is not None and self.now() - self._kept_at >= run_folder.TOUCH_S:
                 self._kept_at = self.now()
@@ -256,7 +256,7 @@ class ControlPlane:
             due_at = self.now() + COLLECT_ALL_S
             used = [Path(version.opened.root) for version in self.fleet.versions()]
             for path in await asyncio.to_thread(leftovers.collect, run.parent.parent, used):
-                LOG.info("%s was left over and has been removed", path)
+                LOG.info("removed leftover %s", path)
 
     def _want(self, specs: tuple[ProcessSpec, ...]) -> None:
         if specs != self._wanted:
@@ -373,7 +373,7 @@ class ControlPlane:
         """
         if name not in self.fleet.endpoints or not self._is_open:
             served = ", ".join(self.fleet.endpoints) or "nothing yet"
-            return Refused(Failure(f"there is no model named {name} here", hint=f"This server serves {served}."))
+            return Refused(Failure(f"no model named {name} here", hint=f"This server serves {served}."))
         return await self.source.reload(self, name, package)
 
     async def mend(self, version: Version) -> None:

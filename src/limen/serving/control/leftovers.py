@@ -1,4 +1,4 @@
-"""What processes have left that were killed, and packages that nobody has used for long: found and removed.
+"""Finds and removes files left by killed processes, and packages that have not been used for long.
 
 Whether something is in use is told by its lock, or by a socket that answers; by age only where there is neither. Never by a process
 id alone: ids of another container mean nothing here, and are used again. Run by control, beside its loop, soon after its start and

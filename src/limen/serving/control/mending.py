@@ -1,4 +1,4 @@
-"""Versions that nothing answers for: says so once, and has their packages looked after until they answer again.
+"""Versions without a working replica: reports each once, and repairs their packages until they answer again.
 
 A replica that cannot start is started again by the supervisor, after growing pauses. What that does not help against is a package that has
 been lost or damaged: the source of the endpoints is asked to bring it back. Called by `serving.control.controlplane`.
@@ -56,11 +56,11 @@ class Mending:
                 version.lost = ""
         for key in self._outages.keys() - down.keys():
             outage = self._outages.pop(key)
-            LOG.warning("%s version %s is not down any more, after %.1f s", *key, now - outage.since)
+            LOG.warning("%s version %s is no longer down, after %.1f s", *key, now - outage.since)
         for key, version in down.items():
             outage = self._outages.setdefault(key, _Outage(now, "", now))
             if version.down != outage.reason:
-                LOG.error("%s version %s is down, its callers are refused: %s", *key, version.down)
+                LOG.error("%s version %s is down and its callers are refused: %s", *key, version.down)
                 outage.reason = version.down
             if now >= outage.due and (outage.task is None or outage.task.done()):
                 outage.due, outage.pause_s = now + outage.pause_s, min(2 * outage.pause_s, MAX_PAUSE_S)
@@ -71,10 +71,10 @@ class Mending:
         try:
             is_mended = await self._mend(version)
         except (LimenError, OSError) as exc:
-            version.lost = f"its package cannot be made again: {exc}"
+            version.lost = f"its package cannot be restored: {exc}"
             return
         version.lost = ""
         if is_mended:
             name = version.opened.endpoint
-            LOG.warning("%s version %s: its package was not whole and has been made again", name, version.number)
+            LOG.warning("%s version %s: its package was damaged and has been restored", name, version.number)
             self._restart(version)

@@ -1,4 +1,4 @@
-"""The metrics of a whole server as text: what its gateways count, and what control sees of its processes."""
+"""The metrics text of a whole server: its gateways' counts, and control's view of its processes."""
 
 from __future__ import annotations
 

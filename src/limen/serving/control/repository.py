@@ -1,4 +1,4 @@
-"""The protocol's management extensions inside control: which versions there are, loading and unloading, and what is logged.
+"""The protocol's management extensions inside control: listing, loading and unloading versions, and log settings.
 
 What callers of any gateway ask for arrives here, so that it holds for all of them. Called by `serving.control.socket`.
 """
@@ -104,13 +104,13 @@ class ModelRepository:
     def _known(self, name: str) -> None:
         endpoint = self._control.fleet.endpoints.get(name)
         if endpoint is None or endpoint.is_removed:
-            raise NotFound("there is no model by that name")
+            raise NotFound("no model by that name")
 
     def _absence(self, endpoint: Endpoint) -> str:
         """Return why an endpoint has no version."""
         problem = endpoint.problem or self._control.source.problem_of(endpoint.name)
         problem = self._without_paths(problem, endpoint)
-        return problem or (UNLOADED if endpoint.is_paused else "nothing of it has been loaded yet")
+        return problem or (UNLOADED if endpoint.is_paused else "no version has been loaded yet")
 
     def _without_paths(self, text: str, endpoint: Endpoint | None) -> str:
         """Return a text as callers may see it: a package is told by its path to operators only."""

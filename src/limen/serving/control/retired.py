@@ -1,4 +1,4 @@
-"""Under which labels the numbers of versions are shown that are no longer served.
+"""Labels for the metrics of versions that are no longer served.
 
 Each of them would stay for as long as the server runs, so those of one endpoint are shown as one series. A counter may not jump: its
 rate would show requests that nobody sent now. So the series has another name whenever a version joins it or leaves it, made of the

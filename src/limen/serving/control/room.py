@@ -1,4 +1,4 @@
-"""Whether the disk of a running server has room: what control writes there it can do without for a while, and says so.
+"""Watches the free disk space of a running server: control can defer its own writes, and reports that it does.
 
 Called by `serving.control.controlplane`.
 """
@@ -37,7 +37,7 @@ class Room:
         elif self._failure:
             self._note(ConditionReason.STORAGE_FULL, self._failure)
         elif self._faults.pop(ConditionReason.STORAGE_FULL, ""):
-            LOG.warning("the disk of %s has room again", self._folder)
+            LOG.warning("the disk of %s has space again", self._folder)
 
     def failed(self, exc: OSError) -> None:
         """Note that something could not be written."""
@@ -51,7 +51,7 @@ class Room:
 
     def _note(self, reason: ConditionReason, text: str) -> None:
         if reason not in self._faults:
-            advice = "requests are answered, and nothing new is kept until there is room"
+            advice = "requests are still answered; nothing new is written until there is space"
             LOG.error("%s; %s", text, advice)
         self._faults[reason] = text
 

@@ -1,4 +1,4 @@
-"""Files of packages that are damaged while their models run from memory: found and made whole again before anybody loads them.
+"""Finds and repairs damaged package files while their models run from memory, before anything loads them.
 
 A look costs a few system calls for each version; files are hashed only when the system says that something has happened to them.
 Called by `serving.control.controlplane`. Not here: versions that are down because of it (`serving.control.mending`).
@@ -50,10 +50,8 @@ class Scrubbing:
                 continue
             try:
                 if await self._mend(version):
-                    LOG.warning("%s: its files on this machine were damaged and have been made again", name)
+                    LOG.warning("%s: its files on this machine were damaged and have been restored", name)
             except (LimenError, OSError) as exc:
                 if self._told.get(opened.root) != str(exc):
                     self._told[opened.root] = str(exc)
-                    LOG.warning(
-                        "%s: its files are damaged and cannot be made again, it runs from memory: %s", name, exc
-                    )
+                    LOG.warning("%s: its files are damaged and cannot be restored; it runs from memory: %s", name, exc)

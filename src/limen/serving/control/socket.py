@@ -1,4 +1,4 @@
-"""The door of the control process: gateways and commands come in by one Unix socket that only its owner can open."""
+"""The control socket: gateways and commands connect through one Unix socket that only its owner can open."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ControlSocket:
                     server = await self._listen(path)
                     self._server.close()
                     self._server = server
-                    LOG.error("the control socket was lost and has been made again")
+                    LOG.error("the control socket was lost and has been recreated")
 
     def _push(self, data: bytes) -> None:
         for writer in self._gateways.values():

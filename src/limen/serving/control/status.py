@@ -1,4 +1,4 @@
-"""The picture of a server that `limen status` shows, put together from what control knows."""
+"""The server status that `limen status` shows, assembled from control's records."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def _process(state: ProcessState, model: tuple[str, str], end: str, wall: float)
     is_there = state.phase not in (ProcessPhase.PAUSED, ProcessPhase.ENDED)
     note = end or (f"ended with status {state.status}" if state.status is not None else "")
     if state.is_oom:
-        note = "killed by the system for want of memory"
+        note = "killed by the system: out of memory"
     if state.hangs:
-        note = f"killed {state.hangs}× because it did not go on"
+        note = f"killed {state.hangs}× because it hung"
     if state.phase is ProcessPhase.REFUSING and state.word is not None and state.word.failed is not None:
         note = state.word.failed.message
     return ProcessView(

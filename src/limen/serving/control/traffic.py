@@ -1,4 +1,4 @@
-"""What callers have seen of every endpoint: since the server started, and in the last minutes.
+"""Callers' experience of every endpoint: since the server started, and in recent minutes.
 
 Percentiles since the start hide what happens now: after a million good answers ten slow minutes do not show. Control keeps what was
 counted at looks half a minute apart; the difference is what happened since. Called by `serving.control.controlplane` and `serving.control.status`.

@@ -1,1 +1,1 @@
-"""Answers requests: routes, leases, asks the model and finishes every answer. Used by the gateways."""
+"""Answers requests: routes, leases, runs the model and finishes every answer. Used by the gateways."""

@@ -1,4 +1,4 @@
-"""What becomes of versions, in the log: when one is loaded, goes live, fails, is rolled back or let go, by whom and why.
+"""Logs the history of versions: when one is loaded, goes live, fails, is rolled back or unloaded, by whom and why.
 
 Compares what control decided with what it knew at the look before. Called by `serving.control.controlplane` after every tick; decides nothing.
 """

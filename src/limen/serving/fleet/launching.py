@@ -1,4 +1,4 @@
-"""What a new replica is called, where it listens and how it is run. Used by `serving.fleet.fleet`; nothing is started here."""
+"""The name, socket and settings of a new replica. Used by `serving.fleet.fleet`; nothing is started here."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Launcher:
             replicas = version.staying() if version.phase is Phase.LIVE else []
             lost = [r for r in replicas if r.phase is ProcessPhase.RUNNING and not is_there(r.path)]
             if lost and not any(r.replaces for r in replicas):
-                LOG.error("the socket of %s was lost; another replica takes its place", lost[0].name)
+                LOG.error("the socket of %s was lost; a new replica replaces it", lost[0].name)
                 self.start(version, replaces=lost[0].name)
 
     def turns(self, versions: Iterable[Version], now: float) -> int:

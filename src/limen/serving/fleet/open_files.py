@@ -1,4 +1,4 @@
-"""How many replicas the limit of open files leaves room for.
+"""How many open files a server's processes need, and how many replicas a limit allows.
 
 All processes of a server have the same limit (`ulimit -n`, raised as far as the system allows when it starts). What one more replica
 takes: three files of the supervisor and one of each gateway. What one more caller takes: one file of a gateway.
@@ -48,8 +48,8 @@ class Room(NamedTuple):
         if there + wanted <= most:
             return ""
         return (
-            f"there is no room for it: each process of this server may have {self.limit} files open (ulimit -n), "
-            f"which is enough for {self.replicas} replicas; raise the limit, or serve fewer endpoints or replicas"
+            f"too few open files: each process of this server may have {self.limit} files open (ulimit "
+            f"-n), enough for {self.replicas} replicas; raise the limit, or serve fewer endpoints or replicas"
         )
 
     def started(self, version: Version, starts: Sequence[str], versions: Iterable[Version]) -> Sequence[str]:

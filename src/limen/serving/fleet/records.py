@@ -1,4 +1,4 @@
-"""What control knows of models, versions, replicas and gateways: plain records, changed by `serving.fleet.fleet` only."""
+"""Control's records of models, versions, replicas and gateways: plain records, changed only by `serving.fleet.fleet`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Replica:
                 return  # somebody killed it, which says nothing about the next start
             self.failed = f"the model's process ended while it was loading (status {self.status})"
             if self.status == OOM_STATUS:
-                self.failed = "the model needs more memory to load than it may use"
+                self.failed = "the model needs more memory to load than its limit"
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""How many replicas a live version has, which of them are replaced, and when none may be started: decisions only.
+"""The number of replicas of a live version, replacements, and pauses between starts: decisions only.
 
 Used by `serving.fleet.fleet`. The number itself comes from `serving.fleet.scaling`.
 """
@@ -41,10 +41,10 @@ def note_death(version: Version, replica: Replica, now: float, *, is_oom: bool) 
         shown = f" of {limit} MiB" if limit else ""
         text = f"the model ran out of its memory{shown} {len(version.ooms)} times in ten minutes"
     elif replica.phase is ProcessPhase.ENDED and replica.is_staying:
-        text = f"the model's process keeps ending, the last time with status {replica.status}"
+        text = f"the model's process keeps ending, most recently with status {replica.status}"
     else:
         return
-    version.block, version.blocked_until = f"{text}; it is not started again for a while", now + DEATH_WINDOW_S
+    version.block, version.blocked_until = f"{text}; restarts are paused", now + DEATH_WINDOW_S
     version.replicas.pop(replica.name, None)
 
 

@@ -1,4 +1,4 @@
-"""How many replicas a version should have: a pure decision over what is measured.
+"""How many replicas a version should have: a pure decision from measurements.
 
 Not here: starting and ending processes, and the single flight of a cold start (there is one replica to wait for because this returns 1).
 Called by the control process about once a second, with the sums of what the gateways report.

@@ -1,4 +1,4 @@
-"""What a control process makes of what an earlier one has left: the last snapshot, and the set of processes that the supervisor has.
+"""How a new control process takes over from an earlier one: from the last snapshot and the supervisor's processes.
 
 Called by `serving.control.controlplane` when it begins; no input or output.
 """

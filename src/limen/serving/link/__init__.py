@@ -1,1 +1,1 @@
-"""A gateway's end of the conversation with control."""
+"""A gateway's end of the connection to control."""

@@ -1,4 +1,4 @@
-"""A gateway's end of the control socket: follows snapshots, and reports what it has.
+"""A gateway's end of the control socket: follows snapshots and reports its state.
 
 Run by `limen.app` beside the servers of a gateway. It never holds up a request: what a snapshot asks for is loaded and let go in tasks
 of its own. A gateway that loses control goes on with the snapshot it has and connects again; one that starts without control reads the
@@ -231,7 +231,7 @@ class GatewayLink:
                 self._ask(endpoints.get(name, ServedEndpoint(name)), followed)
             except (LimenError, OSError) as exc:
                 # The others go on, and this one is looked at again.
-                LOG.warning("the endpoint %s cannot be followed: %s", name, exc)
+                LOG.warning("the endpoint %s cannot be updated: %s", name, exc)
                 del self._followed[name]
         kept = {(e.name, v.number) for e in endpoints.values() for v in e.versions}
         self._packages = {key: found for key, found in self._packages.items() if key in kept}
@@ -282,7 +282,7 @@ class GatewayLink:
             return False
         if now < at:
             return False
-        LOG.warning("%s version %s is loaded again after: %s", model, version.number, status.reason)
+        LOG.warning("retrying to load %s version %s after: %s", model, version.number, status.reason)
         pause = min(2 * pause, MAX_RETRY_S)
         self._retries[model, version.number] = now + pause, pause
         return True
@@ -323,7 +323,7 @@ class GatewayLink:
                     message = msgspec.json.decode(said, type=Apply)
                     self.apply(message.snapshot, is_first=message.is_first, is_started=message.is_started)
             except (OSError, ValueError) as exc:  # msgspec's errors are ValueErrors
-                LOG.info("the connection to control ended: %s", exc)
+                LOG.info("lost the connection to control: %s", exc)
             finally:
                 self._writer = None
                 writer.close()

@@ -1,4 +1,4 @@
-"""What a gateway asks of control for callers of the protocol's management extensions.
+"""Requests that a gateway sends to control on behalf of callers of the protocol's management extensions.
 
 Every question has a connection of its own over the control socket, as those of commands have: it may take as long as a model loads, and
 what gateways and control tell each other all the time does not wait for it. Made by `app`; called by both gateways.
@@ -96,10 +96,10 @@ class Operations:
         Raises:
             InvalidArgument: models are not loaded by callers here, or a parameter is not one.
             Unsupported: a parameter or a repository that is not taken.
-            NotFound: there is no such endpoint.
+            NotFound: no such endpoint.
             LimenError: it cannot be loaded, or control is away.
         """
-        self._ensure_explicit("models are not loaded and unloaded over this protocol")
+        self._ensure_explicit("loading and unloading models over this protocol is disabled")
         check_load(repository, parameters)
         await self._ask(AskLoad(parse_model_name(name)), Done, LOAD_S)
 
@@ -109,10 +109,10 @@ class Operations:
         Raises:
             InvalidArgument: models are not unloaded by callers here, or a parameter is not one.
             Unsupported: a repository is named.
-            NotFound: there is no such endpoint.
+            NotFound: no such endpoint.
             LimenError: it cannot be unloaded, or control is away.
         """
-        self._ensure_explicit("models are not loaded and unloaded over this protocol")
+        self._ensure_explicit("loading and unloading models over this protocol is disabled")
         check_unload(repository, parameters)
         await self._ask(AskUnload(parse_model_name(name)), Done, LOAD_S)
 
@@ -125,7 +125,7 @@ class Operations:
             Unavailable: control is away.
         """
         if settings:
-            self._ensure_explicit("what is logged is not changed over this protocol")
+            self._ensure_explicit("changing log settings over this protocol is disabled")
         return log_settings((await self._ask(log_change(settings), Logging, ANSWER_S)).levels)
 
     def _ensure_explicit(self, text: str) -> None:

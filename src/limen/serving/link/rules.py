@@ -1,4 +1,4 @@
-"""What callers may say in the management extensions, whatever protocol they came by.
+"""Checks of requests to the management extensions, shared by all protocols.
 
 Gateways read plain values from JSON or messages; what they mean is decided here, once. No input or output. Called by
 `serving.link.operations`.
@@ -28,7 +28,7 @@ def check_load(repository: str, parameters: Mapping[str, Json]) -> None:
     _check_repository(repository)
     for key in parameters:
         if key == "config" or key.startswith("file:"):
-            raise Unsupported("a load takes no configuration and no files: a package says itself how it is run")
+            raise Unsupported("a load request takes no configuration or files: the package defines how it runs")
         raise _unknown("parameters")
 
 
@@ -66,7 +66,7 @@ def log_change(settings: Mapping[str, Json]) -> AskLog:
             if type(value) is not type(_FIXED[key]) or value != _FIXED[key]:
                 raise InvalidArgument.at(key, f"can only be {_FIXED[key]} here")
         elif key == "log_file":
-            raise Unsupported("log_file is read-only: where the log goes is decided by whoever starts the server")
+            raise Unsupported("log_file is read-only: it is set when the server is started")
         else:
             raise _unknown("settings")
     return AskLog(**changes)
@@ -80,8 +80,8 @@ def log_settings(levels: LogLevels) -> dict[str, bool | int | str]:
 
 def _check_repository(repository: str) -> None:
     if repository:
-        raise Unsupported("a repository cannot be named: there is one")
+        raise Unsupported("repository names are not supported: there is only one")
 
 
 def _unknown(path: str) -> InvalidArgument:
-    return InvalidArgument.at(path, "a key is not known", Reason.UNKNOWN_FIELD)
+    return InvalidArgument.at(path, "a key is unknown", Reason.UNKNOWN_FIELD)

@@ -1,1 +1,1 @@
-"""What the processes of one server say to each other, one conversation a file."""
+"""Messages between the processes of one server, one conversation per file."""

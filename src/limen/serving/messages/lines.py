@@ -1,4 +1,4 @@
-"""What the processes of one server say to each other: JSON, one message a line.
+"""Messages between the processes of one server: JSON, one message per line.
 
 Three conversations use it: the supervisor with the control process (over its standard input and output), gateways with control
 and commands with control (both over the control socket). Every other process says one line, `FirstWord`, on standard output.
@@ -82,7 +82,7 @@ class ProcessPhase(StrEnum):
     STOPPING = "stopping"
     """It was asked to end."""
     ENDED = "ended"
-    """It is gone and stays so."""
+    """It was removed and stays so."""
 
 
 class ProcessState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,7 +155,7 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
 
     models: tuple[ModelSummary, ...]
     grpc_engine: str = ""
-    """What carries gRPC."""
+    """The gRPC engine."""
     waiting: tuple[str, ...] = ()
     """Endpoints that nothing answers for yet."""
 

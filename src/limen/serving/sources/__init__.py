@@ -1,1 +1,1 @@
-"""Where the endpoints of a server come from: named packages, or a registry."""
+"""The sources of a server's endpoints: named packages, or a registry."""

@@ -1,4 +1,4 @@
-"""Deciding that the registry which is there now is the one to follow, when it is not the one that a home has followed.
+"""Makes a home follow the registry that is there now instead of the one it followed before.
 
 Called by `limen registry adopt` and `limen registry restore`. A server that runs on the home reads what was decided at its next look.
 Blocking.
@@ -30,7 +30,7 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_needed(self) -> bool:
-        """Whether the registry is another one than was followed, or has gone back."""
+        """Whether the registry is another one than was followed, or has gone back to an earlier state to an earlier state."""
         is_other = self.before_registry not in {"", self.registry}
         return is_other or self.revision < self.before_revision
 

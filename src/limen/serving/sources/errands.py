@@ -1,4 +1,4 @@
-"""Work on endpoints that may take long, side by side: a large package that is fetched for one holds up nobody else's change or rollback.
+"""Slow work on endpoints, done concurrently: fetching a large package for one does not delay changes or rollbacks of others.
 
 Used by `serving.sources.reconciler`.
 """
@@ -63,7 +63,7 @@ class Errands:
         if name in self._running and self._running[name][1] is ended:
             del self._running[name]
         if not ended.cancelled() and (exc := ended.exception()) is not None:
-            LOG.error("the endpoint %s cannot be followed", name, exc_info=exc)
+            LOG.error("the endpoint %s cannot be updated", name, exc_info=exc)
 
 
 async def _do(work: Callable[[PlannedEndpoint], Awaitable[None]], planned: PlannedEndpoint) -> None:

@@ -1,4 +1,4 @@
-"""Serving packages from folders and archives, each as an endpoint of its own name: the source of `limen serve PACKAGE`.
+"""Serves packages from folders and archives, each as an endpoint of its own name: the source of `limen serve PACKAGE`.
 
 Opens them when the server starts, and again when they are reloaded or, with `--watch`, have changed. Called by `serving.control.controlplane`.
 """
@@ -24,7 +24,7 @@ SERVED = Cause("local", "the server was started with it")
 RELOADED = Cause("local", "`limen reload`")
 LOADED = Cause("a caller", "the model repository extension")
 CHANGED = Cause("limen", "its files have changed")
-SAME_NAME_HINT = "Each package is served under its own name; change `name` in one model.yaml, or serve them apart."
+SAME_NAME_HINT = "Each package is served under its own name; change `name` in one model.yaml, or use separate servers."
 
 
 class Folders:
@@ -182,6 +182,6 @@ def _shown(path: str, outcome: Reloaded | Refused) -> str:
     if isinstance(outcome, Refused):
         return f"{path} has changed and cannot be served: {outcome.failure.message}"
     if outcome.failure:
-        kept = f"; version {outcome.replaced} goes on" if outcome.replaced else ""
+        kept = f"; version {outcome.replaced} keeps serving" if outcome.replaced else ""
         return f"{path} has changed, and version {outcome.version} failed: {outcome.failure}{kept}"
     return f"{path} has changed: version {outcome.version} of {outcome.model} answers"

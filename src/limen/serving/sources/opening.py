@@ -1,4 +1,4 @@
-"""Opening packages for a server: verified, trusted, and from then on independent of the folder they came from.
+"""Opens packages for a server: verified, trusted, and then independent of their original folder.
 
 Called by the control process. A folder is copied first and the copy is verified and served, so that editing the folder changes nothing
 until it is loaded again: a replica that is restarted, or a version that is kept because its successor is broken, has the files it
@@ -83,7 +83,7 @@ def ensure_variables_reach(names: tuple[str, ...], *, is_inline: bool) -> None:
         InvalidPackage: it must run in processes of its own.
     """
     if names and is_inline:
-        text = f"environment: {', '.join(names)} can be given to processes of the model only; use placement process"
+        text = f"environment: {', '.join(names)} can only be passed to separate model processes; use placement process"
         raise InvalidPackage(text)
 
 
@@ -144,7 +144,7 @@ def _copied(folder: Path, copies: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(folder / name, copy, follow_symlinks=False)
     except OSError as exc:
-        text = f"the package cannot be copied to {copies}: {exc.strerror or type(exc).__name__}"
+        text = f"cannot copy the package to {copies}: {exc.strerror or type(exc).__name__}"
         raise InvalidPackage(text) from exc
     return target
 

@@ -1,4 +1,4 @@
-"""Packages of registered versions on this machine: unpacked once, under their digest, and checked before each use.
+"""Packages of registered versions on this machine: unpacked once under their digest, and checked before each use.
 
 Called by `serving.sources.reconciler`. A copy that is whole needs neither the blob store nor the database.
 """
@@ -41,17 +41,17 @@ class PackageCache:
         if is_intact(root, digest):
             return Package(root, read_manifest(root), digest, Path(origin))
         if self._blobs is None:
-            raise Unavailable("the package is not on this machine, and the blob store cannot be reached")
+            raise Unavailable("the package is not on this machine, and the blob store is unreachable")
         try:
             package = self._fetched(self._blobs, archive)
         except NotFound as exc:
             # It was stored before the version was registered: somebody lost it, and may bring it back.
             raise Unavailable(causes.LOST_PACKAGE, reason=Reason.STORAGE) from exc
         except OSError as exc:
-            text = f"the package cannot be unpacked here: {exc.strerror or type(exc).__name__}"
+            text = f"cannot unpack the package here: {exc.strerror or type(exc).__name__}"
             raise Unavailable(text, reason=Reason.STORAGE) from exc
         if package.digest != digest:
-            raise InvalidPackage("what is stored for this version is another package")
+            raise InvalidPackage("the package stored for this version is a different one")
         return Package(package.root, package.manifest, digest, Path(origin))
 
     def _fetched(self, blobs: BlobStore, archive: str) -> Package:

@@ -1,4 +1,4 @@
-"""What a server remembers of the registry that it follows, in a file of its home: which one it is, the last plan, and what worked.
+"""What a server remembers of its registry, in a file of its home: the id, the last plan, and the last working versions.
 
 A database that was emptied, swapped or brought back from a backup looks like any other. Only who has followed the registry before can tell:
 the id is another one, or the revision is lower than it was. Then the last plan goes on, until a person decides (`limen registry adopt`).

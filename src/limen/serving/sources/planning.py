@@ -1,4 +1,4 @@
-"""What a server works out from a registry: the plan of every endpoint.
+"""Derives the plan of every endpoint from a registry.
 
 Called by `serving.sources.reconciler`; `serving.sources.plan_memory` keeps it for a start without the registry.
 """

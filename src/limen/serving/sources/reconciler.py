@@ -1,4 +1,4 @@
-"""Serving the endpoints of a registry: the source of `limen serve` without packages.
+"""Serves the endpoints of a registry: the source of `limen serve` without packages.
 
 Looks at the registry's revision, and when it has grown works out what every endpoint should consist of, brings the packages to this
 machine and gives the fleet its aims. What it worked out last is kept in the home folder: when the registry cannot be reached, a server
@@ -107,7 +107,7 @@ class Reconciler:
             self.problem = exc.message
             if not await self._follow_last(control):
                 raise
-            LOG.warning("%s; serving what it said last", exc.message)
+            LOG.warning("%s; serving its last known state", exc.message)
 
     def resume(self, served: ServedEndpoint, version: ServedVersion) -> Opened:
         """Return a version that an earlier control process has verified."""
@@ -125,14 +125,14 @@ class Reconciler:
                 await self._look(control)
             except LimenError as exc:
                 if exc.message != self.problem:
-                    LOG.warning("%s; what is served goes on", exc.message)
+                    LOG.warning("%s; serving continues", exc.message)
                 self.problem = exc.message
                 if self._plan is None:
                     await self._follow_last(control)
             except Exception:
                 # Whatever is wrong with it, the endpoints that are served go on.
-                LOG.exception("the registry cannot be followed")
-                self.problem = "the registry cannot be followed; the log says why"
+                LOG.exception("the registry cannot be read")
+                self.problem = "the registry cannot be read; see the log"
 
     def poke_soon(self) -> None:
         """Look soon: something was changed through this process. Called from the event loop."""
@@ -165,11 +165,11 @@ class Reconciler:
     async def reload(self, control: ControlPort, name: str, package: str) -> Reloaded | Refused:
         """Try again whatever of an endpoint could not be had; a package is published and not loaded."""
         if package:
-            return Refused(Failure("this server serves a registry", hint="`limen publish PACKAGE` gives it a version."))
+            return Refused(Failure("this server serves a registry", hint="Add a version with `limen publish PACKAGE`."))
         begun = control.now()
         planned = next((e for e in self._plan.endpoints if e.spec.name == name), None) if self._plan else None
         if planned is None or not planned.aim.routes:
-            return Refused(Failure(f"{name} has nothing to load"))
+            return Refused(Failure(f"{name} has no versions to load"))
         await self._errands.run(partial(self._aim, control), [planned], to_the_end=True)
         endpoint = control.fleet.endpoints[name]
         number = str(planned.aim.routes[0].version)
@@ -303,7 +303,7 @@ class Reconciler:
                 endpoint = control.fleet.endpoints.get(name)
                 opened = {n: await self._opened(endpoint, good, n, version) for n, version in good.versions.items()}
                 aim, spec = good.aim, good.spec
-                LOG.warning("the endpoint %s goes on with version %s, which worked last", name, ", ".join(opened))
+                LOG.warning("the endpoint %s keeps version %s, the last one that worked", name, ", ".join(opened))
         control.fleet.aim(name, aim, opened, control.now(), serving=spec.serving, slo=spec.slo)
         control.wake_up()
 
@@ -322,7 +322,7 @@ class Reconciler:
             if self._plan is None or planned not in self._plan.endpoints:
                 return
             if self._problems.get(name) != exc.message:
-                LOG.warning("the endpoint %s cannot be what it should be: %s", name, exc.message)
+                LOG.warning("the endpoint %s cannot be brought to its spec: %s", name, exc.message)
             self._problems[name] = exc.message
             self._again.discard(name)
             if exc.retryable:
@@ -338,7 +338,7 @@ class Reconciler:
             return  # something else is, since then
         if endpoint is not None and endpoint.holds_other(opened):
             # Gateways have one package of a number: the one that is there goes first.
-            self._problems[name] = "another package of the same number is being let go"
+            self._problems[name] = "another package with the same number is being unloaded"
             self._again.add(name)
             control.fleet.aim(name, Aim(), {}, control.now())
             control.wake_up()
@@ -363,7 +363,7 @@ class Reconciler:
     ) -> Opened:
         spec = planned.spec
         if not self._is_trusted(version.signer):
-            text = f"version {number} is not signed by anyone whom this server trusts"
+            text = f"version {number} is not signed by a key that this server trusts"
             raise InvalidPackage(text, reason=Reason.SIGNATURE)
         is_inline = spec.placement == "inline" if spec.placement else self._is_inline
         known = endpoint.versions.get(number) if endpoint is not None else None

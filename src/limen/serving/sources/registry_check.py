@@ -1,4 +1,4 @@
-"""Whether a registry is whole: its database, the blobs of its versions, what its endpoints name, and whether it is the one that was followed.
+"""Checks the integrity of a registry: its database, its blobs, the references of its endpoints, and its identity.
 
 Looks and changes nothing, also while servers work with it. Blocking. Called by `limen registry check`.
 """

@@ -1,4 +1,4 @@
-"""Where the endpoints of a server come from, as the control process sees it: packages that were named, or a registry."""
+"""The interface of a source of endpoints, as control sees it: named packages, or a registry."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Keeps the processes of a server: starts them, hears them, replaces and stops them."""
+"""Manages the processes of a server: starts, monitors, replaces and stops them."""

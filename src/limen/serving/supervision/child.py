@@ -1,4 +1,4 @@
-"""One wanted process: started, heard, replaced when it dies, and ended in order.
+"""One managed process: started, monitored, restarted when it dies, and stopped in order.
 
 Used by `serving.supervision.supervisor` only. A child ends itself when the supervisor is gone, because its standard input closes.
 """

@@ -1,4 +1,4 @@
-"""What the system says of processes: memory, and whether it killed some for want of it. Nothing where there is no /proc."""
+"""The system's facts about processes: memory use and out-of-memory kills. Empty where there is no /proc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reaping: a server's first process inherits those of its descendants whose parent has ended, and has to take note of their ends.
+"""Reaping: the first process of a container inherits orphaned processes and must collect their exit statuses.
 
 On Linux the supervisor asks for them (`runtime.sandbox.forking`), because its replicas are forked by others. Elsewhere only the first process
 of a container gets them.

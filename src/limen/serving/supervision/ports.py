@@ -1,4 +1,4 @@
-"""What `limen serve` does before it starts a process: refuse what it must not do, hold its ports, and say where it is.
+"""Steps of `limen serve` before it starts a process: refuse unsafe settings, reserve its ports, and announce them.
 
 Called by `limen.app`. It imports nothing heavy, because the process that starts the others stays small.
 """

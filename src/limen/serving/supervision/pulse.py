@@ -1,4 +1,4 @@
-"""When a process that speaks every second hangs. Used by `serving.supervision.supervisor`; kills nothing itself.
+"""Decides when a process that should report every second is hung. Used by `serving.supervision.supervisor`; kills nothing.
 
 Looks are counted and not the time: after the supervisor itself was stopped, what the others said meanwhile is still unread. A process
 that the machine gives no time to is slow and does not hang: it wants to run and has hardly run.

@@ -1,4 +1,4 @@
-"""What the processes of a server write to standard error besides their log: crashes of native code, prints of a library.
+"""Standard error output of a server's processes besides their logs: crashes of native code, prints of a library.
 
 Where the log is JSON the supervisor reads the standard error of every process and writes it on as lines of the log, so that a reader of
 JSON meets nothing else. Used by `serving.supervision.child`.

@@ -1,4 +1,4 @@
-"""Where a running server keeps its files, and how commands find it: `<home>/run/<pid>/` (with a suffix when that is taken).
+"""The run folder of a server and how commands find it: `<home>/run/<pid>/` (with a suffix if that is taken).
 
     server.json     who it is and where its control socket and addresses are
     snapshot.json   the last snapshot that control published

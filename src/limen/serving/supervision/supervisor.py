@@ -1,4 +1,4 @@
-"""The supervisor: keeps a wanted set of processes, and one process that says what is wanted.
+"""The supervisor: keeps the desired set of processes running, including the control process that defines it.
 
 Used by `limen.app`. It knows nothing of models and packages; the control process tells it the set and gets every change. When
 control dies or hangs it is started again and handed the last set and what became of it; nothing else is touched. When the supervisor dies,

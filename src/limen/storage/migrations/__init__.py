@@ -1,4 +1,4 @@
-"""How the tables came to be: Alembic revisions, run when a database is opened.
+"""Alembic migrations of the tables, run when a database is opened.
 
 A new revision is a module in `versions`; `HEAD` names the newest one, so that Alembic is only loaded when there is something to do.
 """

@@ -1,1 +1,1 @@
-"""Counting: instruments, their cells in shared memory, totals and the text that Prometheus reads."""
+"""Metrics: instruments, their cells in shared memory, totals and the Prometheus text."""

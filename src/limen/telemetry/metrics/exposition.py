@@ -1,4 +1,4 @@
-"""The text that Prometheus reads, made from totals and from what only its maker can see.
+"""The Prometheus text, made from totals and from values computed on demand.
 
 A server with many endpoints has tens of thousands of lines, asked for every few seconds. So each metric has one template for all lines
 of a series, and a series is one replacement and one formatting.

@@ -1,4 +1,4 @@
-"""The file in which one process counts, and how any other process reads it.
+"""The metrics file that one process writes and any other process can read.
 
     header   4096 bytes: magic, fingerprint of the table, bytes of a slot, published slots, process id, turn
     slot     a series: its labels (scope first, one a line, padded with NUL), then float64 cells; all slots have one size

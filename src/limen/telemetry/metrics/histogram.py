@@ -1,4 +1,4 @@
-"""Histograms with fixed buckets: where the buckets end, and what can be said about numbers that were only counted by bucket.
+"""Histograms with fixed buckets: their bounds, and estimates from bucket counts.
 
 Not here: counting, which `telemetry.metrics.series` does in place. A bucket holds what is above the bound before it and at most its own;
 one more bucket than there are bounds takes everything above the last.

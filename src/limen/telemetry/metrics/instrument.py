@@ -1,4 +1,4 @@
-"""What one metric is: its name, its kind, what it belongs to and its labels. The metrics there are: `telemetry.metrics.instruments`."""
+"""The definition of one metric: name, kind, scope and labels. The metrics themselves are in `telemetry.metrics.instruments`."""
 
 from __future__ import annotations
 

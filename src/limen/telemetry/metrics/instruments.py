@@ -1,4 +1,4 @@
-"""Every metric of the product in one table: its name, what it says, its labels and its cells.
+"""All metrics in one table: name, description, labels and cells.
 
 The table decides the layout of the files (`telemetry.metrics.file`), the text for Prometheus (`telemetry.metrics.exposition`) and the page
 docs/reference/metrics.md. Who counts: `telemetry.metrics.series`. To add a metric, add a row to `TABLE`, a method that counts it and a row to
@@ -30,7 +30,7 @@ REQUEST_SECONDS: Final = Instrument(
     kind=Kind.HISTOGRAM,
     scope=Scope.GATEWAY,
     bounds=SECONDS,
-    help="How long requests took that were answered, from the decoded request to the checked answer.",
+    help="Duration of answered requests, from the decoded request to the checked answer.",
 )
 REQUESTS: Final = Instrument(
     name="limen_gateway_requests_total",
@@ -44,34 +44,34 @@ FAILED_SECONDS: Final = Instrument(
     name="limen_gateway_failed_seconds_total",
     kind=Kind.COUNTER,
     scope=Scope.GATEWAY,
-    help="Time that was spent on requests that ended in an error.",
+    help="Time spent on requests that ended in an error.",
 )
 ANSWERED_ROWS: Final = Instrument(
     name="limen_gateway_rows_total",
     kind=Kind.COUNTER,
     scope=Scope.GATEWAY,
-    help="Rows of the requests that were answered.",
+    help="Rows of answered requests.",
 )
 QUEUE_SECONDS: Final = Instrument(
     name="limen_runtime_queue_seconds",
     kind=Kind.HISTOGRAM,
     scope=Scope.RUNTIME,
     bounds=SECONDS,
-    help="How long the oldest request of a batch had waited when the batch left.",
+    help="Wait of the oldest request of a batch when the batch started.",
 )
 BATCH_ROWS: Final = Instrument(
     name="limen_runtime_batch_rows",
     kind=Kind.HISTOGRAM,
     scope=Scope.RUNTIME,
     bounds=ROWS,
-    help="Rows of the runs of a model.",
+    help="Rows of a model's runs.",
 )
 BATCH_SECONDS: Final = Instrument(
     name="limen_runtime_batch_seconds",
     kind=Kind.HISTOGRAM,
     scope=Scope.RUNTIME,
     bounds=SECONDS,
-    help="How long the runs of a model took, the way to its replica and back included.",
+    help="Duration of a model's runs, including the way to its replica and back.",
 )
 BATCHES: Final = Instrument(
     name="limen_runtime_batches_total",
@@ -79,19 +79,19 @@ BATCHES: Final = Instrument(
     scope=Scope.RUNTIME,
     own_labels=("reason",),
     values=RELEASES,
-    help="Batches that left, by why they did: full, the model was idle, the window or a deadline was over.",
+    help="Batches started, by cause: full, the model was idle, the window or a deadline ended.",
 )
 RUN_REQUESTS: Final = Instrument(
     name="limen_runtime_run_requests_total",
     kind=Kind.COUNTER,
     scope=Scope.RUNTIME,
-    help="Requests that were part of a run of a model.",
+    help="Requests that were part of a model's run.",
 )
 REQUEST_RUN_SECONDS: Final = Instrument(
     name="limen_runtime_run_request_seconds_total",
     kind=Kind.COUNTER,
     scope=Scope.RUNTIME,
-    help="How long the runs took, each counted once for every request that was part of it.",
+    help="Duration of runs, counted once for every request in them.",
 )
 SIZE_SECONDS: Final = Instrument(
     name="limen_runtime_batch_size_seconds_total",
@@ -99,26 +99,26 @@ SIZE_SECONDS: Final = Instrument(
     scope=Scope.RUNTIME,
     own_labels=("rows",),
     values=(*(str(bound) for bound in ROWS), "+Inf"),
-    help="How long the runs of a model took in all, by the bucket of their rows.",
+    help="Total duration of a model's runs, by bucket of rows.",
 )
 LAST_RUN: Final = Instrument(
     name="limen_runtime_last_run_timestamp_seconds",
     kind=Kind.GAUGE,
     scope=Scope.RUNTIME,
     is_latest=True,
-    help="When a model was last run, in seconds since the epoch; 0 if it never was.",
+    help="Time of a model's last run, in seconds since the epoch; 0 if it never ran.",
 )
 MODEL_FAILURES: Final = Instrument(
     name="limen_runtime_model_failures_total",
     kind=Kind.COUNTER,
     scope=Scope.RUNTIME,
-    help="Runs that failed: the model raised, broke its contract or took its process down.",
+    help="Failed runs: the model raised an error, broke its contract or ended its process.",
 )
 FALLBACKS: Final = Instrument(
     name="limen_runtime_fallbacks_total",
     kind=Kind.COUNTER,
     scope=Scope.RUNTIME,
-    help="Requests for which the declared fallback stepped in.",
+    help="Requests answered by the declared fallback.",
 )
 SHED: Final = Instrument(
     name="limen_runtime_shed_requests_total",
@@ -126,13 +126,13 @@ SHED: Final = Instrument(
     scope=Scope.RUNTIME,
     own_labels=("reason",),
     values=SHEDS,
-    help="Requests that were refused before they waited: by count, expected time, the adaptive limit, as a retry, by fair share, or other.",
+    help="Requests refused before they waited: by count, expected time, the adaptive limit, as a retry, by fair share, or other.",
 )
 CANCELLED: Final = Instrument(
     name="limen_runtime_cancelled_requests_total",
     kind=Kind.COUNTER,
     scope=Scope.RUNTIME,
-    help="Requests whose caller left before the answer was there.",
+    help="Requests whose caller disconnected before the answer was ready.",
 )
 CONNECTIONS: Final = Instrument(
     name="limen_gateway_connections",
@@ -146,19 +146,19 @@ HELD_BYTES: Final = Instrument(
     name="limen_gateway_held_bytes",
     kind=Kind.GAUGE,
     scope=Scope.PROCESS,
-    help="Bytes of large bodies, and of answers that callers have not read, that are held now.",
+    help="Bytes of large bodies and unread answers currently held.",
 )
 MAX_HELD_BYTES: Final = Instrument(
     name="limen_gateway_max_held_bytes",
     kind=Kind.GAUGE,
     scope=Scope.PROCESS,
-    help="How many of these may be held; more large bodies are refused.",
+    help="The limit of these bytes; large bodies beyond it are refused.",
 )
 REFUSED_BODIES: Final = Instrument(
     name="limen_gateway_refused_bodies_total",
     kind=Kind.COUNTER,
     scope=Scope.PROCESS,
-    help="Large bodies that were refused because too many bytes were held.",
+    help="Large bodies refused because too many bytes were held.",
 )
 HTTP_ERRORS: Final = Instrument(
     name="limen_gateway_http_errors_total",
@@ -166,7 +166,7 @@ HTTP_ERRORS: Final = Instrument(
     scope=Scope.PROCESS,
     own_labels=("status",),
     values=HTTP_STATUSES,
-    help="Requests over HTTP that were answered with an error, also those that reached no model, by status.",
+    help="HTTP requests answered with an error, including those that reached no model, by status.",
 )
 HTTP_ENDED: Final = Instrument(
     name="limen_gateway_http_ended_connections_total",
@@ -174,7 +174,7 @@ HTTP_ENDED: Final = Instrument(
     scope=Scope.PROCESS,
     own_labels=("reason",),
     values=ENDS,
-    help="Connections that the gateway ended: idle, slow, to make room for others (crowded), or gone.",
+    help="HTTP connections ended by the gateway: idle, slow, to make room for others (crowded), or gone.",
 )
 GRPC_ENDED: Final = Instrument(
     name="limen_gateway_grpc_ended_connections_total",
@@ -182,32 +182,32 @@ GRPC_ENDED: Final = Instrument(
     scope=Scope.PROCESS,
     own_labels=("reason",),
     values=ENDS,
-    help="Connections over gRPC that the gateway ended: idle, slow (no HTTP/2, or no whole message, "
+    help="gRPC connections ended by the gateway: idle, slow (no HTTP/2 or no whole message "
     "in time), to make room (crowded), or gone (the peer has vanished).",
 )
 PAUSES: Final = Instrument(
     name="limen_gateway_accept_pauses_total",
     kind=Kind.COUNTER,
     scope=Scope.PROCESS,
-    help="How often callers over HTTP had to wait to be let in because there was no room.",
+    help="How often HTTP callers had to wait for a free connection.",
 )
 IN_FLIGHT: Final = Instrument(
     name="limen_gateway_in_flight_requests",
     kind=Kind.GAUGE,
     scope=Scope.PROCESS,
-    help="Requests that are being answered.",
+    help="Requests in flight.",
 )
 DROPPED_LINES: Final = Instrument(
     name="limen_telemetry_dropped_lines_total",
     kind=Kind.COUNTER,
     scope=Scope.PROCESS,
-    help="Lines of the request log that were lost because nobody took them in time.",
+    help="Lines of the request log lost because the log's reader was too slow.",
 )
 LOST_SERIES: Final = Instrument(
     name="limen_telemetry_lost_series",
     kind=Kind.GAUGE,
     scope=Scope.PROCESS,
-    help="Series that are not in these numbers now because the disk is full; what they count is added when there is room.",
+    help="Series missing from these numbers because the disk is full; their counts are added when there is space.",
 )
 REPLICAS: Final = Instrument(
     name="limen_runtime_replicas",
@@ -221,76 +221,76 @@ REPLICA_STATE: Final = Instrument(
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("endpoint", "version", "replica", "state"),
-    help="1 for the state that a replica is in.",
+    help="1 for the current state of a replica.",
 )
 PROCESS_STATE: Final = Instrument(
     name="limen_process_state",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("process", "state"),
-    help="1 for the state that a process is in.",
+    help="1 for the current state of a process.",
 )
 RESIDENT_BYTES: Final = Instrument(
     name="limen_process_resident_bytes",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("process",),
-    help="Memory of a process that is in RAM.",
+    help="Resident memory of a process.",
 )
 RESTARTS: Final = Instrument(
     name="limen_process_restarts_total",
     kind=Kind.COUNTER,
     scope=Scope.OBSERVED,
     own_labels=("process",),
-    help="How often a process was started again after it had ended unasked.",
+    help="Restarts of a process after an unexpected end.",
 )
 DISK_FREE: Final = Instrument(
     name="limen_server_disk_free_bytes",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
-    help="What may still be written to the disk that the home is on.",
+    help="Free space on the disk of the home.",
 )
 OPEN_FILES: Final = Instrument(
     name="limen_process_open_fds",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("process",),
-    help="Files that the supervisor, control or a gateway has open.",
+    help="Open files of the supervisor, control or a gateway.",
 )
 MAX_OPEN_FILES: Final = Instrument(
     name="limen_process_max_fds",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("process",),
-    help="Files that such a process may have open.",
+    help="Limit of open files of such a process.",
 )
 HANGS: Final = Instrument(
     name="limen_process_hangs_total",
     kind=Kind.COUNTER,
     scope=Scope.OBSERVED,
     own_labels=("process",),
-    help="How often control or a gateway was killed because it did not go on.",
+    help="How often control or a gateway was killed because it hung.",
 )
 ENDPOINT_CONDITION: Final = Instrument(
     name="limen_endpoint_condition",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("endpoint", "condition", "status"),
-    help="1 for the status (true, false, unknown) that a condition of an endpoint has: Ready, Stale, Progressing, Degraded.",
+    help="1 for the status (true, false, unknown) of an endpoint's condition: Ready, Stale, Progressing, Degraded.",
 )
 ENDPOINT_CONDITION_REASON: Final = Instrument(
     name="limen_endpoint_condition_reason",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("endpoint", "condition", "reason"),
-    help="1 for the reason of a condition of an endpoint that is not how it should be.",
+    help="1 for the reason of an endpoint's condition that is not as it should be.",
 )
 SERVER_CONDITION: Final = Instrument(
     name="limen_server_condition",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("condition", "status"),
-    help="1 for the status (true, false, unknown) that a condition of the server has: Ready, Stale, Progressing, Degraded.",
+    help="1 for the status (true, false, unknown) of the server's condition: Ready, Stale, Progressing, Degraded.",
 )
 REVISION: Final = Instrument(
     name="limen_registry_revision",
@@ -303,21 +303,21 @@ REPORT_AGE: Final = Instrument(
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("process",),
-    help="How long ago a gateway last said what it has. It says so every second.",
+    help="Time since a gateway's last report. Gateways report every second.",
 )
 BUILD_INFO: Final = Instrument(
     name="limen_build_info",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("version", "python", "platform"),
-    help="1, for the release of Limen and what it runs on.",
+    help="Always 1; the labels give the release of Limen and its environment.",
 )
 SERVER_CONDITION_REASON: Final = Instrument(
     name="limen_server_condition_reason",
     kind=Kind.GAUGE,
     scope=Scope.OBSERVED,
     own_labels=("condition", "reason"),
-    help="1 for the reason of a condition of the server that is not how it should be.",
+    help="1 for the reason of the server's condition that is not as it should be.",
 )
 
 TABLE: Final = (

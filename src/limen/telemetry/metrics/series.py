@@ -1,4 +1,4 @@
-"""Counting: what a process knows about its requests, as float64 cells in shared memory that any process can read.
+"""Counting: a process's request metrics, as float64 cells in shared memory that any process can read.
 
 Get a series once and keep it; counting in it is a few array assignments, without a lock, a look-up or an object. Each `Metrics` is used
 by one thread at a time. What the numbers are called stands in `telemetry.metrics.instruments`; who reads them is `telemetry.metrics.totals`.

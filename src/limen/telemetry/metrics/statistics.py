@@ -1,4 +1,4 @@
-"""The statistics extension of the protocol, from what was counted."""
+"""The statistics extension of the protocol, from the metrics."""
 
 from __future__ import annotations
 

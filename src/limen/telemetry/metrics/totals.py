@@ -1,4 +1,4 @@
-"""What all processes have counted together, read from the folder of their files.
+"""Totals over all processes, read from the folder of their metrics files.
 
 Reading takes no lock and disturbs nobody. Called when metrics are asked for: by `telemetry.metrics.exposition`, `telemetry.metrics.statistics`, and
 whoever judges a version by its numbers.

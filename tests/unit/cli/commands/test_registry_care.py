@@ -48,9 +48,9 @@ def test_a_registry_is_backed_up_and_restored_where_it_was_lost(home: Path, tmp_
     lose(home)
     assert isinstance(run(home, "check").exception, Unavailable)
     restored = run(home, "restore", tmp_path / "backup")
-    assert "the registry is what it was on" in restored.output
+    assert "the registry is restored to" in restored.output
     assert (run(home, "check").exit_code, run(home, "adopt").exit_code) == (0, 0)
-    assert "follows this registry already" in run(home, "adopt").output
+    assert "already follows this registry" in run(home, "adopt").output
 
 
 def test_a_registry_that_is_there_is_not_written_over(home: Path, tmp_path: Path):
@@ -62,17 +62,17 @@ def test_f18_a_backup_that_lacks_something_says_so_and_ends_with_1(home: Path, t
     damage(home)
     done = run(home, "backup", tmp_path / "backup")
     assert isinstance(done.exception, CommandError)
-    assert "1 blob could not be copied" in done.exception.what
+    assert "could not copy 1 blob" in done.exception.what
 
 
 def test_f18_a_check_names_what_is_damaged(home: Path):
     whole = run(home, "check")
-    assert (whole.exit_code, whole.output.splitlines()[-1]) == (0, "all of it is there and whole")
+    assert (whole.exit_code, whole.output.splitlines()[-1]) == (0, "everything is present and intact")
     damage(home)
     assert run(home, "check", "--quick").exit_code == 0
     found = run(home, "check")
     assert found.exit_code == 1
-    assert "credit/1: what is stored for this version is damaged" in found.output
+    assert "credit/1: the package stored for this version is damaged" in found.output
     assert "Publish the same package again" in found.output
     assert json.loads(run(home, "check", "--json").output)["findings"][0]["about"] == "credit/1"
 
@@ -87,10 +87,10 @@ def test_f17_adopting_tells_first_what_it_changes_and_asks(home: Path):
     lose(home)
     asked = run(home, "adopt")
     assert "there now        registry (a new, empty one), revision 0" in asked.output
-    assert "  - credit: is not served any more" in asked.output
+    assert "  - credit: no longer served" in asked.output
     assert isinstance(asked.exception, CommandError)
     assert not (home / "limen.db").exists()
     assert run(home, "adopt", "--yes").exit_code == 0
     stores = open_registry(StorageConfig(home=home))
     stores.close()
-    assert "follows this registry already" in run(home, "adopt").output
+    assert "already follows this registry" in run(home, "adopt").output

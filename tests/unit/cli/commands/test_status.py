@@ -55,7 +55,7 @@ def test_the_tree_the_models_and_every_reason_are_shown_in_columns():
    └─ score-v1-1  333  paused          –            ended with status -9
 
   score  1200 requests, 1 error, p50 1.2 ms, p95 2.5 ms, p99 9.0 ms
-    version 1  READY     2 replicas, 1 in hand, 2 waiting, 3 leases, 250 ms to wait, from ./score
+    version 1  READY     2 replicas, 1 in flight, 2 waiting, 3 leases, 250 ms to wait, from ./score
     version 2  FAILED    from ./score
       a wrong answer
     Ready        True     since 2026-01-02 03:04:05 UTC  Answers: version 1 answers

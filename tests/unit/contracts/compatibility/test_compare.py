@@ -65,7 +65,7 @@ def test_a_second_input_breaks_bare_values():
 
 def test_a_field_under_another_name_is_recognised():
     [gone, came] = compare(LOAN, put("limit", name="ceiling")).findings
-    assert (gone.path, gone.reason) == ("inputs.limit", "It is called ceiling now; callers who send it are refused.")
+    assert (gone.path, gone.reason) == ("inputs.limit", "It is now named ceiling; callers that send it are refused.")
     assert came.path == "inputs.ceiling"
 
 
@@ -73,7 +73,7 @@ def test_a_number_of_a_field_that_is_gone_is_not_given_to_another():
     new = with_contract(without("inputs", "amount"), outputs=LOAN.outputs)
     new = with_contract(new, inputs=(Field(name="age", type="int8", default=1, number=1), *new.inputs))
     [finding] = [f for f in compare(LOAN, new).breaking if f.path.endswith("number")]
-    assert finding.reason == "The Protobuf number is the number of amount and never given to another field."
+    assert finding.reason == "The Protobuf number belongs to amount and cannot be reused for another field."
 
 
 def test_the_worst_finding_is_the_verdict_and_breaking_ones_are_violations():

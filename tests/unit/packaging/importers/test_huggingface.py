@@ -44,7 +44,7 @@ def test_a_classifier_takes_a_text_and_a_pair_and_keeps_its_labels(folder):
         {"architecture": "BertForSequenceClassification"},
     )
     assert draft.notes == (
-        "pytorch_model.bin, which is left out: only safetensors are taken",
+        "pytorch_model.bin, which is skipped: only safetensors are supported",
         "texts of more than 20 tokens are refused",
     )
     found = read_model(folder)
@@ -83,7 +83,7 @@ def test_a_bare_encoder_gives_the_mean_of_its_tokens(folder):
     found = read_model(folder)
     assert (found.answer, found.pooling, found.normalises, found.size) == (Answer.EMBEDDING, Pooling.MEAN, False, 32)
     assert [c.name for c in draft.columns] == ["text"]
-    assert "no modules.json says how a vector is made" in draft.notes[0]
+    assert "no modules.json defines the pooling" in draft.notes[0]
 
 
 @pytest.mark.parametrize(("normalises", "longest"), [(True, None), (False, 12), (True, 500)])

@@ -170,8 +170,8 @@ def test_folders_no_backend_runs_are_refused_with_what_to_do(tmp_path, name):
 
 
 def test_anything_else_is_refused(tmp_path):
-    assert "no kind of model that is known here" in refusal(tmp_path)
-    assert "there is nothing at" in refusal(tmp_path / "gone")
+    assert "not a known kind of model" in refusal(tmp_path)
+    assert "nothing found at" in refusal(tmp_path / "gone")
 
 
 @pytest.mark.parametrize("model", ["xgboost.core.Booster", "xgboost.sklearn.XGBRegressor"])

@@ -118,7 +118,7 @@ def test_nothing_is_fetched_from_where_the_registry_points(registry, tmp_path, u
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", "", "a\x00b", "C:\\x", "con"])
 def test_b90_names_the_server_lists_do_not_become_paths_elsewhere(registry, tmp_path, name):
     registry.answers["mlflow-artifacts/artifacts?path=0/models/m-0a1b"] = {"files": [{"path": name, "is_dir": False}]}
-    assert "lists a file that cannot be kept" in refusal(registry, tmp_path).message
+    assert "lists a file with an unusable name" in refusal(registry, tmp_path).message
     assert not any(p.is_file() for p in tmp_path.rglob("*"))
 
 
@@ -144,7 +144,7 @@ def test_what_the_server_refuses_is_said(registry, tmp_path, status, error, text
 
 def test_an_answer_that_is_no_json_is_said(registry, tmp_path):
     registry.answers["mlflow/model-versions/get?name=credit&version=3"] = b"<html>"
-    assert "no answer that can be read" in refusal(registry, tmp_path).message
+    assert "answer cannot be read" in refusal(registry, tmp_path).message
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path):

@@ -165,7 +165,7 @@ def test_the_message_counts_and_shows_the_first_mistakes():
 def test_thousands_of_mistakes_are_cut_off():
     found = mistakes(MINIMAL + "".join(f"k{i}: 1\n" for i in range(5000)))
     assert len(found) == 101
-    assert found[-1] == "more than 100 mistakes; the others are not listed"
+    assert found[-1] == "more than 100 mistakes; the rest are not listed"
 
 
 def test_b100_a_tag_runs_nothing(tmp_path):
@@ -232,9 +232,9 @@ class TestFilesOfThePackage:
     def test_files_that_are_missing_are_named(self):
         text = MINIMAL + "reference: data.csv\nexamples: golden.json\n"
         assert mistakes(text, Files({})) == [
-            "artifact: there is no file 'm.onnx' in the package",
-            "reference: there is no file 'data.csv' in the package",
-            "examples: there is no file 'golden.json' in the package",
+            "artifact: no file 'm.onnx' in the package",
+            "reference: no file 'data.csv' in the package",
+            "examples: no file 'golden.json' in the package",
         ]
 
     def test_examples_are_read_from_a_file(self):
@@ -247,7 +247,7 @@ class TestFilesOfThePackage:
             {"m.onnx": b"", "e/golden.yaml": b"- inputs: {x: a}\n- outputs: {}\n- inputs: {x: 1}\n  inputs: {x: 2}\n"}
         )
         assert mistakes(MINIMAL + "examples: e/golden.yaml\n", files) == [
-            "e/golden.yaml[2].inputs: this key is there twice",
+            "e/golden.yaml[2].inputs: this key is repeated",
         ]
         files.contents["e/golden.yaml"] = b"- inputs: {x: a}\n- outputs: {}\n"
         assert mistakes(MINIMAL + "examples: e/golden.yaml\n", files) == [
@@ -265,7 +265,7 @@ class TestFilesOfThePackage:
         assert read_manifest(tmp_path).contract.name == "m"
 
     def test_a_folder_without_a_manifest_is_no_package(self, tmp_path):
-        with pytest.raises(InvalidPackage, match=r"this is not a package: model\.yaml: there is no such file"):
+        with pytest.raises(InvalidPackage, match=r"this is not a package: model\.yaml: no such file"):
             read_manifest(tmp_path)
 
     def test_a_file_that_leads_out_of_the_folder_is_refused(self, tmp_path):

@@ -199,9 +199,9 @@ def test_a_certificate_of_another_key_is_refused_when_signing(tmp_path):
 def test_a_protected_key_opens_with_its_passphrase_only(tmp_path):
     signer = write_key(tmp_path, passphrase="open sesame")
     pem = signer.private.read_bytes()
-    with pytest.raises(InvalidArgument, match="key: is protected: give its passphrase"):
+    with pytest.raises(InvalidArgument, match="key: is encrypted: give its passphrase"):
         private_key(pem)
-    with pytest.raises(InvalidArgument, match="key: does not open with this passphrase"):
+    with pytest.raises(InvalidArgument, match="key: cannot be decrypted with this passphrase"):
         private_key(pem, b"wrong")
     with pytest.raises(InvalidArgument, match="key: is not protected"):
         private_key(write_key(tmp_path, "plain").private.read_bytes(), b"any")

@@ -535,7 +535,7 @@ def test_a_caller_that_cannot_take_its_answer_does_not_harm_the_others(caplog):
     scene.sink.finish()
     scene.sink.finish()
     assert all(len(answers) == 1 for answers in scene.answers.values())
-    assert caplog.text.count("a caller failed to take its answer") == 4
+    assert caplog.text.count("a callback for an answer failed") == 4
 
 
 def test_an_observer_or_a_cancel_that_raises_stops_nothing(caplog):

@@ -90,7 +90,7 @@ async def test_an_alias_is_another_name_of_one_ready_version(manager):
     assert manager.acquire("double@champion", "1").version == "1"
     assert manager.is_known("double@champion")
     assert manager.models() == ("double",)
-    with pytest.raises(NotFound, match="does not stand for"):
+    with pytest.raises(NotFound, match="does not point to"):
         manager.acquire("double@champion", "2")
     with pytest.raises(NotFound, match="no such version"):
         manager.acquire("double@next")
@@ -191,13 +191,13 @@ async def test_b46_a_wrong_answer_in_the_warm_up_is_a_failed_state_with_its_reas
     (status,) = manager.statuses("double")
     assert status.state is State.FAILED
     assert status.reason == (
-        "the answer to an example is not the recorded one: golden.y: expected 4.0, got 5.0 (difference 1)"
+        "the answer to an example differs from the recorded one: golden.y: expected 4.0, got 5.0 (difference 1)"
     )
     assert placement.started["1"].closed == 1
     with pytest.raises(Unavailable) as failed:
         manager.acquire("double")
     assert failed.value.reason is Reason.NOT_READY
-    assert failed.value.message == "the model failed to load; its owner's log says why"
+    assert failed.value.message == "the model failed to load; see the server's log"
     assert manager.versions("double") == ()
 
 
@@ -205,7 +205,7 @@ async def test_b46_a_wrong_answer_in_the_warm_up_is_a_failed_state_with_its_reas
     ("failure", "reason"),
     [
         (InvalidPackage("the artifact is empty"), "the artifact is empty"),
-        (RuntimeError("/home/someone/secret"), "the model could not be loaded; the log says why"),
+        (RuntimeError("/home/someone/secret"), "the model could not be loaded; see the log"),
     ],
 )
 async def test_a_failed_load_is_a_state_and_not_an_exception(manager, placement, failure, reason):

@@ -61,7 +61,7 @@ async def test_the_contracts_tolerance_decides(answer, is_right):
     if is_right:
         await warm(loose, sink)
     else:
-        with pytest.raises(InvalidPackage, match="not the recorded one"):
+        with pytest.raises(InvalidPackage, match="differs from the recorded one"):
             await warm(loose, sink)
 
 

@@ -163,7 +163,7 @@ def test_an_endpoint_without_any_version_that_works_is_not_ready_and_says_why(wa
 def test_a_package_that_cannot_be_had_is_the_reason(watched: Watched):
     watched.world.start_gateways()
     watched.world.fleet.aim("m", Aim(), {}, watched.world.now)
-    watched.source.problems["m"] = "version 1: the blob store does not have the package"
+    watched.source.problems["m"] = "version 1: the blob store has lost the package"
     watched.world.tick(1)
     watched.world.follow()
     watched.world.tick(1)
@@ -201,13 +201,13 @@ def test_a_memory_limit_that_is_too_low_for_the_model_is_told_until_a_replica_fi
     watched.settle("m-v1-1")
     watched.world.fleet.measure(lambda pid, limit: 1.3, 1.0)
     watched.world.tick(RECYCLE_PAUSE_S)
-    failure = FirstWord(failed=Failure("the model needs more memory to load than it may use"))
+    failure = FirstWord(failed=Failure("the model needs more memory to load than its limit"))
     watched.world.process("m-v1-2", ProcessPhase.REFUSING, word=failure)
     watched.world.tick(1)
     found = watched.look()
     assert (said(found)["Ready"], said(found)["Degraded"]) == (("True", "Answers"), ("True", "MemoryLimit"))
     assert found[DEGRADED].message.endswith(
-        "none can start in its place: the model needs more memory to load than it may use"
+        "none can start in its place: the model needs more memory to load than its limit"
     )
     watched.world.fleet.measure(lambda pid, limit: 0.2, 1.0)
     watched.world.tick(RECYCLE_PAUSE_S)
@@ -317,7 +317,7 @@ def test_a_change_of_status_is_logged_once(live: Watched, caplog: pytest.LogCapt
     live.look()
     live.look()
     assert [r.getMessage() for r in caplog.records if "endpoint m" in r.getMessage()] == [
-        "endpoint m: Stale is True after 0 s (RegistryUnavailable): served as the registry said last: away"
+        "endpoint m: Stale is True after 0 s (RegistryUnavailable): serving the last known state: away"
     ]
 
 

@@ -115,13 +115,13 @@ async def test_f08_control_goes_on_with_a_full_disk_says_so_and_keeps_what_it_co
         assert len(told) == 1
         assert degraded().reason is ConditionReason.STORAGE_FULL
         assert "is full" in degraded().message
-        assert sum("nothing new is kept" in line for line in caplog.messages) == 1
+        assert sum("nothing new is written" in line for line in caplog.messages) == 1
         assert b'reason="StorageFull"' in await metrics_text(control)
     control.tick(control.now() + 8)
     assert run_folder.read_snapshot(tmp_path) == control.fleet.snapshot
     control.tick(control.now() + 10)
     assert degraded().reason is not ConditionReason.STORAGE_FULL
-    assert "has room again" in caplog.text
+    assert "has space again" in caplog.text
 
 
 async def test_a_disk_that_is_nearly_full_is_said_before_something_is_lost(

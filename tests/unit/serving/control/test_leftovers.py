@@ -122,5 +122,5 @@ def test_without_any_place_for_sockets_the_reason_names_where_it_was_tried(monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "mkdtemp", full)
-    with pytest.raises(OSError, match=r"no folder for sockets can be made in .*/dev/shm"):
+    with pytest.raises(OSError, match=r"cannot create a folder for sockets in .*/dev/shm"):
         make_socket_folder()

@@ -13,7 +13,7 @@ from limen.serving.fleet.takeover import endpoints_of
 from limen.serving.messages.lines import Failure, FirstWord, ProcessPhase
 from tests.unit.serving.fleet.test_fleet import World, launch, live, package
 
-LOST = "model.yaml: there is no such file in the folder"
+LOST = "model.yaml: no such file in the folder"
 
 
 def refuses(world: World, name: str) -> None:
@@ -158,7 +158,7 @@ async def test_a_lost_package_is_asked_for_at_once_and_its_replicas_are_started(
 
 async def test_while_it_cannot_be_had_it_is_asked_for_again_after_growing_pauses_and_said_once(down, caplog):
     source = Source()
-    source.outcome = Unavailable("the blob store does not have the package")
+    source.outcome = Unavailable("the blob store has lost the package")
     mending = Mending(source.mend, lambda _: None)
     asked_at = []
     for now in range(1000):
@@ -168,7 +168,7 @@ async def test_while_it_cannot_be_had_it_is_asked_for_again_after_growing_pauses
     pauses = [b - a for a, b in pairwise(asked_at)]
     assert pauses[:3] == [PAUSE_S, 2 * PAUSE_S, 4 * PAUSE_S]
     assert max(pauses) == MAX_PAUSE_S
-    assert down.down == f"{LOST}; its package cannot be made again: the blob store does not have the package"
+    assert down.down == f"{LOST}; its package cannot be restored: the blob store has lost the package"
     assert caplog.text.count("is down") == 2
     down.replicas["m-v1-1"].failed = ""
     await look(mending, down, 1001.0)

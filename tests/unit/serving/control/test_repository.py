@@ -109,7 +109,7 @@ async def test_an_endpoint_without_a_version_is_in_the_index_with_its_reason():
         ("unhad", "", "UNAVAILABLE", "the package of unhad cannot be had"),
         ("wrong", "", "UNAVAILABLE", "no"),
         ("paused", "", "UNAVAILABLE", "unloaded"),
-        ("new", "", "UNAVAILABLE", "nothing of it has been loaded yet"),
+        ("new", "", "UNAVAILABLE", "no version has been loaded yet"),
     ]
 
 
@@ -136,7 +136,7 @@ async def test_what_is_not_there_or_on_its_way_out_is_not_found(asked):
         (Refused(Failure("there is nothing to load")), "there is nothing to load", "INVALID_PACKAGE"),
         (Refused(Failure("./m: no model.yaml")), "no model.yaml", "INVALID_PACKAGE"),
         (
-            Refused(Failure("./m: the package cannot be copied to /srv/home/run/7/packages: no room")),
+            Refused(Failure("./m: cannot copy the package to /srv/home/run/7/packages: no room")),
             "the package cannot be read; `limen status` shows why",
             "INVALID_PACKAGE",
         ),

@@ -53,7 +53,7 @@ async def test_f18_damaged_files_are_brought_back_and_whole_ones_left_alone(vers
 
 async def test_f18_what_cannot_be_brought_back_is_said_once(version: Version, caplog: pytest.LogCaptureFixture):
     mender = Mender()
-    mender.problem = "the blob store does not have the package"
+    mender.problem = "the blob store has lost the package"
     scrubbing = Scrubbing(mender)
     damage(version)
     for _ in range(3):

@@ -230,7 +230,7 @@ def test_replicas_of_a_version_that_some_gateway_never_lets_go_end_all_the_same(
     [
         ({"phase": ProcessPhase.REFUSING, "word": FirstWord(failed=Failure("no such file"))}, "no such file"),
         ({"phase": ProcessPhase.PAUSED, "status": -11}, "the model's process ended while it was loading (status -11)"),
-        ({"phase": ProcessPhase.PAUSED, "status": OOM}, "the model needs more memory to load than it may use"),
+        ({"phase": ProcessPhase.PAUSED, "status": OOM}, "the model needs more memory to load than its limit"),
     ],
 )
 def test_a_version_whose_replica_cannot_load_has_failed_and_the_old_one_stays(fact, reason):
@@ -695,10 +695,7 @@ def test_a_version_that_runs_out_of_memory_again_and_again_rests_and_says_why(st
     world.tick(1)
     assert world.replicas() == []
     (served,) = world.fleet.snapshot.endpoints[0].versions
-    assert (
-        served.down
-        == "the model ran out of its memory of 64 MiB 4 times in ten minutes; it is not started again for a while"
-    )
+    assert served.down == "the model ran out of its memory of 64 MiB 4 times in ten minutes; restarts are paused"
 
     world.follow()
     world.fleet.wake("m", "1")

@@ -65,7 +65,7 @@ def test_code_that_is_not_trusted_is_not_even_copied(tmp_path):
 
 def test_a_copy_that_cannot_be_made_is_a_reason_and_no_traceback(folder, tmp_path):
     (tmp_path / "copies").write_text("a file")
-    with pytest.raises(InvalidPackage, match=r"cannot be copied to .*copies: "):
+    with pytest.raises(InvalidPackage, match=r"cannot copy the package to .*copies: "):
         open_verified(folder, tmp_path / "home", tmp_path / "copies", is_inline=False, trust_code=False)
 
 

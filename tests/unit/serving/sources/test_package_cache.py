@@ -21,7 +21,7 @@ class Counting:
     def fetch(self, digest: str, target: Path) -> None:
         self.fetched += 1
         if self.is_away:
-            raise unavailable("the blob store cannot be used just now")
+            raise unavailable("the blob store is temporarily unavailable")
         self.blobs.fetch(digest, target)
 
 

@@ -42,8 +42,11 @@ def test_f08_a_plan_that_cannot_be_kept_keeps_nobody_from_serving(tmp_path: Path
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (Identity("b" * 32, 9), "not the one that this home has followed"),
-        (Identity("a" * 32, 6), "has gone back: it was at revision 7, and is at revision 6 now"),
+        (Identity("b" * 32, 9), "not the registry that this home follows"),
+        (
+            Identity("a" * 32, 6),
+            "has gone back to an earlier state to an earlier state: it was at revision 7, and is at revision 6 now",
+        ),
     ],
 )
 def test_f17_another_registry_and_one_that_has_gone_back_are_not_followed(tmp_path: Path, found: Identity, words: str):

@@ -38,7 +38,7 @@ def test_an_endpoint_that_cannot_be_followed_says_why_and_the_others_go_on(shelf
     with shelf.stores.database.transaction() as connection:
         shelf.stores.registry.remove_alias(connection, "credit", "champion", expected=None)
     bad, good = planning.plan_of(shelf.stores).endpoints
-    assert "has no version or alias of that name" in bad.problem
+    assert "has no such version or alias" in bad.problem
     assert (good.problem, good.aim.versions) == ("", ("1",))
 
 
@@ -47,7 +47,7 @@ def test_f16_a_registry_that_goes_away_meanwhile_gives_no_plan_at_all(shelf: She
     shelf.apply(spec())
 
     def away(*_: object) -> None:
-        raise unavailable("the registry's database cannot be used just now")
+        raise unavailable("the registry's database is temporarily unavailable")
 
     monkeypatch.setattr(shelf.stores.registry, "resolve", away)
     with pytest.raises(Unavailable):

@@ -31,7 +31,7 @@ from limen.storage.faults import unavailable
 from tests.services.shelf import Shelf, spec
 from tests.unit.serving.fleet.test_fleet import launch
 
-UNREACHABLE = "the registry's database cannot be used just now"
+UNREACHABLE = "the registry's database is temporarily unavailable"
 
 
 class Control:
@@ -242,7 +242,7 @@ async def test_while_the_blob_store_is_away_an_endpoint_keeps_what_it_had_and_it
     assert world.control.aim().routes == (Route(1, 100),)
     status = world.status()
     assert (status.is_ready, status.routes, status.is_stale) == (True, (Route(1, 100),), False)
-    assert status.problem == "version 2: the blob store does not have the package"
+    assert status.problem == "version 2: the blob store has lost the package"
     blob.write_bytes(kept)
     # The registry has not changed: only what could not be had is tried again.
     await asyncio.wait_for(until(world, lambda: world.control.aim().routes == (Route(2, 100),)), 60)
@@ -295,7 +295,7 @@ async def test_f18_a_copy_that_is_lost_while_it_is_served_is_fetched_again_when_
     shutil.rmtree(version.opened.root)
     blob = world.blob(1)
     away = blob.rename(blob.with_suffix(".away"))
-    with pytest.raises(Unavailable, match="the blob store does not have the package"):
+    with pytest.raises(Unavailable, match="the blob store has lost the package"):
         await world.reconciler.mend(version)
     away.rename(blob)
     assert await world.reconciler.mend(version)
@@ -338,7 +338,7 @@ async def test_b97_a_version_whose_signer_was_revoked_is_served_no_more(world: W
     world.revoked.add(signer)
     await world.reconciler.reload(cast("Any", world.control), "score", "")
     assert world.control.aim() == Aim()
-    assert world.status().problem == "version 1 is not signed by anyone whom this server trusts"
+    assert world.status().problem == "version 1 is not signed by a key that this server trusts"
     world.start_anew()
     await world.start()
     assert world.control.aim() == Aim()
@@ -426,7 +426,7 @@ async def test_an_endpoint_that_names_what_is_gone_keeps_what_it_had(world: Worl
         world.shelf.stores.registry.remove_alias(connection, "score", "champion", expected=None)
     await world.look()
     assert world.control.aim().routes == (Route(1, 100),)
-    assert "no version or alias of that name" in world.status().problem
+    assert "no such version or alias" in world.status().problem
     assert world.status().is_ready
 
 
@@ -562,7 +562,7 @@ async def test_f17_another_registry_is_not_followed_until_a_person_says_so(world
     before, shelf = world.control.aim(), world.shelf
     world.shelf = Shelf(world.folder / "other")
     world.reconciler._stores = world.shelf.stores
-    with pytest.raises(Unavailable, match="is not the one that this home has followed"):
+    with pytest.raises(Unavailable, match="is not the registry that this home follows"):
         await world.look()
     with pytest.raises(Unavailable, match="is not the one"):
         world.reconciler.opened()
@@ -601,7 +601,7 @@ async def test_a_package_that_takes_long_to_fetch_holds_up_no_other_endpoint(
             await world.start()
             while endpoints["score"].is_expected:  # noqa: ASYNC110  its errand goes on by itself
                 await asyncio.sleep(0.01)
-            # Its callers are told that it is not ready, and not that there is no such model.
+            # Its callers are told that it is not ready, and not that no such model.
             assert endpoints["large"].is_expected
             world.control.fleet.tick(0.0)
             assert {e.name for e in world.control.fleet.snapshot.endpoints} == {"large", "score"}

@@ -1,4 +1,4 @@
-"""Messages of the protocol to and from Limen's own request and response.
+"""Converts the protocol's messages to and from Limen's request and response.
 
 An answer has the form of its request: raw when values came raw, typed when they came typed (raw all the same when an output
 is FP16 or BF16, which have no typed form).
@@ -123,7 +123,7 @@ def _typed_inputs(tensors: list[InputTensor]) -> dict[str, Array]:
 
 
 def _twice(path: str) -> InvalidArgument:
-    return InvalidArgument.at(f"{path}.name", "the same input is given twice", Reason.INPUT_SET)
+    return InvalidArgument.at(f"{path}.name", "the same input is repeated", Reason.INPUT_SET)
 
 
 def decode_typed(element: ElementType, tensor: InputTensor, path: str) -> Array:
@@ -132,10 +132,10 @@ def decode_typed(element: ElementType, tensor: InputTensor, path: str) -> Array:
     count = element_count(shape, f"{path}.shape")
     expected = CONTENTS.get(element.wire)
     if expected is None:
-        raise InvalidArgument.at(f"{path}.contents", f"{element.wire} travels in raw_input_contents only", Reason.DTYPE)
+        raise InvalidArgument.at(f"{path}.contents", f"{element.wire} must be sent in raw_input_contents", Reason.DTYPE)
     filled = tensor.contents.ListFields()
     if any(field.name != expected for field, _ in filled):
-        text = f"{element.wire} values belong in {expected} and nowhere else"
+        text = f"{element.wire} values must be in {expected} only"
         raise InvalidArgument.at(f"{path}.contents", text, Reason.DTYPE)
     values = filled[0][1] if filled else ()
     if len(values) != count:
@@ -147,7 +147,7 @@ def decode_typed(element: ElementType, tensor: InputTensor, path: str) -> Array:
 def _array(element: ElementType, values: Any, count: int, path: str) -> Array:
     if element.kind is Kind.BINARY:
         if any(len(value) > MAX_BYTES_ELEMENT for value in values):
-            raise InvalidArgument.at(path, f"an element is over {MAX_BYTES_ELEMENT} bytes", Reason.DATA_SIZE)
+            raise InvalidArgument.at(path, f"an element is longer than {MAX_BYTES_ELEMENT} bytes", Reason.DATA_SIZE)
         texts = np.empty(count, object)
         texts[:] = values
         return texts
@@ -163,13 +163,13 @@ def _array(element: ElementType, values: Any, count: int, path: str) -> Array:
 
 def _requested(outputs: Any) -> tuple[RequestedOutput, ...]:
     if len(outputs) > MAX_OUTPUTS:
-        raise InvalidArgument.at("outputs", f"at most {MAX_OUTPUTS} may be asked for", Reason.OUTPUT_SET)
+        raise InvalidArgument.at("outputs", f"at most {MAX_OUTPUTS} may be requested", Reason.OUTPUT_SET)
     requested: dict[str, RequestedOutput] = {}
     for index, output in enumerate(outputs):
         path = f"outputs[{index}]"
         name = output.name
         if name in requested:
-            raise InvalidArgument.at(f"{path}.name", "the same output is asked for twice", Reason.OUTPUT_SET)
+            raise InvalidArgument.at(f"{path}.name", "the same output is requested twice", Reason.OUTPUT_SET)
         requested[name] = RequestedOutput(name, classification=classification_of(output.parameters, path))
     return tuple(requested.values())
 

@@ -1,4 +1,4 @@
-"""Large infer messages, counted before they are parsed: a parser makes objects of every field at once, and keeps the loop meanwhile.
+"""Measures large infer messages before parsing: a parser creates objects for every field at once and blocks the event loop.
 
 Two bytes of a message can be a whole input, a text or a number of eight bytes. Called by `gateway.grpc.oip.service` and
 `gateway.grpc.oip.streaming`; lets others have the loop every few thousand fields.

@@ -1,4 +1,4 @@
-"""Requests of which only the raw numbers are new, read without parsing the message again.
+"""Reads requests that differ from an earlier one only in raw numbers, without parsing the whole message.
 
 A ModelInferRequest with one raw input ends in the bytes of that input: everything before them says the same in every request of
 a caller. Called by `service` around `codec.decode_request`.

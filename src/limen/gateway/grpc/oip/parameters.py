@@ -1,4 +1,4 @@
-"""Request parameters on gRPC: five kinds of value, and the keys the protocol reserves for itself.
+"""Request parameters on gRPC: five kinds of value, and the protocol's reserved keys.
 
 Source: Open Inference Protocol ("InferParameter"), Triton's parameters, schedule policy and sequence extensions.
 """

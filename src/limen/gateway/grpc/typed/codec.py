@@ -1,4 +1,4 @@
-"""The messages of one version's typed service to and from Limen's own request and response.
+"""Converts messages of one version's typed service to and from Limen's request and response.
 
 Made once for each loaded version by `typed`. What a request holds is checked by the contract check that every protocol uses; here
 its findings only get the paths that callers of named fields know: `instances[3].income`.
@@ -32,7 +32,7 @@ from limen.runtime.versions.fallback import MARK
 
 _ELEMENT: Final = re.compile(r"(\w+)\[(\d+)\]")
 """How the contract check names an element of a tensor: the field, its row, and the rest."""
-_UNKNOWN: Final = "has a field that this version of the model does not have"
+_UNKNOWN: Final = "has a field unknown to this version of the model"
 
 
 class TypedRequest(msgspec.Struct, gc=False):

@@ -1,4 +1,4 @@
-"""One field of typed messages to its tensor, prepared once for each version.
+"""Converts one field of typed messages to its tensor; prepared once per version.
 
 `typed_codec` reads all rows of a field at once: a column of Python values and one array made of it, never a dictionary a row.
 Only what the wire can get wrong is found here (presence, counts, what does not fit the type); ranges, enums and the like are the
@@ -76,7 +76,7 @@ class Column:
 
     def _check_even(self, sizes: Sequence[Any]) -> None:
         if any(size != sizes[0] for size in sizes):
-            text = f"must all have {self.name} of the same size; send rows of other sizes in requests of their own"
+            text = f"must all have {self.name} of the same size; send rows of other sizes in separate requests"
             raise InvalidArgument.at("instances", text, Reason.SHAPE_MISMATCH)
 
 

@@ -1,4 +1,4 @@
-"""Rows of which every byte has its place: models that take or give nothing but float32 and float64 of fixed shapes.
+"""Fixed-layout rows: for models whose fields are all float32 and float64 of fixed shapes, every byte has a known position.
 
 Such rows are all equally long, and their values lie at the same places in each, so a whole message is read, and written, as one
 NumPy array of records. What only looks like it is left to protobuf: every byte that is not a value is compared. Used by

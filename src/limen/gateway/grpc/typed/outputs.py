@@ -1,4 +1,4 @@
-"""One output tensor into the messages of an answer, prepared once for each version. `typed_codec` writes column by column."""
+"""Writes one output tensor into answer messages; prepared once per version. `typed.codec` writes column by column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gRPC service of its own for every endpoint, with the contract's named fields: `limen.models.credit.v1.Credit/Predict`.
+"""A separate gRPC service for each endpoint, with the contract's named fields: `limen.models.credit.v1.Credit/Predict`.
 
 Services come and go with the models. Which there are is worked out when what may be called changes (`refresh`), and looked up when
 a call arrives: decode by the version's own messages, one call of the data plane, encode. The metadata `limen-version` names a version
@@ -94,7 +94,9 @@ class TypedServices(grpc.GenericRpcHandler):
                 continue
             found[service.name] = service
         for endpoint in hidden.keys() - self._hidden:
-            _log.warning("%s has no typed service: the one of %s has the same name", endpoint, hidden[endpoint])
+            _log.warning(
+                "%s has no typed service, because its name clashes with that of %s", endpoint, hidden[endpoint]
+            )
         self._hidden = frozenset(hidden)
         if found != self.known:
             self.known = found
@@ -180,7 +182,7 @@ class TypedServices(grpc.GenericRpcHandler):
         started_at = perf_counter()
         self._calls.check_open()
         if not call.endpoint:
-            raise Unsupported("there is no such service here")
+            raise Unsupported("no such service")
         model, version = call.target()
         with self._data.acquire(model, version, call.request_id) as handle:
             self._check_major(call.service, handle)
@@ -207,7 +209,7 @@ class TypedServices(grpc.GenericRpcHandler):
     def _check_major(self, service: str, handle: VersionHandle) -> None:
         known = self.known.get(service)
         if known is None or known.contract.major != handle.contract.major:
-            raise NotFound("this version of the model has another major, and so a service of its own")
+            raise NotFound("this version of the model has a different major and therefore a separate service")
 
     def _codec(self, handle: VersionHandle, endpoint: str) -> TypedCodec:
         codec = self._codecs.get((endpoint, handle.version))

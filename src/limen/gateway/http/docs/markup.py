@@ -1,4 +1,4 @@
-"""HTML built from values, not from strings: whatever is not `Html` is text and gets escaped. Used by `docs_page`."""
+"""Builds HTML from values: everything that is not `Html` is text and gets escaped. Used by `docs.page`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation page of a server: one HTML document for people, made from the contracts of its models.
+"""The documentation page of a server: one HTML document generated from the contracts of its models.
 
 Self-contained: no scripts, no requests, nothing but inline style, so it works under the strictest content security policy.
 Whatever an owner wrote in a contract is text here (see `gateway.http.docs.markup`). The data for programs is `contracts.openapi.document`.
@@ -32,12 +32,12 @@ _GRPC: Final = (
     ("grpc.reflection.v1.ServerReflection", "Describes the services to grpcurl and other tools."),
 )
 _STATUSES: Final = (
-    ("400", "The request breaks the protocol or the contract; details names every mistake by its path."),
-    ("404", "There is no such model or version."),
-    ("413, 415", "The body is too large, or not of a type or encoding that is read here."),
+    ("400", "The request breaks the protocol or the contract; details lists every mistake with its path."),
+    ("404", "No such model or version."),
+    ("413, 415", "The body is too large, or of an unsupported type or encoding."),
     ("429, 503", "A limit is reached, or the model is not ready; try again after Retry-After seconds."),
     ("500", "A fault of the model or of the server."),
-    ("504", "The answer could not be given before the deadline."),
+    ("504", "The request missed its deadline."),
 )
 
 
@@ -69,7 +69,7 @@ def docs_page(
         *models,
         _endpoints(document),
         _errors(),
-        tag("footer", f"Limen {server_version}. Made from the contracts of the models that are served now."),
+        tag("footer", f"Limen {server_version}. Generated from the contracts of the models currently served."),
         id="main",
     )
     body = tag(
@@ -91,7 +91,7 @@ def docs_page(
 def _summary(count: int) -> Html:
     number = {0: "No model is ready.", 1: "One model is served."}.get(count, f"{count} models are served.")
     return joined(
-        f"{number} Each answers to rows of named fields and to tensors, over REST and gRPC, and checks what it is sent "
+        f"{number} Each takes rows of named fields or tensors, over REST and gRPC, and checks requests "
         "against its contract. For tools: ",
         tag("a", "openapi.json", href="/openapi.json"),
         ".",
@@ -142,7 +142,7 @@ def _model(served: ServedContract, base_url: str, grpc_target: str, *, is_defaul
         tag("h3", "Gives"),
         _table(_OUTPUT_COLUMNS, [_output_row(f) for f in contract.outputs], "Outputs"),
         tag("h3", "Try it"),
-        tag("p", "A click into a box selects all of it.", class_="note"),
+        tag("p", "Click a box to select all of it.", class_="note"),
         *_snippets(served, part, base_url, grpc_target),
         aria_labelledby=anchor,
     )
@@ -375,7 +375,7 @@ def _endpoints(document: dict[str, Any]) -> Html:
     return tag(
         "section",
         tag("h2", "Every endpoint", id="endpoints"),
-        tag("p", "Paths work with and without a slash at the end. Every GET also answers HEAD."),
+        tag("p", "Paths work with and without a trailing slash. Every GET also supports HEAD."),
         *boxes,
         tag("h3", "gRPC services", id="grpc"),
         _table(("Service", "What it is for"), services, "gRPC services"),
@@ -393,7 +393,7 @@ def _errors() -> Html:
     return tag(
         "section",
         tag("h2", "Errors", id="errors"),
-        tag("p", "Every error has the same form, and never repeats a value that was sent: ", tag("code", body)),
+        tag("p", "Every error has the same form and never repeats a value from the request: ", tag("code", body)),
         _table(("Status", "What it means"), [[tag("span", s), t] for s, t in _STATUSES], "Statuses of errors"),
         aria_labelledby="errors",
     )

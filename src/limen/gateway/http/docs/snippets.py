@@ -1,4 +1,4 @@
-"""Commands to copy: one call of a model with curl (records and OIP), grpcurl (OIP and the model's own service) and Python. Plain text; used by `docs_page`."""
+"""Copyable commands that call a model with curl, grpcurl and Python. Plain text; used by `docs.page`."""
 
 from __future__ import annotations
 

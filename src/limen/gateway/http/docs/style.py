@@ -1,4 +1,4 @@
-"""The style sheet of the documentation page: calm, light and dark, readable on a phone and on paper. Used by `docs_page`."""
+"""The style sheet of the documentation page: light and dark, readable on a phone and on paper. Used by `docs.page`."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _data(array: Array, name: str) -> bytes:
     if kind == "O":
         return _texts(array, name)
     if array.dtype.itemsize == 2 and kind not in "iu":
-        text = "cannot be given as JSON numbers; ask for binary data"
+        text = "cannot be written as JSON numbers; request binary data"
         raise InvalidArgument.at(f"outputs.{name}", text, Reason.DTYPE)
     flat = array if array.ndim == 1 else array.ravel()
     return orjson.dumps(flat if flat.flags.c_contiguous else np.ascontiguousarray(flat), option=_NUMPY)
@@ -167,5 +167,5 @@ def _texts(array: Array, name: str) -> bytes:
     try:
         return orjson.dumps([v.decode() if isinstance(v, bytes) else v for v in array.ravel()])
     except UnicodeDecodeError as exc:
-        text = "holds bytes that are not UTF-8; ask for binary data"
+        text = "contains bytes that are not UTF-8; request binary data"
         raise InvalidArgument.at(f"outputs.{name}", text, Reason.DTYPE) from exc

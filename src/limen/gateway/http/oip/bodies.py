@@ -1,4 +1,4 @@
-"""The JSON body of an infer call as the typed decoder sees it. Unknown fields are refused, and null is the same as leaving out.
+"""The JSON body of an infer call for the typed decoder. Unknown fields are refused, and null equals omission.
 
 Source: Open Inference Protocol (REST). Read by `gateway.http.oip.tensors`.
 """

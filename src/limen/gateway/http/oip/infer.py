@@ -151,7 +151,7 @@ class OipApi:
         head = request.head
         route: Route = head.route
         if inference.model_name and inference.model_name != route.model:
-            raise InvalidArgument.at("model_name", "is not the model of the path", Reason.INVALID_NAME)
+            raise InvalidArgument.at("model_name", "is not the model in the path", Reason.INVALID_NAME)
         inference.model_name = route.model
         inference.model_version = inference.model_version or route.version
         if inference.id:
@@ -178,7 +178,7 @@ class OipApi:
         field, batch = fields[0], (1,) if contract.batching.is_batched else ()
         if not field.element.size:
             if any(d != 1 for d in field.shape):
-                text = "a raw binary request is one element of BYTES; this model's input has not the shape [1]"
+                text = "a raw binary request is one BYTES element; this model's input does not have the shape [1]"
                 raise InvalidArgument(text, reason=Reason.UNSUPPORTED)
             one = len(body).to_bytes(4, "little") + body
             only = decode_raw(field.element, (*batch, *field.shape), one, field.wire_name)

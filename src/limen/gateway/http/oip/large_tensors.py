@@ -1,4 +1,4 @@
-"""Large infer bodies: what stands beside the data of the tensors is read as a small body, and the data some values at a time.
+"""Large infer bodies: everything but tensor data is read as a small body, and the data in batches.
 
 Reading stops at the first piece with a mistake in it, and before tensors take more memory than a body may have. Called by
 `gateway.http.oip.tensors`; runs beside the event loop, no step takes long.
@@ -85,7 +85,7 @@ class LargeBody:
             self._parts.append(text)
             self._size += len(text)
             if self._size > MAX_BESIDE:
-                raise InvalidArgument("there is too much beside the data of the inputs", reason=Reason.TOO_MANY_PARTS)
+                raise InvalidArgument("the data outside the inputs is too large", reason=Reason.TOO_MANY_PARTS)
 
     def _large_member(self, key: str, path: str) -> None:
         if key != "inputs":
@@ -210,7 +210,7 @@ class _Data:
             return self.read(shape, at)
         if not shape and cursor.peek() == b'"':
             return self._tensor([1], [strict_json.parse(cursor.string(MAX_BYTES_ELEMENT))], at)[0:1].reshape(())
-        text = "is nested in a way that contradicts the shape"
+        text = "has nesting that does not match the shape"
         raise InvalidArgument.at(f"{self._path}.data", text, Reason.SHAPE_MISMATCH)
 
     def _tensor(self, shape: list[int], values: list[Any], at: int) -> Array:

@@ -1,4 +1,4 @@
-"""The logging extension of the Open Inference Protocol over REST, and what is said instead of the trace extension.
+"""The logging extension of the Open Inference Protocol over REST, and the answer to the unsupported trace extension.
 
 Source: Triton, "Logging Extension" and "Trace Extension".
 """
@@ -51,4 +51,4 @@ class LogSettingsApi:
 
 def no_traces(_: Request) -> Response:
     """Say that there are no traces whose making could be set."""
-    raise Unsupported("the trace extension is not offered")
+    raise Unsupported("the trace extension is not supported")

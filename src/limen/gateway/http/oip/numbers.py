@@ -1,4 +1,4 @@
-"""Large numeric JSON bodies, read by simdjson: its document gives a whole list of numbers as one buffer.
+"""Large numeric JSON bodies, read by simdjson, which returns a list of numbers as one buffer.
 
 Called by `gateway.http.oip.tensors`, which also judges what this does not see: repeated keys, and data nested deeper than its shape.
 """

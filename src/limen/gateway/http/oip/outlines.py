@@ -1,4 +1,4 @@
-"""JSON bodies of which only the numbers are new, read without decoding the rest again.
+"""Reads JSON bodies that differ from an earlier one only in numbers, without decoding the rest again.
 
 A caller who sends one flat tensor sends the same text around different numbers: everything up to `"data":`, and everything after
 the list. The text is the key; what it says was decoded and checked once. Called by `gateway.http.oip.tensors`.

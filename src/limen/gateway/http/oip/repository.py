@@ -75,7 +75,7 @@ def _body(request: Request, key: str) -> dict[str, Json]:
     if not isinstance(body, dict):
         raise InvalidArgument("the body must be an object")
     if body.keys() - {key}:
-        raise InvalidArgument.at("", f"only {key} may be given", Reason.UNKNOWN_FIELD)
+        raise InvalidArgument.at("", f"only {key} is allowed", Reason.UNKNOWN_FIELD)
     return body
 
 

@@ -1,4 +1,4 @@
-"""What an infer body asks of an output, and what no body may ask. Called by `gateway.http.oip.tensors`."""
+"""Checks an infer body's output requests and parameters. Called by `gateway.http.oip.tensors`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from limen.contracts.oip.content_types import is_base64_content
 def no_shared_memory(path: str) -> InvalidArgument:
     """Return the error for a tensor that is said to lie in shared memory."""
     where = f"{path}.parameters.shared_memory_region"
-    return InvalidArgument.at(where, "shared memory is not offered", Reason.UNSUPPORTED)
+    return InvalidArgument.at(where, "shared memory is not supported", Reason.UNSUPPORTED)
 
 
 def requested_output(name: str, parameters: Mapping[str, Parameter], path: str) -> RequestedOutput:
@@ -35,7 +35,5 @@ def requested_output(name: str, parameters: Mapping[str, Parameter], path: str) 
         elif key.startswith("shared_memory"):
             raise no_shared_memory(path)
         else:
-            raise InvalidArgument.at(
-                f"{path}.parameters", "has a parameter that is not known", Reason.INVALID_PARAMETER
-            )
+            raise InvalidArgument.at(f"{path}.parameters", "has an unknown parameter", Reason.INVALID_PARAMETER)
     return RequestedOutput(name, binary, classification)

@@ -1,4 +1,4 @@
-"""What is wrong with an OIP JSON body that the typed decoder refused: every mistake with its path, none of the values."""
+"""Explains why the typed decoder refused an OIP JSON body: every mistake with its path, none of the values."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def _request(
                 is_finite = False
                 array = json_tensor(tensor.datatype, tensor.shape, data, f"inputs[{i}]")
         if tensor.name in inputs:
-            raise InvalidArgument.at(f"inputs[{i}].name", "is given twice", Reason.INPUT_SET)
+            raise InvalidArgument.at(f"inputs[{i}].name", "is repeated", Reason.INPUT_SET)
         if large is not None and i not in large.places:
             budget.spend(array)
         inputs[tensor.name] = array
@@ -243,9 +243,7 @@ def _binary_or_json(tensor: JsonInput, blobs: memoryview, offset: int, path: str
         if key == "content_type":
             is_base64 = is_base64_content(value, path)
         elif key != "binary_data_size":
-            raise InvalidArgument.at(
-                f"{path}.parameters", "has a parameter that is not known", Reason.INVALID_PARAMETER
-            )
+            raise InvalidArgument.at(f"{path}.parameters", "has an unknown parameter", Reason.INVALID_PARAMETER)
     data = tensor.data
     if (size is None) == (data is UNSET):
         raise InvalidArgument.at(path, "needs exactly one of data and parameters.binary_data_size", Reason.DATA_SIZE)
@@ -338,7 +336,7 @@ def _flatten(data: list[Any], shape: list[int], path: str) -> list[Any]:
         expected *= dimension
         kinds = set(map(type, level))
         if len(level) != expected or (depth < len(shape) - 1) != (kinds == {list}):
-            raise InvalidArgument.at(where, "is nested in a way that contradicts the shape", Reason.SHAPE_MISMATCH)
+            raise InvalidArgument.at(where, "has nesting that does not match the shape", Reason.SHAPE_MISMATCH)
         if depth < len(shape) - 1:
             if len(set(map(len, level))) > 1:
                 raise InvalidArgument.at(where, "is ragged", Reason.SHAPE_MISMATCH)

@@ -1,4 +1,4 @@
-"""Answers in several parts over HTTP: `:stream` of the record API, and Triton's `generate` and `generate_stream`.
+"""Streamed answers over HTTP: `:stream` of the record API, and Triton's `generate` and `generate_stream`.
 
 Parts travel as server-sent events. A model that does not stream gives one part. The request is read and judged when the first
 part is asked for, in one go with the call of the data plane, so that no version can be switched in between.
@@ -111,7 +111,7 @@ class StreamApi:
                 if len(found) > 1:
                     break
         if len(found) != 1:
-            raise Unsupported("this model gives another number of answers than one; use generate_stream")
+            raise Unsupported("this model does not give exactly one answer; use generate_stream")
         return Response(_encode(found[0]))
 
     async def _parts(self, inference: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:
@@ -216,7 +216,7 @@ def _asked(request: Request, contract: Contract) -> _Generate:
             path = f"{where}{shown(key)}"
             field = fields.get(key)
             if field is not None and field.name in record:
-                found.append(Violation(path, "is given twice"))
+                found.append(Violation(path, "is repeated"))
             elif field is not None:
                 record[field.name] = _one_row(field, item)
             elif isinstance(item, (str, bool, int, float)):

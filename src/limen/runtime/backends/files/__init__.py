@@ -1,1 +1,1 @@
-"""Strict readers of model files, which run before a library loads them."""
+"""Strict readers of model files, run before a library loads them."""

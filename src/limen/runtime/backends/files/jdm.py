@@ -1,4 +1,4 @@
-"""Looking at a decision in JDM (JSON Decision Model) before the engine sees it: only nodes that compute are let through.
+"""Inspects a decision in JDM (JSON Decision Model) before the engine loads it: only computing nodes are allowed.
 
 JDM can hold JavaScript (function nodes), call code of the host (custom nodes) and load other files (decision nodes); all three are
 refused. Format: <https://docs.gorules.io/developers/jdm/standard>. Pure. Called by `backends.rules`.

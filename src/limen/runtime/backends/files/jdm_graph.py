@@ -1,4 +1,4 @@
-"""What a decision takes and gives as a whole, from what its nodes read and write and how they are joined.
+"""The inputs and outputs of a whole decision, derived from what its nodes read and write and how they are connected.
 
 A name that a node reads is an input of the decision unless a node before it has written it on every way there. Types are guesses
 for the author to complete; where nothing speaks for one, and for lists and whole objects, the type is `json`, which takes anything.

@@ -1,4 +1,4 @@
-"""What a decision's own JSON Schema says about its inputs or outputs: facts, which come before what expressions let one guess.
+"""A decision's own JSON Schema of its inputs or outputs, which takes precedence over guesses from expressions.
 
 The node `inputNode` (and `outputNode`) may carry a schema, and the engine refuses what breaks it. Pure. Called by `backends.jdm_graph`.
 """

@@ -1,4 +1,4 @@
-"""Whether a LightGBM text model means what LightGBM takes it to mean.
+"""Checks that a LightGBM text model is what LightGBM would read from it.
 
 LightGBM follows child and feature numbers without looking and ends the process on a damaged tree (it reads trees in parallel
 regions that errors cannot leave); so the whole file is read here first and refused when anything contradicts anything (B95).

@@ -1,4 +1,4 @@
-"""The categories that a LightGBM file keeps of the data frame it was trained on, and whose columns they are.
+"""The categories that a LightGBM file keeps from its training data frame, and the columns they belong to.
 
 The last line of a file, `pandas_categorical`, has one list of values for each column of categories, in the order of the columns, and
 names none of them. What the file says of each feature decides: LightGBM describes a feature of categories by its codes (`2:0:1`) and

@@ -1,4 +1,4 @@
-"""A skops archive as it is loaded: without what only fitting needs, and with foreign payloads checked before a library sees them.
+"""Prepares a skops archive for loading: drops what only fitting needs, and checks foreign payloads first.
 
 skops builds objects from a JSON schema and files beside it. Before it does, the schema is rewritten:
 

@@ -1,4 +1,4 @@
-"""Which types a skops archive may build and which functions it may name, besides what skops trusts by itself.
+"""Types a skops archive may build and functions it may name, beyond those skops trusts itself.
 
 skops trusts the public estimators of scikit-learn, plain values, NumPy's arrays and types, and the ufuncs of NumPy and SciPy. Added
 here are scikit-learn's own parts of fitted estimators, the functions that estimators take as parameters, and the scikit-learn classes
@@ -81,7 +81,7 @@ def refusal(foreign: Iterable[str]) -> str:
     """Return why an archive with these types is not loaded, and what can be done."""
     names = sorted(foreign)
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    hint = "export the model to ONNX, or bring it as a Python package"
+    hint = "export the model to ONNX, or package it as Python code"
     if any(name.startswith("catboost.") for name in names):
         why = "CatBoost's own format is not read"
     elif any(name.startswith("scipy.stats.") for name in names):
@@ -90,7 +90,7 @@ def refusal(foreign: Iterable[str]) -> str:
             "save the fitted estimator without them",
         )
     elif all(name.partition(".")[0] in _OWN for name in names):
-        why = "they are not among those that Limen has reviewed"
+        why = "they are not on Limen's list of reviewed types"
     else:
         why = "their code is not in the file"
-    return f"artifact: holds types or functions that a skops file may not bring: {listed}; {why}; {hint}"
+    return f"artifact: contains types or functions not allowed in a skops file: {listed}; {why}; {hint}"

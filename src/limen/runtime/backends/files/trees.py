@@ -1,4 +1,4 @@
-"""Whether stored decision trees can be walked: every link leads on, every feature exists.
+"""Checks that stored decision trees can be walked: every link and every feature exists.
 
 The tree libraries follow child and feature numbers without looking. A damaged or crafted file would make `predict` read foreign
 memory, crash or never end (B95), so the backends check the numbers once, when a model is loaded. Pure; called by the sklearn,

@@ -1,4 +1,4 @@
-"""Whether an XGBoost model file (JSON or UBJ) means what XGBoost takes it to mean.
+"""Checks that an XGBoost model file (JSON or UBJ) is what XGBoost would read from it.
 
 XGBoost follows child and feature numbers without looking, and its binary reader trusts lengths; so the whole file is read here
 first and refused when anything contradicts anything (B95). Called by the xgboost backend.

@@ -1,4 +1,4 @@
-"""Which names an expression of the ZEN language reads, and what type each seems to have.
+"""Names read by an expression of the ZEN language, and the type each appears to have.
 
 A scan of tokens, not a parser: the engine itself judges what is an expression. Names are always found; a type is a guess from what
 stands beside a name, and None where nothing does. Language: <https://docs.gorules.io/developers/zen/zen-language>. Pure. Called by

@@ -1,4 +1,4 @@
-"""Answers with a model that lives in this process.
+"""Answers with a model loaded in this process.
 
 Cheap native models run on the event loop, because handing microseconds to a thread costs more than they take. Models whose
 measured cost says milliseconds run on one thread of their own, so that they never hold up other callers, and so does the
@@ -175,7 +175,7 @@ class InlineSink:
         self._thread.end()
         done, _ = await asyncio.wait((closing,), timeout=CLOSE_S)
         if not done:
-            LOG.warning("%s version %s does not end its last run and is left behind", self._name, self._version)
+            LOG.warning("%s version %s did not finish its last run and is abandoned", self._name, self._version)
         else:
             closing.result()
 
@@ -212,7 +212,7 @@ class InlineSink:
         try:
             results = run_batch(self._model, self._binding, parts, self._parameters(batch[0]), self._max_rows)
         except MemoryError as exc:
-            LOG.warning("%s version %s has not enough memory for a request", self._name, self._version, exc_info=exc)
+            LOG.warning("%s version %s ran out of memory for a request", self._name, self._version, exc_info=exc)
             return [ModelFailed()] * len(batch)
         if not is_trial:
             self._cost.add((perf_counter() - started) / sum(part.rows for part in parts), on_loop=False)

@@ -1,4 +1,4 @@
-"""The thread of one model: runs one thing at a time, in order, and never keeps the process from ending.
+"""The thread of one model: runs one task at a time, in order, and never blocks the process from ending.
 
 Not an executor of the standard library: those are joined when the interpreter exits, so a model that waits for ever would keep
 a stopped server alive. Used by `placement.inline.predictor`.

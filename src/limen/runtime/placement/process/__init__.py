@@ -1,4 +1,4 @@
-"""The process placement: each version in processes of its own. A crash takes one replica and nothing else.
+"""The process placement: each version in separate processes. A crash ends one replica and nothing else.
 
 `ProcessPlacement` uses replicas that somebody else keeps running, `OwnReplicas` starts its own.
 """

@@ -1,4 +1,4 @@
-"""Replicas without a supervisor: starts the processes itself, starts them again when they end, and ends them when it is closed.
+"""Replicas without a supervisor: starts and restarts the processes itself, and ends them when it is closed.
 
 For programs that are one process (`limen check`, tests, benchmarks). `limen serve` keeps replicas in its supervisor instead.
 """

@@ -1,4 +1,4 @@
-"""Answers with replicas that the control process keeps running."""
+"""Answers with replicas managed by the control process."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The revisions, oldest first. A revision that was released is never changed."""
+"""The revisions, oldest first. A released revision is never changed."""

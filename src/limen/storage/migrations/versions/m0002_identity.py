@@ -1,4 +1,4 @@
-"""A registry has an id, which tells it from one that took its place."""
+"""Adds the id of a registry, which distinguishes it from a replacement."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_rows_of_unequal_length_are_refused_and_defaults_fill_in():
     for rows, text in (
         (
             [{"v": [1]}, {"v": [1, 2]}],
-            "must all have v of the same size; send rows of other sizes in requests of their own",
+            "must all have v of the same size; send rows of other sizes in separate requests",
         ),
         ([{"v": [1], "w": [1, 2, 3]}], "must have a multiple of 2 values"),
     ):

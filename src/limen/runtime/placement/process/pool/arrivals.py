@@ -1,4 +1,4 @@
-"""Who waits for a replica of a version, and what they are told when none comes. Used by `pool`."""
+"""Requests waiting for a replica of a version, and their error if none arrives. Used by `pool`."""
 
 from __future__ import annotations
 

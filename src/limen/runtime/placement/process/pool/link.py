@@ -1,4 +1,4 @@
-"""The gateway's end of one connection to a replica: connects, says what is wanted, takes what comes, connects again when it is lost.
+"""The gateway's end of one connection to a replica: connects, sends requests, receives answers and reconnects.
 
 Not an asyncio transport: what is written leaves at once, so that a replica has its next batch before the answers to the last one
 are unpacked. Nothing here blocks. Not here: who is sent where and what happens to work that was lost (`pool`, behind `Owner`).

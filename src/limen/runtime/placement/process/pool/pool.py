@@ -1,4 +1,4 @@
-"""The replicas of one version as a gateway sees them: gives each batch to the least busy one, and makes good what a dying one loses.
+"""A gateway's view of one version's replicas: gives each batch to the least busy one and recovers from crashes.
 
     a replica ends            what it had not begun goes to another one; what it was running is tried again, one request at a time
     a request ends a second   it is quarantined: answered MODEL_CRASH, now and whenever it comes again

@@ -1,4 +1,4 @@
-"""Makes good what a dying replica loses: what it had not begun goes to another one, what it was running is tried again one by one.
+"""Recovers the work of a crashed replica: queued work moves to another one, running work is retried one request at a time.
 
 Nobody is failed for the death of a replica but the request that is proven to cause it (`suspects`), streams, whose callers have had a
 part of the answer, and who would wait too long. Called by `pool`, which does the sending.

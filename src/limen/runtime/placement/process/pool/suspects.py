@@ -1,4 +1,4 @@
-"""Which requests kill replicas. A request that was alone in hand at a second crash is quarantined: it is not run any more.
+"""Requests that crash replicas. A request that was alone in flight at a second crash is quarantined and not run again.
 
 Requests are known by a fingerprint of their tensors and parameters, so that the same request is the same whoever sends it and through
 which gateway. Called by `pool`.

@@ -1,4 +1,4 @@
-"""When a replica hangs. Called by `pool` every now and then."""
+"""Detects hung replicas. Called by `pool` periodically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gateway has given to a replica and waits for: a batch, or a stream.
+"""Work that a gateway has given to a replica: a batch, or a stream.
 
 Not here: how it travels (`link`) and what happens when a replica dies (`pool`).
 """

@@ -1,4 +1,4 @@
-"""The replica's end of one connection: cuts what a gateway sends into calls, and packs what goes back.
+"""The replica's end of one connection: splits a gateway's bytes into calls, and packs the answers.
 
 Not here: running the model (`server`). Nothing here blocks: what the socket does not take waits until it does.
 """

@@ -1,4 +1,4 @@
-"""The replica process: one loaded version that answers whoever connects to its socket.
+"""The replica process: serves one loaded version to every process that connects to its socket.
 
 It is told what to load on standard input (`start.ReplicaStart`), says once on standard output that it is ready or why it cannot be,
 and then serves until it is told to end (SIGTERM: the batch in hand is finished), or its parent has gone (standard input closes). It

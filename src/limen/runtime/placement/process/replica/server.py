@@ -1,4 +1,4 @@
-"""The replica's loop: takes calls from all gateways and works on one thing at a time, a turn for each gateway.
+"""The replica's loop: takes calls from all gateways and runs one at a time, in turn.
 
 A turn is one batch, or one part of a stream; whoever streams lets the others in between. Everything that a turn gives leaves in one
 write. Not here: frames (`channel`) and starting (`replica`).

@@ -1,1 +1,1 @@
-"""What gateways and replicas send each other: frames, layouts and shared memory."""
+"""The protocol between gateways and replicas: frames, layouts and shared memory."""

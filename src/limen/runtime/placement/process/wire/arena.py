@@ -1,4 +1,4 @@
-"""Shared memory for large tensors, and the page on which a replica says what it does.
+"""Shared memory for large tensors, and the status page of a replica.
 
 Memory without a name: its descriptor travels over the socket once, and it is gone with the last process that has it. Where the
 platform can, it is sealed, so that the other side cannot take it away from under a reader, nor write where it should only read.

@@ -1,4 +1,4 @@
-"""How gateways and replicas talk: frames of fixed binary fields over a Unix socket.
+"""Frames between gateways and replicas: fixed binary fields over a Unix socket.
 
     hello (gateway, with the descriptors of two arenas) · welcome (replica, with the descriptor of its status page) · frames
 

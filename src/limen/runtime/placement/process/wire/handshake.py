@@ -1,4 +1,4 @@
-"""The first words between a gateway and a replica: who they are, and the memory they share. Called by `link`."""
+"""The handshake between a gateway and a replica: identities and shared memory. Called by `link`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors as frame bodies: a `Layout` says once what they are called and made of, so that a frame holds their bytes and nothing else.
+"""Tensors as frame bodies: a `Layout` describes names and types once, so that frames hold only the bytes.
 
 A body is one block a tensor, each filled up to a multiple of 8; the tensors of several requests lie one after the other in each
 block, so that the replica sees one array for the whole run. A block of numbers is their bytes, little-endian and row-major. A block

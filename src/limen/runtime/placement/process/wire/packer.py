@@ -1,4 +1,4 @@
-"""Makes frames of tensors for one direction of a connection, and tells the other side each layout before it is first used.
+"""Packs tensors into frames for one direction of a connection, and announces each layout before its first use.
 
 Called by both ends: `link` and `channel`.
 """

@@ -1,4 +1,4 @@
-"""What a replica process is told when it starts, and what it says once: one JSON line each.
+"""A replica's start message and its first reply: one JSON line each.
 
 Called by whoever starts replicas (`own` here, the control process in production) and by `replica`.
 """
