@@ -261,7 +261,7 @@ def test_every_mistake_of_a_description_is_shown(desk: Desk):
     [line] = desk.refuses("endpoint", "apply", desk.write("name: score\ntraffic: nobody\n"))
     assert "traffic.nobody: the model score has no such version or alias" in line
     [line] = desk.refuses("endpoint", "apply", desk.write("name: other\ntraffic: champion\n"))
-    assert "there is no model other; set `model:` if the endpoint's name differs from the model's" in line
+    assert "no model named other; set `model:` if the endpoint's name differs from the model's" in line
 
 
 def test_a_breaking_version_is_refused_with_each_finding(desk: Desk):

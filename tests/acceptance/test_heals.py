@@ -76,7 +76,7 @@ def test_a_run_folder_that_is_lost_is_made_again_and_a_replica_that_ends_then_co
     until(lambda: limen("status", "--home", world.folder / "home").returncode == 0)
     kill_replica(world)
     until(lambda: world.answering() == "1" and is_ready(world))
-    assert "was lost, or a part of it, and has been made again" in (world.folder / "log").read_text()
+    assert "was lost or incomplete and has been recreated" in (world.folder / "log").read_text()
 
 
 def test_unpacked_packages_that_are_lost_are_unpacked_again_when_a_replica_has_to_start(world: World):

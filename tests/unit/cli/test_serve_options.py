@@ -78,7 +78,7 @@ def test_a_command_finds_the_home_that_the_file_names(tmp_path, monkeypatch, cap
     monkeypatch.delenv("LIMEN_HOME")
     (tmp_path / "limen.toml").write_text('[registry]\nhome = "state"\n')
     status = typer.main.get_command(cli.app).commands["status"]  # type: ignore[attr-defined]
-    with pytest.raises(Exception, match="no server runs with the home state"):
+    with pytest.raises(Exception, match="no server is running with the home state"):
         status.main([], standalone_mode=False)
-    with pytest.raises(Exception, match="no server runs with the home other"):
+    with pytest.raises(Exception, match="no server is running with the home other"):
         status.main(["--home", "other"], standalone_mode=False)
