@@ -58,7 +58,7 @@ ONLY = {
     "dill": (),
     # but in the one process that unpickles: to convert, once, without network and files, when it is told to
     "joblib": ("limen.authoring.conversion.program",),
-    "pickle": (),
+    "pickle": ("limen.testing.backends",),
     "shelve": (),
     "marshal": (),
 }

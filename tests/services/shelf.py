@@ -13,8 +13,9 @@ from limen.packaging.archive.package import build, open_package
 from limen.registry.values import NewVersion
 from limen.storage.config import StorageConfig
 from limen.storage.files import hash_of
+from limen.testing.clock import FakeClock
 from limen.traffic.endpoint_store import StoredEndpoint
-from tests.conformance.registry.making import Clock, digest, put_text
+from tests.conformance.registry.making import digest, put_text
 from tests.services.packages import write_score
 
 
@@ -23,7 +24,7 @@ class Shelf:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.stores: Stores = open_registry(StorageConfig(home=home), clock=Clock())
+        self.stores: Stores = open_registry(StorageConfig(home=home), clock=FakeClock().utc)
         self.catalogue = Catalogue(self.stores)
         self._contents: Iterator[int] = itertools.count(1)
 

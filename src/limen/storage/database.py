@@ -70,6 +70,15 @@ class Database:
             raise
         return cls(engine)
 
+    @classmethod
+    def in_memory(cls) -> Self:
+        """Return an empty database that is gone when it is closed. All threads share its one connection, so they must take turns."""
+        engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        _upgrade(engine)
+        return cls(engine)
+
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Give the one writer's connection; commit at the end of the block, or roll back when it raises.

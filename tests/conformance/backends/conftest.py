@@ -16,6 +16,7 @@ from limen.packaging.manifest.values import Bind, Manifest, OutputBinding
 from limen.runtime.backends import backend
 from limen.runtime.binding.binding import compile_binding
 from limen.runtime.predictor import LoadedModel, Signature
+from limen.testing.backends import BackendCase
 
 IRIS = load_iris()
 X, Y = IRIS.data, IRIS.target
@@ -41,6 +42,17 @@ class Case:
 
     def load(self) -> LoadedModel:
         return backend(self.manifest.backend).load(self.folder, self.manifest)
+
+    @property
+    def promised(self) -> BackendCase:
+        """The same for the public suite."""
+        return BackendCase(
+            self.folder,
+            self.manifest,
+            lambda rows: columns(X[::-1][:rows]),
+            lambda inputs: self.direct(np.stack([inputs[name] for name in COLUMNS], axis=1).astype(np.float64)),
+            is_typed=self.signature is not None and self.is_typed,
+        )
 
     def answer(self, model: LoadedModel, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Ask as the placements do: pack, predict, unpack."""

@@ -10,8 +10,8 @@ from limen.registry.registry import Registry
 from limen.storage.blobs import BlobStore, open_blobs
 from limen.storage.database import Database
 from limen.storage.local import LocalBlobs
+from limen.testing.clock import FakeClock
 from limen.traffic.endpoint_store import EndpointStore
-from tests.conformance.registry.making import Clock
 from tests.services.object_store import ObjectStore
 
 
@@ -49,18 +49,18 @@ def database(address: str, open_database: Callable[..., Database]) -> Database:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def registry(database: Database, clock: Clock) -> Registry:
-    return Registry(database, clock)
+def registry(database: Database, clock: FakeClock) -> Registry:
+    return Registry(database, clock.utc)
 
 
 @pytest.fixture
-def endpoints(database: Database, clock: Clock) -> EndpointStore:
-    return EndpointStore(database, clock)
+def endpoints(database: Database, clock: FakeClock) -> EndpointStore:
+    return EndpointStore(database, clock.utc)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
-"""Small versions to register, and a clock that only moves when it is told to."""
+"""Small versions to register."""
 
 import hashlib
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from limen.contracts.catalogue import Lineage, ModelVersion
@@ -10,21 +9,6 @@ from limen.registry.registry import Registry
 from limen.registry.values import NewVersion
 from limen.storage.blobs import BlobStore
 from limen.storage.database import Database
-
-START = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
-
-
-class Clock:
-    """Time that stands still."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 def digest(text: str) -> str:

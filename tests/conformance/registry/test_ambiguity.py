@@ -10,7 +10,8 @@ from limen.contracts.errors import Unavailable
 from limen.registry.registry import Registry
 from limen.storage.database import Database
 from limen.storage.idempotency import IdempotencyStore
-from tests.conformance.registry.making import Clock, digest, new_version
+from limen.testing.clock import FakeClock
+from tests.conformance.registry.making import digest, new_version
 from tests.services.broken_line import broken_line
 from tests.services.postgres import Postgres
 
@@ -20,10 +21,10 @@ ATTEMPTS = 50
 class Publisher:
     """Publishes as the management API does."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: FakeClock) -> None:
         self._database = database
-        self._registry = Registry(database, clock)
-        self._keys = IdempotencyStore(clock)
+        self._registry = Registry(database, clock.utc)
+        self._keys = IdempotencyStore(clock.utc)
 
     def publish(self, key: str) -> int:
         """Send one request until it is answered. Each time it would make another version, so only the key can tell."""
@@ -55,7 +56,7 @@ class Publisher:
 
 
 def test_f16_no_version_is_doubled_or_lost_in_100_ambiguous_commits(
-    postgres_server: Postgres, open_database: Callable[..., Database], clock: Clock
+    postgres_server: Postgres, open_database: Callable[..., Database], clock: FakeClock
 ):
     address = make_url(postgres_server.new_database())
     server = Path(str(address.query["host"]))
@@ -63,14 +64,14 @@ def test_f16_no_version_is_doubled_or_lost_in_100_ambiguous_commits(
     with tempfile.TemporaryDirectory(prefix="limen-line-") as folder, broken_line(server, Path(folder), 16) as line:
         through = address.update_query_dict({"host": folder}).render_as_string(hide_password=False)
         database = open_database(through)
-        publisher = Publisher(database, clock)
+        publisher = Publisher(database, clock.utc)
         answered: dict[str, int] = {}
         line.breaks = 0.4
         while line.broken < 100:
             key = f"request {len(answered)}"
             answered[key] = publisher.publish(key)
         line.breaks = 0.0
-        versions = Registry(database, clock).versions("credit", limit=10_000)
+        versions = Registry(database, clock.utc).versions("credit", limit=10_000)
         again = {key: publisher.publish(key) for key in answered}
         database.close()
     assert sorted(answered.values()) == list(range(1, len(answered) + 1))

@@ -14,8 +14,9 @@ from limen.storage.backup import HEAD_FILE, back_up, bring_back, read_backup
 from limen.storage.database import Database
 from limen.storage.local import LocalBlobs
 from limen.storage.schema import metadata
+from limen.testing.clock import START, FakeClock
 from limen.traffic.endpoint_store import EndpointStore
-from tests.conformance.registry.making import START, Clock, add, digest, put_text
+from tests.conformance.registry.making import add, digest, put_text
 
 Open = Callable[..., Database]
 APART = {"idempotency_keys", "identity", "revisions"}
@@ -51,8 +52,8 @@ def blobs(tmp_path: Path) -> LocalBlobs:
 @pytest.fixture
 def full(database: Database, blobs: LocalBlobs, tmp_path: Path) -> Iterator[Database]:
     """A registry with something in every table."""
-    clock = Clock()
-    registry, endpoints = Registry(database, clock), EndpointStore(database, clock)
+    clock = FakeClock()
+    registry, endpoints = Registry(database, clock.utc), EndpointStore(database, clock.utc)
     for content in ("first", "second"):
         put_text(blobs, tmp_path, f"archive of {content}")
         add(database, registry, content, archive=digest(f"archive of {content}"), tags={"stage": "é \" '"})
@@ -73,7 +74,7 @@ def test_a_registry_that_is_brought_back_is_what_it_was(
     made = back_up(full, blobs, tmp_path / "backup", START)
     assert made.lacking == ()
     assert read_backup(tmp_path / "backup") == made
-    before = Registry(full, Clock()).identity()
+    before = Registry(full, FakeClock().utc).identity()
     assert (made.registry, made.revision) == (before.registry, before.revision)
     address, there = new_address(), LocalBlobs(tmp_path / "there")
     bring_back(tmp_path / "backup", made, address, there)
@@ -81,11 +82,11 @@ def test_a_registry_that_is_brought_back_is_what_it_was(
     assert rows(again) == rows(full)
     assert all(there.is_whole(key) for key in made.blobs)
     # It has its revision, and an id of its own: whoever followed the first one is to notice.
-    after = Registry(again, Clock()).identity()
+    after = Registry(again, FakeClock().utc).identity()
     assert after.revision == before.revision
     assert after.registry != before.registry
     # And it goes on: numbers continue, and facts stay facts.
-    registry = Registry(again, Clock())
+    registry = Registry(again, FakeClock().utc)
     assert add(again, registry, "third").number == 3
     with again.transaction() as connection:
         registry.add_evidence(connection, evidence_of("credit", 3))
@@ -115,7 +116,7 @@ def small(open_database: Open, blobs: LocalBlobs, tmp_path: Path) -> Database:
     """A registry on SQLite with one version."""
     database = open_database(f"sqlite:///{tmp_path}/small.db")
     put_text(blobs, tmp_path, "archive")
-    add(database, Registry(database, Clock()), archive=digest("archive"))
+    add(database, Registry(database, FakeClock().utc), archive=digest("archive"))
     return database
 
 
@@ -125,7 +126,7 @@ def test_the_same_folder_again_takes_only_what_is_new(small: Database, blobs: Lo
     [copied] = (folder / "blobs").rglob(digest("archive"))
     before = copied.stat().st_ino
     put_text(blobs, tmp_path, "another archive")
-    add(small, Registry(small, Clock()), "second", archive=digest("another archive"))
+    add(small, Registry(small, FakeClock().utc), "second", archive=digest("another archive"))
     second = back_up(small, blobs, folder, START)
     assert copied.stat().st_ino == before
     assert (len(first.blobs), len(second.blobs)) == (1, 2)
@@ -163,7 +164,7 @@ def test_a_backup_of_a_newer_limen_is_refused(small: Database, blobs: LocalBlobs
 
 def test_f18_a_blob_that_is_damaged_is_said_and_the_rest_is_copied(small: Database, blobs: LocalBlobs, tmp_path: Path):
     put_text(blobs, tmp_path, "good")
-    add(small, Registry(small, Clock()), "second", archive=digest("good"))
+    add(small, Registry(small, FakeClock().utc), "second", archive=digest("good"))
     blobs.path(digest("archive")).write_bytes(b"damaged")
     made = back_up(small, blobs, tmp_path / "backup", START)
     assert made.lacking == (digest("archive"),)

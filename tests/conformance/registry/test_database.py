@@ -15,7 +15,8 @@ from limen.storage import database as module
 from limen.storage import migrations
 from limen.storage.database import Database
 from limen.storage.schema import metadata, revisions
-from tests.conformance.registry.making import Clock, add, contract, digest, new_version
+from limen.testing.clock import FakeClock
+from tests.conformance.registry.making import add, contract, digest, new_version
 from tests.services.postgres import Postgres
 
 Open = Callable[..., Database]
@@ -59,11 +60,11 @@ def test_the_newest_migration_is_the_one_that_opening_looks_for():
     assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
 
 
-def test_opening_again_changes_nothing(address: str, open_database: Open, clock: Clock):
+def test_opening_again_changes_nothing(address: str, open_database: Open, clock: FakeClock):
     first = open_database(address)
-    add(first, Registry(first, clock))
+    add(first, Registry(first, clock.utc))
     again = open_database(address)
-    assert Registry(again, clock).version("credit", 1).digest == digest("first")
+    assert Registry(again, clock.utc).version("credit", 1).digest == digest("first")
 
 
 def test_many_may_open_a_new_database_at_once(address: str, open_database: Open):
@@ -137,12 +138,12 @@ def at_once(works: list[Callable[[], object]]) -> list[object]:
     return given
 
 
-def test_packages_published_at_once_get_consecutive_numbers(address: str, open_database: Open, clock: Clock):
+def test_packages_published_at_once_get_consecutive_numbers(address: str, open_database: Open, clock: FakeClock):
     # A connection of its own each, as processes of their own have.
     databases = [open_database(address) for _ in range(WRITERS)]
     made = at_once(
         [
-            lambda database=database, i=i: [add(database, Registry(database, clock), f"{i} {n}") for n in range(3)]
+            lambda database=database, i=i: [add(database, Registry(database, clock.utc), f"{i} {n}") for n in range(3)]
             for i, database in enumerate(databases)
         ]
     )
@@ -150,15 +151,15 @@ def test_packages_published_at_once_get_consecutive_numbers(address: str, open_d
     assert sorted(version.number for version in versions) == list(range(1, 3 * WRITERS + 1))
 
 
-def test_b99_one_package_published_at_once_is_one_version(address: str, open_database: Open, clock: Clock):
+def test_b99_one_package_published_at_once_is_one_version(address: str, open_database: Open, clock: FakeClock):
     databases = [open_database(address) for _ in range(WRITERS)]
-    made = at_once([lambda database=database: add(database, Registry(database, clock)) for database in databases])
+    made = at_once([lambda database=database: add(database, Registry(database, clock.utc)) for database in databases])
     assert all(isinstance(version, ModelVersion) and version.number == 1 for version in made)
 
 
-def test_b79_of_two_who_move_an_alias_at_once_one_wins(address: str, open_database: Open, clock: Clock):
+def test_b79_of_two_who_move_an_alias_at_once_one_wins(address: str, open_database: Open, clock: FakeClock):
     databases = [open_database(address) for _ in range(2)]
-    registries = [Registry(database, clock) for database in databases]
+    registries = [Registry(database, clock.utc) for database in databases]
     for content in ("a", "b", "c"):
         add(databases[0], registries[0], content)
 
@@ -194,12 +195,12 @@ def locked(address: str) -> Iterator[None]:
 
 
 def test_f15_while_someone_holds_the_lock_reads_go_on_and_writes_are_refused(
-    address: str, open_database: Open, clock: Clock
+    address: str, open_database: Open, clock: FakeClock
 ):
-    made = add(first := open_database(address), Registry(first, clock))
+    made = add(first := open_database(address), Registry(first, clock.utc))
     with locked(address):
         database = open_database(address, busy_timeout_s=0.05)
-        registry = Registry(database, clock)
+        registry = Registry(database, clock.utc)
         assert registry.version("credit", 1) == made
         with pytest.raises(Unavailable, match="locked") as refused:
             add(database, registry, "b")
@@ -224,10 +225,10 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path):
 
 
 def test_f16_a_server_that_crashed_is_used_again_when_it_is_back(
-    postgres_server: Postgres, open_database: Open, clock: Clock
+    postgres_server: Postgres, open_database: Open, clock: FakeClock
 ):
     database = open_database(postgres_server.new_database())
-    registry = Registry(database, clock)
+    registry = Registry(database, clock.utc)
     made = add(database, registry)
     postgres_server.crash()
     try:
@@ -242,10 +243,10 @@ def test_f16_a_server_that_crashed_is_used_again_when_it_is_back(
 
 
 def test_f16_a_crash_that_nobody_noticed_is_noticed_by_nobody(
-    postgres_server: Postgres, open_database: Open, clock: Clock
+    postgres_server: Postgres, open_database: Open, clock: FakeClock
 ):
     database = open_database(postgres_server.new_database())
-    registry = Registry(database, clock)
+    registry = Registry(database, clock.utc)
     made = add(database, registry)
     postgres_server.crash()
     postgres_server.start()
@@ -253,10 +254,10 @@ def test_f16_a_crash_that_nobody_noticed_is_noticed_by_nobody(
 
 
 def test_f16_a_server_that_crashes_in_a_transaction_undoes_it(
-    postgres_server: Postgres, open_database: Open, clock: Clock
+    postgres_server: Postgres, open_database: Open, clock: FakeClock
 ):
     database = open_database(postgres_server.new_database())
-    registry = Registry(database, clock)
+    registry = Registry(database, clock.utc)
     add(database, registry)
     try:
         with pytest.raises(Unavailable):
@@ -276,7 +277,9 @@ def crash_while_adding(server: Postgres, database: Database, registry: Registry)
 # -- the file ----------------------------------------------------------------------------------------------------------------
 
 
-def test_f17_a_file_that_is_removed_under_an_open_database_is_missed(tmp_path: Path, open_database: Open, clock: Clock):
+def test_f17_a_file_that_is_removed_under_an_open_database_is_missed(
+    tmp_path: Path, open_database: Open, clock: FakeClock
+):
     database = open_database(f"sqlite:///{tmp_path}/limen.db")
     for path in tmp_path.glob("limen.db*"):
         path.unlink()
@@ -287,36 +290,36 @@ def test_f17_a_file_that_is_removed_under_an_open_database_is_missed(tmp_path: P
 
 
 def test_f17_a_file_that_takes_the_place_of_another_is_the_one_that_is_used(
-    tmp_path: Path, open_database: Open, clock: Clock
+    tmp_path: Path, open_database: Open, clock: FakeClock
 ):
     database = open_database(f"sqlite:///{tmp_path}/limen.db")
-    add(database, Registry(database, clock))
+    add(database, Registry(database, clock.utc))
     other = open_database(f"sqlite:///{tmp_path}/other.db")
     other.close()
     for path in tmp_path.glob("limen.db-*"):
         path.unlink()
     (tmp_path / "other.db").replace(tmp_path / "limen.db")
-    assert Registry(database, clock).models() == []
-    add(database, Registry(database, clock), "second")
-    assert Registry(open_database(f"sqlite:///{tmp_path}/limen.db"), clock).version("credit", 1).digest == digest(
+    assert Registry(database, clock.utc).models() == []
+    add(database, Registry(database, clock.utc), "second")
+    assert Registry(open_database(f"sqlite:///{tmp_path}/limen.db"), clock.utc).version("credit", 1).digest == digest(
         "second"
     )
 
 
-def test_every_registry_has_an_id_of_its_own(new_address: Callable[[], str], open_database: Open, clock: Clock):
+def test_every_registry_has_an_id_of_its_own(new_address: Callable[[], str], open_database: Open, clock: FakeClock):
     addresses = [new_address(), new_address()]
-    first, second = (Registry(open_database(address), clock).identity().registry for address in addresses)
+    first, second = (Registry(open_database(address), clock.utc).identity().registry for address in addresses)
     assert first != second
-    assert Registry(open_database(addresses[0]), clock).identity().registry == first
+    assert Registry(open_database(addresses[0]), clock.utc).identity().registry == first
 
 
 def test_a_database_of_the_release_before_gets_an_id_and_keeps_everything(
-    new_address: Callable[[], str], open_database: Open, clock: Clock
+    new_address: Callable[[], str], open_database: Open, clock: FakeClock
 ):
     address = new_address()
     old = Database.open(address, schema="0001")
-    add(old, Registry(old, clock))
+    add(old, Registry(old, clock.utc))
     old.close()
-    new = Registry(open_database(address), clock)
+    new = Registry(open_database(address), clock.utc)
     assert (new.version("credit", 1).digest, new.identity().revision) == (digest("first"), 1)
     assert len(new.identity().registry) == 32

@@ -10,8 +10,8 @@ from limen.contracts.serving import Replicas, Serving
 from limen.registry.registry import Registry
 from limen.storage import schema
 from limen.storage.database import Database
+from limen.testing.clock import START, FakeClock
 from limen.traffic.endpoint_store import EndpointStore, StoredEndpoint
-from tests.conformance.registry.making import START, Clock
 
 SPEC = EndpointSpec(
     name="credit",
@@ -47,10 +47,10 @@ def test_a_spec_is_kept_as_it_was_applied(database: Database, endpoints: Endpoin
 
 
 def test_a_changed_spec_is_a_new_revision_and_the_same_one_is_not(
-    database: Database, endpoints: EndpointStore, clock: Clock, registry: Registry
+    database: Database, endpoints: EndpointStore, clock: FakeClock, registry: Registry
 ):
     made = apply(database, endpoints)
-    clock.pass_by(60)
+    clock.advance(60)
     assert apply(database, endpoints) == made
     before = registry.revision()
     changed = apply(database, endpoints, paused(), expected=1)
@@ -74,10 +74,10 @@ def test_b79_a_spec_that_has_changed_meanwhile_is_not_overwritten(
         apply(database, endpoints, msgspec.structs.replace(SPEC, name="other"), expected=1)
 
 
-def test_history_outlives_the_endpoint(database: Database, endpoints: EndpointStore, clock: Clock):
+def test_history_outlives_the_endpoint(database: Database, endpoints: EndpointStore, clock: FakeClock):
     apply(database, endpoints)
     apply(database, endpoints, paused())
-    clock.pass_by(60)
+    clock.advance(60)
     remove(database, endpoints, expected=2)
     with pytest.raises(NotFound):
         endpoints.get("credit")

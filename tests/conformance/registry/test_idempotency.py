@@ -5,14 +5,15 @@ import pytest
 from limen.contracts.errors import InvalidArgument, NotAllowedNow, Reason
 from limen.storage.database import Database
 from limen.storage.idempotency import IdempotencyStore, StoredAnswer
-from tests.conformance.registry.making import Clock, digest
+from limen.testing.clock import FakeClock
+from tests.conformance.registry.making import digest
 
 BODY = digest("body")
 
 
 @pytest.fixture
-def keys(clock: Clock) -> IdempotencyStore:
-    return IdempotencyStore(clock, kept_for_s=100, in_flight_for_s=10)
+def keys(clock: FakeClock) -> IdempotencyStore:
+    return IdempotencyStore(clock.utc, kept_for_s=100, in_flight_for_s=10)
 
 
 def begin(
@@ -73,21 +74,23 @@ def test_b88_a_request_that_failed_may_be_tried_again(database: Database, keys: 
     assert begin(database, keys) == StoredAnswer(201, b"made")
 
 
-def test_b88_a_request_of_a_process_that_is_gone_is_given_up(database: Database, keys: IdempotencyStore, clock: Clock):
+def test_b88_a_request_of_a_process_that_is_gone_is_given_up(
+    database: Database, keys: IdempotencyStore, clock: FakeClock
+):
     begin(database, keys)
-    clock.pass_by(11)
+    clock.advance(11)
     assert begin(database, keys) is None
     with database.transaction() as connection:
         keys.forget_unfinished(connection)
     assert begin(database, keys) is None
 
 
-def test_b88_answers_are_kept_for_a_while(database: Database, keys: IdempotencyStore, clock: Clock):
+def test_b88_answers_are_kept_for_a_while(database: Database, keys: IdempotencyStore, clock: FakeClock):
     begin(database, keys)
     finish(database, keys)
-    clock.pass_by(99)
+    clock.advance(99)
     assert begin(database, keys) is not None
-    clock.pass_by(2)
+    clock.advance(2)
     assert begin(database, keys) is None
 
 

@@ -14,7 +14,8 @@ from limen.registry.registry import Registry
 from limen.storage import causes
 from limen.storage.database import Database
 from limen.storage.schema import revisions
-from tests.conformance.registry.making import Clock, add, digest
+from limen.testing.clock import FakeClock
+from tests.conformance.registry.making import add, digest
 from tests.services.postgres import Postgres
 
 HANG_S = 60.0
@@ -24,13 +25,13 @@ HANG_S = 60.0
 @pytest.fixture
 def database(postgres_server: Postgres, open_database: Callable[..., Database]) -> Database:
     found = open_database(postgres_server.new_database(), busy_timeout_s=1.0)
-    add(found, Registry(found, Clock()))
+    add(found, Registry(found, FakeClock().utc))
     return found
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the server's processes in /proc")
 def test_f16_a_server_that_is_stopped_is_waited_for_once_and_said(database: Database, postgres_server: Postgres):
-    registry, begun = Registry(database, Clock()), time.monotonic()
+    registry, begun = Registry(database, FakeClock().utc), time.monotonic()
     with postgres_server.stopped():
         for work in (registry.revision, lambda: add(database, registry, "second")):
             with pytest.raises(Unavailable, match=causes.SILENT) as refused:
@@ -71,7 +72,7 @@ def test_a_user_without_rights_is_told_so(postgres_server: Postgres, open_databa
         connection.execute(b"DO $$ BEGIN CREATE ROLE guest LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     guest = make_url(address).set(username="guest").render_as_string(hide_password=False)
     with pytest.raises(Unavailable) as refused:
-        Registry(open_database(guest), Clock()).models()
+        Registry(open_database(guest), FakeClock().utc).models()
     assert refused.value.message == f"the registry's database {causes.NOT_PERMITTED}"
 
 

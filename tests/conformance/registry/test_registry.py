@@ -19,7 +19,8 @@ from limen.contracts.errors import (
 from limen.registry.registry import Registry
 from limen.storage import schema
 from limen.storage.database import Database
-from tests.conformance.registry.making import START, Clock, add, contract, digest, new_version
+from limen.testing.clock import START, FakeClock
+from tests.conformance.registry.making import add, contract, digest, new_version
 
 
 def test_a_version_is_kept_as_it_was_registered(database: Database, registry: Registry):
@@ -174,9 +175,9 @@ def test_models_are_listed_by_name_in_pages(database: Database, registry: Regist
     assert [model.name for model in registry.models(tags={"team": "fruit"})] == ["apple"]
 
 
-def test_a_model_says_what_its_versions_say(database: Database, registry: Registry, clock: Clock):
+def test_a_model_says_what_its_versions_say(database: Database, registry: Registry, clock: FakeClock):
     add(database, registry, "a", contract(title="Old"))
-    clock.pass_by(60)
+    clock.advance(60)
     add(database, registry, "b", contract(title="New"))
     add(database, registry, "c", contract(title="Newest"))
     retire(database, registry, 3)
@@ -236,12 +237,12 @@ def set_alias(database: Database, registry: Registry, version: int, expected: in
         return registry.set_alias(connection, "credit", "champion", version, expected=expected, by="ada")
 
 
-def test_an_alias_moves_for_who_saw_where_it_was(database: Database, registry: Registry, clock: Clock):
+def test_an_alias_moves_for_who_saw_where_it_was(database: Database, registry: Registry, clock: FakeClock):
     add(database, registry, "a")
     add(database, registry, "b")
     made = set_alias(database, registry, 1, 0)
     assert (made.version, made.revision) == (1, 1)
-    clock.pass_by(5)
+    clock.advance(5)
     moved = set_alias(database, registry, 2, 1)
     assert (moved.version, moved.revision) == (2, 2)
     assert moved.updated_at > made.updated_at
@@ -270,12 +271,12 @@ def test_b79_an_alias_that_was_removed_and_made_again_is_another(database: Datab
         set_alias(database, registry, 1, seen.revision)
 
 
-def test_the_history_of_an_alias_outlives_it(database: Database, registry: Registry, clock: Clock):
+def test_the_history_of_an_alias_outlives_it(database: Database, registry: Registry, clock: FakeClock):
     add(database, registry, "a")
     add(database, registry, "b")
     set_alias(database, registry, 1, 0)
     set_alias(database, registry, 2, 1)
-    clock.pass_by(5)
+    clock.advance(5)
     with database.transaction() as connection:
         registry.remove_alias(connection, "credit", "champion", expected=2, by="eve")
     history = registry.alias_history("credit", "champion")

@@ -16,7 +16,8 @@ from limen.serving.fleet.open_files import Room
 from limen.serving.fleet.records import Aim
 from limen.serving.fleet.replication import RECYCLE_PAUSE_S
 from limen.serving.messages.lines import Failure, FirstWord, ProcessPhase
-from tests.unit.serving.fleet.test_fleet import World, package
+from limen.testing.fleet import FakeFleet
+from tests.unit.serving.fleet.test_fleet import package
 
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 READY, STALE = ConditionType.READY, ConditionType.STALE
@@ -39,7 +40,7 @@ class Watched:
     """A fleet of two gateways, and the conditions of its endpoint m."""
 
     def __init__(self, file: Path) -> None:
-        self.world = World(is_all_or_nothing=False)
+        self.world = FakeFleet(is_all_or_nothing=False)
         self.source = Source()
         self.file = file
         self.begin()

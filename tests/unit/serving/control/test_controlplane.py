@@ -20,7 +20,8 @@ from limen.serving.fleet.history import Cause
 from limen.serving.fleet.records import Aim, Phase, Version
 from limen.serving.messages.lines import ProcessPhase, Report
 from limen.serving.supervision import run_folder
-from tests.unit.serving.fleet.test_fleet import World, package
+from limen.testing.fleet import FakeFleet
+from tests.unit.serving.fleet.test_fleet import package
 
 AIM = Aim((Route(1, 100),), {}, ("1",))
 
@@ -52,7 +53,7 @@ class Source:
 @pytest.fixture
 async def control(tmp_path: Path) -> ControlPlane:
     run_folder.metrics(tmp_path).mkdir()
-    world = World(is_all_or_nothing=False)
+    world = FakeFleet(is_all_or_nothing=False)
     config = ControlConfig(run=str(tmp_path), watch=False, http="", grpc="", metrics="", server_pid=1, started_at=0.0)
     control = ControlPlane(config, world.fleet, cast("Any", Source()), lambda _: None, clock=lambda: world.now)
     await control._follow()

@@ -11,12 +11,13 @@ from limen.serving.fleet.launching import AT_ONCE, TURN_S, Launcher
 from limen.serving.fleet.records import Phase, Version
 from limen.serving.fleet.takeover import endpoints_of
 from limen.serving.messages.lines import Failure, FirstWord, ProcessPhase
-from tests.unit.serving.fleet.test_fleet import World, launch, live, package
+from limen.testing.fleet import FakeFleet, launch
+from tests.unit.serving.fleet.test_fleet import live, package
 
 LOST = "model.yaml: no such file in the folder"
 
 
-def refuses(world: World, name: str) -> None:
+def refuses(world: FakeFleet, name: str) -> None:
     """Have a replica say that it cannot be ready, and end."""
     word = FirstWord(failed=Failure(LOST))
     world.process(name, ProcessPhase.REFUSING, word=word)
@@ -24,7 +25,7 @@ def refuses(world: World, name: str) -> None:
     world.tick()
 
 
-def told(world: World) -> str:
+def told(world: FakeFleet) -> str:
     """Return why gateways refuse version 1."""
     [version] = world.fleet.snapshot.endpoints[0].versions
     assert not version.failure

@@ -22,8 +22,9 @@ from limen.telemetry.metrics.exposition import exposition
 from limen.telemetry.metrics.series import Metrics
 from limen.telemetry.metrics.statistics import model_statistics
 from limen.telemetry.metrics.totals import Totals, read_folder
+from limen.testing.fleet import FakeFleet
 from tests.unit.serving.control.test_conditions import Source
-from tests.unit.serving.fleet.test_fleet import World, package
+from tests.unit.serving.fleet.test_fleet import package
 
 FEW = 6
 CONFIG = ControlConfig(run="/run", watch=False, http="", grpc="", metrics="", server_pid=1, started_at=0.0)
@@ -33,7 +34,7 @@ class Server:
     """A fleet with so many live endpoints, and what was counted of them."""
 
     def __init__(self, endpoints: int, folder: Path) -> None:
-        self.world = World(is_all_or_nothing=False)
+        self.world = FakeFleet(is_all_or_nothing=False)
         self.world.start_gateways()
         for name, pid in self.world.gateways.items():
             self.world.process(name, ProcessPhase.RUNNING, pid, kind="gateway")

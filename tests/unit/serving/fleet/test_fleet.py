@@ -6,11 +6,11 @@ import pytest
 from limen.contracts.endpoint import Route
 from limen.contracts.serving import Replicas, Resources, Serving
 from limen.contracts.snapshot import LogLevels, SharedSettings, Snapshot
-from limen.runtime.versions.lifecycle import State, VersionLoad, VersionStatus
+from limen.runtime.versions.lifecycle import State, VersionLoad
 from limen.serving.fleet.fleet import LEAVE_S, OFFER_S, RETIRE_S, SILENT_S, START_S, Fleet
 from limen.serving.fleet.launching import Launcher
 from limen.serving.fleet.open_files import Room
-from limen.serving.fleet.records import DEATH_WINDOW_S, Aim, Opened, Phase, Version
+from limen.serving.fleet.records import DEATH_WINDOW_S, Aim, Opened, Phase
 from limen.serving.fleet.replication import RECYCLE_PAUSE_S
 from limen.serving.fleet.takeover import endpoints_of
 from limen.serving.messages.lines import (
@@ -19,12 +19,11 @@ from limen.serving.messages.lines import (
     ModelSummary,
     ProcessPhase,
     ProcessSpec,
-    ProcessState,
     Report,
 )
+from limen.testing.fleet import FakeFleet, launch
 
 OOM = 86
-Loads = list[VersionLoad]
 
 
 def package(model: str = "m", *, memory_mb: int | None = None, is_inline: bool = False, **replicas) -> Opened:
@@ -34,84 +33,9 @@ def package(model: str = "m", *, memory_mb: int | None = None, is_inline: bool =
     )
 
 
-def launch(opened: Opened, number: str, name: str, path: str) -> ProcessSpec:
-    return ProcessSpec(name, "replica", ("replica", opened.root, number, path))
-
-
-class World:
-    """A fleet and the processes it believes in."""
-
-    def __init__(self, *, gateways: int = 2, fleet: Fleet | None = None, is_all_or_nothing: bool = True) -> None:
-        self.now = 100.0
-        specs = tuple(ProcessSpec(f"g{i}", "gateway", ("gateway",)) for i in range(1, gateways + 1))
-        self.fleet = fleet or Fleet(specs, Launcher(launch, "/sockets/"), is_all_or_nothing=is_all_or_nothing)
-        self.gateways = {f"g{i}": 1000 + i for i in range(1, gateways + 1)}
-        self.pids: dict[str, int] = {}
-        self.phases: dict[str, ProcessPhase] = {}
-        self.holds: dict[int, dict[tuple[str, str], State]] = {pid: {} for pid in self.gateways.values()}
-
-    def tick(self, seconds: float = 0.0) -> None:
-        self.now += seconds
-        self.fleet.tick(self.now)
-
-    # -- what happens
-
-    def start_gateways(self) -> None:
-        for name, pid in self.gateways.items():
-            self.process(name, ProcessPhase.STARTING, pid, kind="gateway")
-            self.fleet.link(name, pid)
-
-    def process(self, name: str, phase: ProcessPhase, pid: int = 0, *, kind: str = "replica", **fields) -> None:
-        if kind == "replica":
-            pid = pid or self.pids.setdefault(name, 2000 + len(self.pids))
-        self.phases[name] = phase
-        is_oom = fields.pop("is_oom", False)
-        state = ProcessState(name, kind, phase, pid, **fields)
-        self.fleet.take_process(state, self.now, is_killed_by_system=is_oom)
-
-    def ready(self, *names: str) -> None:
-        for name in names:
-            self.process(name, ProcessPhase.RUNNING, word=FirstWord(ready={"load_s": 0.5}))
-
-    def died(self, name: str, status: int, *, is_oom: bool = False, phase: ProcessPhase = ProcessPhase.PAUSED) -> None:
-        word = FirstWord(ready={}) if self.phases.get(name) is ProcessPhase.RUNNING else None
-        self.process(name, phase, status=status, word=word, is_oom=is_oom)
-
-    def report(self, *pids: int, loads: Loads | None = None) -> None:
-        """Have gateways report what they hold, and that they follow the newest snapshot."""
-        for pid in pids or tuple(self.gateways.values()):
-            versions = tuple(
-                VersionStatus(m, v, state, "wrong" * (state is State.FAILED))
-                for (m, v), state in self.holds[pid].items()
-            )
-            self.fleet.take_report(pid, Report(self.fleet.snapshot.revision, versions, tuple(loads or ())), self.now)
-
-    def follow(self) -> None:
-        """Have every gateway do what the snapshot says, and report."""
-        for pid in self.gateways.values():
-            self.holds[pid] = {
-                (m.name, v.number): State.FAILED if v.failure else State.READY
-                for m in self.fleet.snapshot.endpoints
-                for v in m.versions
-            }
-        self.report()
-
-    # -- what is decided
-
-    def replicas(self) -> list[str]:
-        return [s.name for s in self.fleet.specs() if s.kind == "replica"]
-
-    def served(self, model: str = "m") -> dict[str, tuple[str, ...]]:
-        found = next((m for m in self.fleet.snapshot.endpoints if m.name == model), None)
-        return {v.number: v.replicas for v in found.versions} if found else {}
-
-    def version(self, number: str, model: str = "m") -> Version:
-        return self.fleet.endpoints[model].versions[number]
-
-
-def live(opened: Opened | None = None, **settings) -> World:
-    """Return a world in which version 1 of one model is in use."""
-    world = World(**settings)
+def live(opened: Opened | None = None, **settings) -> FakeFleet:
+    """Return a fleet in which version 1 of one model is in use."""
+    world = FakeFleet(**settings)
     world.start_gateways()
     world.fleet.add(opened or package(), world.now)
     world.tick()
@@ -129,7 +53,7 @@ def live(opened: Opened | None = None, **settings) -> World:
 
 
 def test_the_first_snapshot_comes_when_every_model_has_a_replica_that_is_ready():
-    world = World()
+    world = FakeFleet()
     world.start_gateways()
     world.fleet.add(package("a"), world.now)
     world.fleet.add(package("b"), world.now)
@@ -162,7 +86,7 @@ def test_inline_versions_are_offered_at_once_and_have_no_replicas():
 
 
 def test_as_many_replicas_start_as_the_package_wants_and_the_first_is_enough_to_begin():
-    world = World()
+    world = FakeFleet()
     world.start_gateways()
     world.fleet.add(package(min=3, max=3), world.now)
     world.tick()
@@ -362,12 +286,12 @@ def shares(**weights: int) -> tuple[Route, ...]:
     return tuple(Route(int(number.removeprefix("v")), weight) for number, weight in weights.items())
 
 
-def aimed(world: World, aim: Aim) -> None:
+def aimed(world: FakeFleet, aim: Aim) -> None:
     world.fleet.aim("m", aim, {n: package() for n in aim.versions}, world.now)
     world.tick()
 
 
-def settled(world: World) -> World:
+def settled(world: FakeFleet) -> FakeFleet:
     """Let everything load, be followed and be let go."""
     for _ in range(6):
         world.ready(*world.replicas())
@@ -377,12 +301,12 @@ def settled(world: World) -> World:
     return world
 
 
-def endpoint(world: World):
+def endpoint(world: FakeFleet):
     return next(e for e in world.fleet.snapshot.endpoints if e.name == "m")
 
 
 def test_shares_are_offered_only_when_all_their_versions_have_loaded():
-    world = World()
+    world = FakeFleet()
     world.start_gateways()
     aimed(world, Aim(shares(v7=100), {"champion": "7"}, ("7",)))
     settled(world)
@@ -399,7 +323,7 @@ def test_shares_are_offered_only_when_all_their_versions_have_loaded():
 
 
 def test_shares_that_change_alone_start_nothing():
-    world = World()
+    world = FakeFleet()
     world.start_gateways()
     aimed(world, Aim(shares(v7=90, v8=10), {}, ("7", "8")))
     settled(world)
@@ -410,7 +334,7 @@ def test_shares_that_change_alone_start_nothing():
 
 
 def test_one_version_that_fails_keeps_the_whole_change_away():
-    world = World()
+    world = FakeFleet()
     world.start_gateways()
     aimed(world, Aim(shares(v7=100), {"champion": "7"}, ("7",)))
     settled(world)
@@ -425,7 +349,7 @@ def test_one_version_that_fails_keeps_the_whole_change_away():
 
 
 def test_at_the_start_what_loads_is_served_when_another_version_fails():
-    world = World(is_all_or_nothing=False)
+    world = FakeFleet(is_all_or_nothing=False)
     world.start_gateways()
     aimed(world, Aim(shares(v7=90, v8=10), {"next": "8"}, ("7", "8")))
     world.died("m-v8-1", 1)
@@ -436,7 +360,7 @@ def test_at_the_start_what_loads_is_served_when_another_version_fails():
 
 
 def test_going_back_while_the_old_version_is_still_there_uses_it_again():
-    world = World()
+    world = FakeFleet()
     world.start_gateways()
     aimed(world, Aim(shares(v7=100), {}, ("7",)))
     settled(world)
@@ -479,7 +403,7 @@ def test_a_removed_endpoint_is_forgotten_when_no_gateway_holds_it():
 
 
 def test_an_endpoint_without_versions_is_in_the_snapshot_and_has_no_process():
-    world = World(is_all_or_nothing=False)
+    world = FakeFleet(is_all_or_nothing=False)
     world.start_gateways()
     aimed(world, Aim())
     settled(world)
@@ -497,7 +421,7 @@ def test_an_endpoint_that_is_made_anew_while_the_one_before_is_let_go_is_served(
 
 
 def test_a_removed_endpoint_of_which_nothing_could_be_loaded_is_forgotten():
-    world = World(is_all_or_nothing=False)
+    world = FakeFleet(is_all_or_nothing=False)
     world.start_gateways()
     aimed(world, Aim(shares(v1=100), {}, ("1",)))
     world.died("m-v1-1", 1)
@@ -561,7 +485,7 @@ def test_a_replica_that_dies_keeps_its_place_because_it_comes_back_there():
     assert world.fleet.snapshot.revision == revision
 
 
-def busy(in_flight: int, waiting: int = 0, requests: int = 0) -> Loads:
+def busy(in_flight: int, waiting: int = 0, requests: int = 0) -> list[VersionLoad]:
     return [VersionLoad("m", "1", waiting, in_flight, waiting, 0.0, requests)]
 
 
@@ -604,7 +528,7 @@ def test_a_replica_that_should_leave_a_version_that_is_never_quiet_does_so_in_th
     assert "m-v1-2" not in world.replicas()
 
 
-def idle(world: World) -> World:
+def idle(world: FakeFleet) -> FakeFleet:
     """Let an idle model go."""
     for _ in range(200):
         world.report(loads=busy(0))
@@ -746,7 +670,7 @@ def test_nothing_new_means_no_new_snapshot():
 # -- paused endpoints ------------------------------------------------------------------------------------------------------
 
 
-def paused(world: World) -> World:
+def paused(world: FakeFleet) -> FakeFleet:
     """Pause the model of a world, which gateways follow at once."""
     world.fleet.aim("m", Aim(), {}, world.now, is_paused=True)
     world.tick()
@@ -848,14 +772,14 @@ def test_what_gateways_log_is_in_the_next_snapshot():
 # -- a control process that goes on ----------------------------------------------------------------------------------------
 
 
-def taken_over(world: World) -> World:
+def taken_over(world: FakeFleet) -> FakeFleet:
     """Return the world of the next control process, which knows only the snapshot and the supervisor's set."""
     snapshot = msgspec.json.decode(msgspec.json.encode(world.fleet.snapshot), type=Snapshot)
     fleet = Fleet(world.fleet.gateway_specs, Launcher(launch, "/sockets/"))
     opened = world.fleet.endpoints["m"].versions["1"].opened
     endpoints = endpoints_of(snapshot, world.fleet.specs(), lambda endpoint, served: opened, world.now)
     fleet.resume(snapshot, endpoints)
-    after = World(fleet=fleet)
+    after = FakeFleet(fleet=fleet)
     after.pids, after.holds, after.now = world.pids, world.holds, world.now
     for name, pid in world.gateways.items():
         after.process(name, ProcessPhase.RUNNING, pid, kind="gateway", word=FirstWord(ready={}))
@@ -947,7 +871,7 @@ def test_a_swap_that_was_under_way_ends_well_or_badly_after_a_take_over(state):
 
 def test_going_back_in_a_registry_is_not_undone_by_a_take_over():
     """A number says nothing there about what came first."""
-    world = World()
+    world = FakeFleet()
     world.start_gateways()
     aimed(world, Aim(shares(v8=100), {}, ("8",)))
     settled(world)
@@ -965,7 +889,7 @@ def test_going_back_in_a_registry_is_not_undone_by_a_take_over():
         snapshot,
         endpoints_of(snapshot, world.fleet.specs(), lambda *_: package(), world.now, is_numbered_here=False),
     )
-    after = World(fleet=fleet)
+    after = FakeFleet(fleet=fleet)
     after.start_gateways()
     settled(after)
     assert (endpoint(after).routes, endpoint(after).aliases) == (shares(v7=100), {"champion": "7"})
@@ -987,17 +911,17 @@ def test_gateways_that_were_told_more_than_this_control_process_knows_are_told_s
 # -- open files ------------------------------------------------------------------------------------------------------------
 
 
-def crowded(replicas: int) -> World:
+def crowded(replicas: int) -> FakeFleet:
     """Return a server whose limit of open files leaves room for so many replicas, with one gateway."""
     limit = next(n for n in range(64, 4096) if Room(n).replicas == replicas)
     specs = (ProcessSpec("g1", "gateway", ("gateway",)),)
-    fleet = Fleet(specs, Launcher(launch, "/sockets/"), is_all_or_nothing=False, room=Room(limit))
-    world = World(gateways=1, fleet=fleet)
+    fleet = Fleet(specs, launch, "/sockets/", is_all_or_nothing=False, room=Room(limit))
+    world = FakeFleet(gateways=1, fleet=fleet)
     world.start_gateways()
     return world
 
 
-def added(world: World, name: str, **replicas: int) -> None:
+def added(world: FakeFleet, name: str, **replicas: int) -> None:
     world.fleet.add(package(name, **replicas), world.now)
     world.tick()
     world.ready(*(n for n in world.replicas() if n.startswith(f"{name}-")))

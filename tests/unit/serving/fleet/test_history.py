@@ -8,7 +8,8 @@ from limen.serving.fleet.history import Cause, History
 from limen.serving.fleet.records import Aim
 from limen.serving.messages.lines import Failure, FirstWord, ProcessPhase
 from limen.telemetry.logs import FIELDS
-from tests.unit.serving.fleet.test_fleet import World, package
+from limen.testing.fleet import FakeFleet
+from tests.unit.serving.fleet.test_fleet import package
 
 
 class Told:
@@ -17,7 +18,7 @@ class Told:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO", logger="limen.events")
         self.caplog = caplog
-        self.world = World(is_all_or_nothing=False)
+        self.world = FakeFleet(is_all_or_nothing=False)
         self.cause = Cause("ann", "the alias champion names version 1")
         self.history = History(self.world.fleet, lambda _: self.cause)
         self.world.start_gateways()

@@ -28,8 +28,8 @@ from limen.serving.sources.plan_memory import PlanMemory
 from limen.serving.sources.reconciler import Reconciler
 from limen.storage import causes
 from limen.storage.faults import unavailable
+from limen.testing.fleet import launch
 from tests.services.shelf import Shelf, spec
-from tests.unit.serving.fleet.test_fleet import launch
 
 UNREACHABLE = "the registry's database is temporarily unavailable"
 
