@@ -915,7 +915,7 @@ def crowded(replicas: int) -> FakeFleet:
     """Return a server whose limit of open files leaves room for so many replicas, with one gateway."""
     limit = next(n for n in range(64, 4096) if Room(n).replicas == replicas)
     specs = (ProcessSpec("g1", "gateway", ("gateway",)),)
-    fleet = Fleet(specs, launch, "/sockets/", is_all_or_nothing=False, room=Room(limit))
+    fleet = Fleet(specs, Launcher(launch, "/sockets/"), is_all_or_nothing=False, room=Room(limit))
     world = FakeFleet(gateways=1, fleet=fleet)
     world.start_gateways()
     return world

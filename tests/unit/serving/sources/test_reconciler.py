@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from limen.management.stores import Stores
 from limen.packaging.archive.intact import is_intact
 from limen.runtime.versions.lifecycle import State, VersionStatus
 from limen.serving.control.conditions import Conditions
+from limen.serving.control.status import endpoint_statuses
 from limen.serving.fleet.fleet import Fleet
 from limen.serving.fleet.launching import Launcher
 from limen.serving.fleet.records import Aim, Gateway, Phase, Version
@@ -41,7 +42,6 @@ class Control:
         self.fleet = Fleet((), Launcher(launch, "/sockets/"), is_all_or_nothing=False)
         self.woken = 0
         self.fleet.gateways[7] = Gateway("gateway-1", 7, ProcessPhase.RUNNING, is_linked=True, report=Report(0))
-        self.mending = self
         self.mended: list[Version] = []
 
     async def mend(self, version: Version) -> None:
@@ -49,6 +49,10 @@ class Control:
 
     def follow(self, reconciler: Reconciler, file: Path) -> None:
         self.conditions = Conditions(self.fleet, reconciler, file)
+
+    def endpoint_statuses(self, revisions: Mapping[str, int]) -> dict[str, EndpointStatus]:
+        self.conditions.look(self.now())
+        return endpoint_statuses(self.fleet, self.conditions, revisions)
 
     def now(self) -> float:
         return 100.0
@@ -108,7 +112,7 @@ class World:
         await self.reconciler.look_again(cast("Any", self.control))
 
     def status(self, name: str = "score") -> EndpointStatus:
-        return self.reconciler.statuses(cast("Any", self.control))[name]
+        return self.control.endpoint_statuses(self.reconciler.observed())[name]
 
     def publish(self, **more: object):
         return self.shelf.publish(self.folder, **more)
@@ -206,7 +210,7 @@ async def test_an_endpoint_that_is_removed_is_wanted_no_more(world: World):
     world.shelf.remove("score")
     await world.look()
     assert world.control.fleet.endpoints["score"].is_removed
-    assert world.reconciler.statuses(cast("Any", world.control)) == {}
+    assert world.reconciler.observed() == {}
 
 
 async def test_a_paused_endpoint_consists_of_nothing_and_says_so(world: World):
