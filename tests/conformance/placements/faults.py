@@ -1,9 +1,5 @@
 """A package whose requests say what is to go wrong, for the suites of the process placement."""
 
-import asyncio
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -85,38 +81,3 @@ def faults(folder: Path, extra: str = "") -> Package:
 def row(value: float = 1.0, **parameters: object) -> InferenceRequest:
     """Return a request of one row."""
     return InferenceRequest("faults", {"x": np.array([value], np.float32)}, "1", "", parameters, rows=1)
-
-
-class Gate:
-    """A file that the model waits for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        self._entered = path.with_name(path.name + ".entered")
-        self._file = path.open("wb")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    async def entered(self) -> None:
-        """Return when a model waits."""
-        await until(self._entered.exists)
-
-    def open(self) -> None:
-        """Let everyone go on; harmless when it is open."""
-        self._file.close()
-
-
-@contextmanager
-def closed_gate(folder: Path) -> Iterator[Gate]:
-    """Hold a gate that opens at the end of the block."""
-    gate = Gate(folder / "gate")
-    try:
-        yield gate
-    finally:
-        gate.open()
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
-    """Return when a condition holds; it is about other processes, so nobody tells."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)

@@ -10,8 +10,8 @@ from limen.contracts.errors import DeadlineExceeded, ModelFailed, Reason, Unavai
 from limen.contracts.inference import Deadline, InferenceResponse
 from limen.runtime.placement.process import OOM_STATUS, OwnReplicas, ReplicaPool, fingerprint, own
 from limen.runtime.placement.process.wire.start import RECYCLE_AT, resident_share
-from tests.conformance.placements.asking import ask, ask_all, send
-from tests.conformance.placements.faults import DIE, FAIL, HANG, HOG, MEMORY_MB, closed_gate, faults, row, until
+from limen.testing.asking import ask, ask_all, closed_gate, send, until
+from tests.conformance.placements.faults import DIE, FAIL, HANG, HOG, MEMORY_MB, faults, row
 
 QUICK = "serving: {hang_after_s: 0.4}\n"
 LIMITED = f"serving: {{resources: {{memory_mb: {MEMORY_MB}}}}}\n"

@@ -19,8 +19,8 @@ from limen.runtime.placement.process import OwnReplicas, ProcessPlacement, Repli
 from limen.runtime.placement.process.own import end
 from limen.runtime.placement.process.wire import frames
 from limen.runtime.sandbox.child import model_environment
-from tests.conformance.placements.asking import ask, ask_all, send
-from tests.conformance.placements.faults import HANG, closed_gate, faults, row, until
+from limen.testing.asking import ask, ask_all, closed_gate, send, until
+from tests.conformance.placements.faults import HANG, faults, row
 
 pytestmark = pytest.mark.parametrize("started", ["fork", "exec"], indirect=True)
 

@@ -9,8 +9,8 @@ import pytest
 from limen.contracts.errors import DeadlineExceeded, ModelFailed, Reason
 from limen.contracts.inference import NO_DEADLINE, Deadline
 from limen.runtime.placement.process import OwnReplicas
-from tests.conformance.placements.asking import ask
-from tests.conformance.placements.faults import closed_gate, faults, row, until
+from limen.testing.asking import ask, closed_gate, until
+from tests.conformance.placements.faults import faults, row
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from limen.packaging.archive.package import open_package
 from limen.runtime.placement.process import OwnReplicas
 from limen.runtime.placement.process.wire import handshake
 from limen.runtime.placement.process.wire.arena import ARENA_BYTES, SHARED_MIN
-from tests.conformance.placements.asking import ask, ask_all
+from limen.testing.asking import ask, ask_all
 
 MIB = 1 << 18
 """Elements of float32 in a mebibyte."""
