@@ -72,6 +72,7 @@ def write_gate(folder: Path) -> Path:
     outputs:
       - {name: answer, type: string}
     batching: {merge: false}
+    serving: {hang_after_s: 300}
     """
     code = """\
     import socket
