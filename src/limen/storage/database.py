@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from limen.contracts.errors import InvalidArgument, InvalidPackage, LimenError, NotFound, Reason
 from limen.storage import causes
 from limen.storage.config import SQLITE
-from limen.storage.faults import database_faults, file_faults, unavailable
+from limen.storage.database_faults import database_faults
+from limen.storage.faults import file_faults, unavailable
 from limen.storage.migrations import HEAD, is_current, upgrade
 from limen.storage.postgresql import bound_waits
 from limen.storage.private import make_private_file, make_private_folder

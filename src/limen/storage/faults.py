@@ -1,7 +1,8 @@
 """Translates errors of the storage libraries into Limen's own.
 
 Foreign errors carry SQL, paths and addresses with passwords in their text. None of it reaches a caller: the text is ours, and the
-original is kept as the cause for the log of the process.
+original is kept as the cause for the log of the process. Here are files; `database_faults` is apart, because processes without a database do
+not import the library for it.
 """
 
 from __future__ import annotations
@@ -11,49 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import exc
-
-from limen.contracts.errors import Internal, Reason, Unavailable
+from limen.contracts.errors import Reason, Unavailable
 from limen.storage import causes
 
 RETRY_AFTER_S: Final = 1.0
-
-_UNREACHABLE: Final = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
-_OURS: Final = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
-
-
-@contextmanager
-def database_faults(place: str = "") -> Iterator[None]:
-    """Turn errors of the database into ours.
-
-    Args:
-        place: its file, for the person at this machine.
-
-    Raises:
-        Unavailable: STORAGE; it is locked, damaged, not ours or cannot be reached. STORAGE_FULL.
-        Internal: a statement that it refuses, which is a mistake of ours.
-    """
-    try:
-        yield
-    except (*_OURS, *_UNREACHABLE, exc.DatabaseError) as error:
-        driver = getattr(error, "orig", None)
-        sqlstate = getattr(driver, "sqlstate", None)
-        if isinstance(error, _OURS) and not causes.is_known_of_database(sqlstate):
-            raise Internal from error
-        state = causes.of_database(getattr(driver, "sqlite_errorcode", None), sqlstate)
-        if state == causes.UNUSABLE and isinstance(error, exc.OperationalError):
-            state = _of_a_line(driver)
-        raise unavailable(f"the registry's database {state}", place=place) from error
-    except exc.SQLAlchemyError as error:
-        raise Internal from error
-
-
-def _of_a_line(driver: object) -> str:
-    """Return what happened to the line to a database server that has not said anything itself."""
-    if type(driver).__module__.startswith("sqlite3"):
-        return causes.UNUSABLE
-    is_silent = str(driver) == causes.SILENT or type(driver).__name__ == "ConnectionTimeout"
-    return causes.SILENT if is_silent else causes.UNREACHABLE
 
 
 @contextmanager
