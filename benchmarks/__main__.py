@@ -4,6 +4,7 @@ python -m benchmarks [load]    Limen against a bare handler on the same stack: r
 python -m benchmarks steady    latency at half of capacity, and streams
 python -m benchmarks swap      latency while another version is loaded and put in the place of the live one
 python -m benchmarks many      what grows with the number of endpoints: start, memory, changes, idle CPU, files
+python -m benchmarks footprint memory of each process of a server, and the modules that cost most
 python -m benchmarks placement what the process placement costs: CPU, round trips, large tensors
 python -m benchmarks micro     single steps of a request in this process
 python -m benchmarks typed     the typed service of a model next to ModelInfer
@@ -25,6 +26,7 @@ from typing import get_args
 
 from benchmarks import (
     client,
+    footprint,
     fraud,
     generators,
     loads,
@@ -157,6 +159,7 @@ _COMMANDS = {
     "steady": steady.main,
     "swap": swap.main,
     "many": many.main,
+    "footprint": footprint.main,
 }
 
 

@@ -29,7 +29,7 @@ from benchmarks.servers import ROOT
 from benchmarks.swap import quantile
 
 HOME: Final = ROOT / ".limen" / "bench" / "many"
-COUNTS: Final = (1, 10, 50, 100)
+COUNTS: Final = (1, 10, 50, 100, 200)
 WAIT_S: Final = 900.0
 IDLE_S: Final = 10.0
 CALLS: Final = 400
@@ -224,8 +224,13 @@ def tree(root: int) -> list[int]:
 
 def pss_mb(pid: int) -> float:
     """Return the memory of a process, with its part of what it shares."""
+    return memory_mb(pid, "Pss")
+
+
+def memory_mb(pid: int, name: str) -> float:
+    """Return one of the sums that the system keeps of a process's memory."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
     return 0.0
 
