@@ -26,7 +26,7 @@ from benchmarks import fraud, servers
 from limen.contracts.inference import NO_DEADLINE, InferenceRequest, InferenceResponse, Outcome
 from limen.packaging.archive.package import Package, open_package
 from limen.runtime.execution import load, run
-from limen.runtime.placement.process import OwnPool, OwnReplicas
+from limen.runtime.placement.process.own import OwnPool, OwnReplicas
 from limen.runtime.placement.process.wire import handshake
 from limen.runtime.placement.process.wire import layout as layouts
 from limen.runtime.sandbox.allocator import keep_buffers

@@ -32,7 +32,7 @@ from limen.gateway.grpc.server import GrpcServer
 from limen.gateway.http.app import HttpApplication
 from limen.runtime.placement.chosen import ChosenPlacement
 from limen.runtime.placement.inline import InlinePlacement
-from limen.runtime.placement.process import ProcessPlacement
+from limen.runtime.placement.process.placement import ProcessPlacement
 from limen.runtime.sandbox.allocator import Bursts, keep_buffers, trim
 from limen.runtime.versions.manager import VersionManager
 from limen.serving.control.leftovers import collect_native

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse
 from limen.packaging.archive.package import open_package
 from limen.runtime.placement.inline import InlinePlacement
-from limen.runtime.placement.process import OwnReplicas
+from limen.runtime.placement.process.own import OwnReplicas
 from limen.runtime.versions.manager import VersionManager
 
 PLACEMENTS = {"inline": InlinePlacement, "process": OwnReplicas}

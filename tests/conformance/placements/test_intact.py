@@ -8,8 +8,9 @@ import pytest
 from limen.contracts.errors import InvalidPackage
 from limen.packaging.archive.package import Package, open_package
 from limen.runtime.placement.inline import InlinePlacement
-from limen.runtime.placement.process import OwnReplicas, ReplicaPool, ReplicaStart, launch
-from limen.runtime.placement.process.own import end
+from limen.runtime.placement.process.own import OwnReplicas, end, launch
+from limen.runtime.placement.process.pool.pool import ReplicaPool
+from limen.runtime.placement.process.wire.start import ReplicaStart
 from tests.services.packages import write_score
 
 PLACEMENTS = {"inline": InlinePlacement, "process": OwnReplicas}

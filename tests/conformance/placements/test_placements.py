@@ -2,7 +2,7 @@
 
 from limen.runtime.placement import Placement
 from limen.runtime.placement.inline import InlinePlacement
-from limen.runtime.placement.process import OwnReplicas
+from limen.runtime.placement.process.own import OwnReplicas
 from limen.testing.placements import PlacementSuite
 
 

@@ -8,8 +8,11 @@ import pytest
 
 from limen.contracts.errors import DeadlineExceeded, ModelFailed, Reason, Unavailable
 from limen.contracts.inference import Deadline, InferenceResponse
-from limen.runtime.placement.process import OOM_STATUS, OwnReplicas, ReplicaPool, fingerprint, own
-from limen.runtime.placement.process.wire.start import RECYCLE_AT, resident_share
+from limen.runtime.placement.process import own
+from limen.runtime.placement.process.own import OwnReplicas
+from limen.runtime.placement.process.pool.pool import ReplicaPool
+from limen.runtime.placement.process.pool.suspects import fingerprint
+from limen.runtime.placement.process.wire.start import OOM_STATUS, RECYCLE_AT, resident_share
 from limen.testing.asking import ask, ask_all, closed_gate, send, until
 from tests.conformance.placements.faults import DIE, FAIL, HANG, HOG, MEMORY_MB, faults, row
 

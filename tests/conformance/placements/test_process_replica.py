@@ -15,9 +15,11 @@ import pytest
 from limen.contracts.errors import InvalidPackage, ModelFailed, Unavailable
 from limen.contracts.inference import InferenceResponse
 from limen.packaging.archive.package import open_package
-from limen.runtime.placement.process import OwnReplicas, ProcessPlacement, ReplicaPool, ReplicaStart, launch
-from limen.runtime.placement.process.own import end
+from limen.runtime.placement.process.own import OwnReplicas, end, launch
+from limen.runtime.placement.process.placement import ProcessPlacement
+from limen.runtime.placement.process.pool.pool import ReplicaPool
 from limen.runtime.placement.process.wire import frames
+from limen.runtime.placement.process.wire.start import ReplicaStart
 from limen.runtime.sandbox.child import model_environment
 from limen.testing.asking import ask, ask_all, closed_gate, send, until
 from tests.conformance.placements.faults import HANG, faults, row

@@ -8,7 +8,7 @@ import pytest
 
 from limen.contracts.errors import DeadlineExceeded, ModelFailed, Reason
 from limen.contracts.inference import NO_DEADLINE, Deadline
-from limen.runtime.placement.process import OwnReplicas
+from limen.runtime.placement.process.own import OwnReplicas
 from limen.testing.asking import ask, closed_gate, until
 from tests.conformance.placements.faults import faults, row
 

@@ -7,7 +7,7 @@ import pytest
 
 from limen.contracts.inference import InferenceRequest, InferenceResponse
 from limen.packaging.archive.package import open_package
-from limen.runtime.placement.process import OwnReplicas
+from limen.runtime.placement.process.own import OwnReplicas
 from limen.runtime.placement.process.wire import handshake
 from limen.runtime.placement.process.wire.arena import ARENA_BYTES, SHARED_MIN
 from limen.testing.asking import ask, ask_all

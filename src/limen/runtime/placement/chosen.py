@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from limen.packaging.archive.package import Package
 from limen.runtime.placement.inline import InlinePlacement
-from limen.runtime.placement.process import ProcessPlacement
+from limen.runtime.placement.process.placement import ProcessPlacement
 from limen.runtime.predictor import Sink
 
 

@@ -8,15 +8,16 @@ the supervisor, by probes and by conversions.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-from asyncio.subprocess import Process
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from limen.runtime.sandbox.quiet import SILENT
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
 
 PASSED_VARIABLES: Final = frozenset(
     [
@@ -133,6 +134,8 @@ async def start_async(
         line_bytes: the longest line that can be read from it.
         stderr: as `subprocess.Popen` takes it.
     """
+    import asyncio  # a replica knows how others are started, and has no event loop
+
     return await asyncio.create_subprocess_exec(
         *argv,
         stdin=stdin,

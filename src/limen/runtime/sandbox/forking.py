@@ -285,7 +285,16 @@ async def _writer(pipe: IO[bytes]) -> asyncio.StreamWriter:
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
+class _Reading(asyncio.StreamReaderProtocol):
+    """Closes the pipe when the other end has."""
+
+    def eof_received(self) -> bool:
+        """Take note of the end and keep nothing open."""
+        super().eof_received()
+        return False
+
+
 async def _reader(pipe: IO[bytes], line_bytes: int) -> asyncio.StreamReader:
     reader = asyncio.StreamReader(limit=line_bytes)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: _Reading(reader), pipe)
     return reader

@@ -58,6 +58,10 @@ async def ask(template: Template, code: str, **variables: str) -> ForkedProcess:
     return forked
 
 
+def open_files(pid: int) -> int:
+    return sum(1 for _ in os.scandir(f"/proc/{pid}/fd"))
+
+
 async def told(template: Template, code: str, **variables: str) -> str:
     """Return what a fork prints before it ends."""
     forked = await ask(template, code, **variables)
@@ -155,6 +159,19 @@ async def test_a_fork_ends_when_it_is_wanted_no_more_before_it_has_been_told_any
         assert forked.stdin is not None
         forked.stdin.close()
         assert await asyncio.wait_for(forked.wait(), WAIT_S) == 0
+
+
+async def test_a_fork_takes_two_files_of_whoever_asks_once_it_has_closed_its_output():
+    """Its input, and what tells of its end."""
+    async with running() as (_, template):
+        before = open_files(os.getpid())
+        forked = await ask(template, "os.dup2(2, 1); sys.stdin.readline()")
+        assert forked.stdout is not None
+        assert await asyncio.wait_for(forked.stdout.read(), WAIT_S) == b""
+        await asyncio.sleep(0)
+        assert open_files(os.getpid()) == before + 2
+        forked.kill()
+        await asyncio.wait_for(forked.wait(), WAIT_S)
 
 
 async def test_many_forks_at_once_are_told_apart():

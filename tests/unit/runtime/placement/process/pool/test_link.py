@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
-from limen.runtime.placement.process import ReplicaPool
+from limen.runtime.placement.process.pool.pool import ReplicaPool
 from limen.runtime.placement.process.wire import frames
 from limen.runtime.placement.process.wire.frames import ANSWER, FAILURE, HEADER, LAYOUT, SIZE, Cutter, frame, text_frame
 from limen.runtime.placement.process.wire.layout import layout_of
