@@ -169,3 +169,36 @@ def test_the_generated_tables_have_a_row_for_every_key_of_the_manifest(tables: M
     assert re.findall(r"^\| `(\w+)`", text, re.MULTILINE) == list(MANIFEST.names)
     assert "| `name` | 1 to 63 of a-z" in text
     assert "| `max_rows` | whole number from 1 to 2,147,483,647 | `1024` |" in tables.manifest_table("batching")
+
+
+LAYERS = (DOCS / "architecture" / "layers.md").read_text()
+NOW, _, COMING = LAYERS.partition("## Rooms for what comes next")
+COMING = COMING.partition("\n## ")[0]
+
+
+def rooms_in(text: str) -> set[str]:
+    """Return the packages that the tables of a page name in code, by their paths below `limen`."""
+    rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    return set(re.findall(r"`([a-z_/]+)`", rows)) - {"limen"}
+
+
+def rooms_that_exist() -> set[str]:
+    """Return every package below `limen` by its path, without generated code and the revisions of the database."""
+    root = ROOT / "src" / "limen"
+    found = {str(init.parent.relative_to(root)) for init in root.rglob("__init__.py")} - {"."}
+    return {room for room in found if "_generated" not in room and not room.startswith("storage/migrations/")}
+
+
+def test_the_page_about_layers_names_every_room_and_no_other() -> None:
+    assert rooms_in(NOW) - {"_version"} == rooms_that_exist()
+
+
+def test_a_room_that_exists_is_no_longer_listed_as_coming() -> None:
+    """A floor that exists may be named there, as the place of something that does not exist yet."""
+    nested = {room for room in rooms_in(COMING) if "/" in room}
+    assert nested & rooms_that_exist() <= {"gateway/engine"}
+
+
+def test_the_drawing_of_the_house_names_every_floor() -> None:
+    drawn = set(re.findall(r">(\w+)<", (DOCS / "assets" / "house.svg").read_text()))
+    assert {room for room in rooms_that_exist() if "/" not in room} <= drawn
