@@ -30,7 +30,7 @@ WRONG_CLOCK: Final = "refuses requests, because the clock of this machine is wro
 OVERLOADED: Final = "is overloaded"
 GONE: Final = "is gone"
 ANOTHER: Final = "is not the registry that this home follows"
-GONE_BACK: Final = "has gone back to an earlier state to an earlier state"
+GONE_BACK: Final = "has gone back to an earlier state"
 UNREADABLE: Final = "cannot be read or written"
 UNUSABLE: Final = "is temporarily unavailable"
 

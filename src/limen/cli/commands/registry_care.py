@@ -110,7 +110,7 @@ def check(
 def adopt_command(
     yes: Yes = False, home: Home = Path(".limen"), config: Config = None, as_json: AsJson = False
 ) -> None:
-    """Have this home follow the registry that is there now, though it is another one than before, or has gone back to an earlier state to an earlier state.
+    """Have this home follow the registry that is there now, though it is another one than before, or has gone back to an earlier state.
 
     A server that runs on the home follows within seconds.
     """

@@ -30,7 +30,7 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_needed(self) -> bool:
-        """Whether the registry is another one than was followed, or has gone back to an earlier state to an earlier state."""
+        """Whether the registry is another one than was followed, or has gone back to an earlier state."""
         is_other = self.before_registry not in {"", self.registry}
         return is_other or self.revision < self.before_revision
 

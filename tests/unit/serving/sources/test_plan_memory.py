@@ -45,7 +45,7 @@ def test_f08_a_plan_that_cannot_be_kept_keeps_nobody_from_serving(tmp_path: Path
         (Identity("b" * 32, 9), "not the registry that this home follows"),
         (
             Identity("a" * 32, 6),
-            "has gone back to an earlier state to an earlier state: it was at revision 7, and is at revision 6 now",
+            "has gone back to an earlier state: it was at revision 7, and is at revision 6 now",
         ),
     ],
 )
