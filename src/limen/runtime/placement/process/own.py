@@ -222,9 +222,14 @@ class OwnPool(ReplicaPool):
             except (LimenError, OSError) as exc:
                 LOG.warning("a replica of %s version %s did not start", self.name, self.version, exc_info=exc)
                 continue
-            old, process = process, launched.process
             self.recycled += 1
-            await self.wait_retired()
+            try:
+                await self.wait_retired()
+            except BaseException:
+                # Whoever waits for the end of the old one does not know it yet.
+                await end(launched.process)
+                raise
+            old, process = process, launched.process
             await end(old)
 
 
