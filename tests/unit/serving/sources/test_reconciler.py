@@ -568,11 +568,11 @@ async def test_f17_another_registry_is_not_followed_until_a_person_says_so(world
     world.reconciler._stores = world.shelf.stores
     with pytest.raises(Unavailable, match="is not the registry that this home follows"):
         await world.look()
-    with pytest.raises(Unavailable, match="is not the one"):
+    with pytest.raises(Unavailable, match="is not the registry that this home follows"):
         world.reconciler.opened()
     world.start_anew()
     await world.start()
-    assert "is not the one" in world.reconciler.problem
+    assert "is not the registry that this home follows" in world.reconciler.problem
     assert world.control.aim() == before
     # A person decides, in another process.
     plan, identity = planning.plan_of(world.shelf.stores), world.shelf.stores.registry.identity()
