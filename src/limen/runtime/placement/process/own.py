@@ -225,12 +225,12 @@ class OwnPool(ReplicaPool):
             self.recycled += 1
             try:
                 await self.wait_retired()
+                await end(process)
             except BaseException:
-                # Whoever waits for the end of the old one does not know it yet.
+                # Whoever waits for the end of the old one does not know the new one yet.
                 await end(launched.process)
                 raise
-            old, process = process, launched.process
-            await end(old)
+            process = launched.process
 
 
 class OwnReplicas:
