@@ -68,7 +68,7 @@ def restore(folder: Folder, home: Home = Path(".limen"), config: Config = None, 
         print_json(done)
     else:
         when = found.made_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        typer.echo(f"the registry is what it was on {when}, at revision {found.revision}: {_counts(found)}")
+        typer.echo(f"the registry is restored to {when}, revision {found.revision}: {_counts(found)}")
     if found.lacking:
         raise _lacking(f"the backup is missing {counted(len(found.lacking), 'blob')}")
 

@@ -116,7 +116,7 @@ def test_b97_a_signature_of_another_name_is_refused(signer, signature):
         ({"allow_symlinks": True}, "allow_symlinks"),
         ({"hash_type": "blake2"}, "SHA-256"),
         ({"method": "shards", "hash_type": "sha256"}, "SHA-256"),
-        ({"surprise": 1}, "not a signature"),
+        ({"surprise": 1}, "not made by `limen sign`"),
     ],
 )
 def test_b97_a_signature_that_ignores_files_or_follows_links_is_refused(signature, part, text):
@@ -160,14 +160,14 @@ def test_every_changed_byte_of_a_signature_is_noticed(signer, signature):
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"mediaType": 1}', b"null"])
 def test_what_is_no_signature_is_refused(signer, data):
-    assert "not a signature" in refusal(CONTENT, data, trusting(signer.public))
+    assert "not made by `limen sign`" in refusal(CONTENT, data, trusting(signer.public))
 
 
 def test_a_second_payload_beside_the_verified_one_is_refused(signer, signature):
     bundle = json.loads(signature)
     trust = trusting(signer.public)
     twice = bundle | {"dsse_envelope": bundle["dsseEnvelope"]}
-    assert "not a signature" in refusal(CONTENT, json.dumps(twice).encode(), trust)
+    assert "not made by `limen sign`" in refusal(CONTENT, json.dumps(twice).encode(), trust)
     head, _, rest = signature.partition(b'"payload":')
     repeated = head + b'"payload":"AAAA","payload":' + rest
     assert "repeats a key" in refusal(CONTENT, repeated, trust)
@@ -203,7 +203,7 @@ def test_a_protected_key_opens_with_its_passphrase_only(tmp_path):
         private_key(pem)
     with pytest.raises(InvalidArgument, match="key: cannot be decrypted with this passphrase"):
         private_key(pem, b"wrong")
-    with pytest.raises(InvalidArgument, match="key: is not protected"):
+    with pytest.raises(InvalidArgument, match="key: is not encrypted"):
         private_key(write_key(tmp_path, "plain").private.read_bytes(), b"any")
     signature = sign(CONTENT, private_key(pem, b"open sesame"))
     assert trusting(signer.public).judge(CONTENT, signature).verdict is Verdict.PASS

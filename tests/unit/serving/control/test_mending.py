@@ -150,7 +150,7 @@ async def test_a_lost_package_is_asked_for_at_once_and_its_replicas_are_started(
     mending = Mending(source.mend, restarted.append)
     await look(mending, down, 0.0)
     assert restarted == [down]
-    assert f"m version 1 is down, its callers are refused: {LOST}" in caplog.text
+    assert f"m version 1 is down and its callers are refused: {LOST}" in caplog.text
     caplog.clear()
     down.replicas["m-v1-1"].failed = ""
     await look(mending, down, 3.0)

@@ -58,7 +58,7 @@ async def test_f18_what_cannot_be_brought_back_is_said_once(version: Version, ca
     damage(version)
     for _ in range(3):
         await scrubbing.scrub([version])
-    [text] = [r.message for r in caplog.records if "cannot be made again" in r.message]
+    [text] = [r.message for r in caplog.records if "cannot be restored" in r.message]
     assert "score version 1" in text
     assert mender.problem in text
 

@@ -643,7 +643,7 @@ def test_a_replica_that_the_supervisor_has_given_up_blocks_its_version_for_a_whi
     world.died("m-v1-1", 3, phase=ProcessPhase.ENDED)
     world.tick(1)
     assert world.replicas() == []
-    assert "keeps ending, the last time with status 3" in world.fleet.snapshot.endpoints[0].versions[0].down
+    assert "keeps ending, most recently with status 3" in world.fleet.snapshot.endpoints[0].versions[0].down
     world.tick(DEATH_WINDOW_S)
     assert world.replicas() == ["m-v1-2"]
 
