@@ -91,7 +91,7 @@ def test_archives_are_compared_and_programs_get_json(packages):
 def test_what_cannot_be_compared_is_said(packages):
     assert "nothing found at gone" in refused("diff", "old", "gone", cwd=packages)
     edit(packages, "name: score\n", "name: other\n")
-    assert "hint: They are packages of two models." in refused("diff", "old", "new", cwd=packages)
+    assert "hint: These packages belong to different models." in refused("diff", "old", "new", cwd=packages)
     edit(packages, "type: float32", "type: floot")
     assert "must be one of" in refused("diff", "old", "new", cwd=packages)
 

@@ -366,9 +366,7 @@ def test_check_says_which_rows_of_real_data_would_be_refused(tmp_path):
         "          - age: must be a whole number (row 3); use type: float64\n"
     ) in done.stdout
     assert done.returncode == 1
-    assert done.stderr.startswith(
-        "error: score refuses rows of rows.csv\nhint: Edit model.yaml where the rows are right"
-    )
+    assert done.stderr.startswith("error: score refuses rows of rows.csv\nhint: Edit model.yaml if the rows are right")
     (tmp_path / "rows.csv").write_text("amount,age\n10,20\n")
     assert "all 1 rows of rows.csv would be accepted\n" in said("check", "score", "--data", "rows.csv", cwd=tmp_path)
 

@@ -118,7 +118,7 @@ def test_models_versions_and_aliases_are_shown(desk: Desk):
     assert desk.says("model", "tag", "score", "team=risk", "stage=test") == "stage=test, team=risk\n"
     assert desk.says("model", "tag", "score", "team=", "--version", 1) == "no tags\n"
     assert desk.says("alias", "remove", "score", "champion") == "score@champion is gone\n"
-    assert desk.says("alias", "list", "score") == "score has no alias.\n"
+    assert desk.says("alias", "list", "score") == "score has no aliases.\n"
     assert desk.says("model", "archive", "score", 2) == "score-2.limen\n"
     assert inspect(desk.folder / "score-2.limen").manifest.contract.title == "Better"
 
@@ -292,7 +292,7 @@ def test_ctrl_c_ends_a_command_without_a_trace(desk: Desk):
 
 def test_publish_opens_an_endpoint_for_a_model_that_has_none(desk: Desk):
     told = desk.says("publish", "score", "--alias", "champion")
-    assert told.splitlines()[-1].startswith("No endpoint serves score yet: `limen publish … --endpoint`")
+    assert told.splitlines()[-1].startswith("No endpoint serves score yet: open one with `limen publish … --endpoint`")
     told = desk.says("publish", "score", "--alias", "champion", "--endpoint")
     assert told.splitlines()[-1] == "score has revision 1; `limen serve` serves it"
     assert desk.says("endpoint", "list").splitlines()[1].split()[:4] == ["score", "score", "champion", "100"]

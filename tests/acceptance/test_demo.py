@@ -31,7 +31,7 @@ ANSWERED = {
 BROKEN = (
     "inputs.revolving_utilization.maximum: The maximum changes from 200 to 150",
     "inputs.employment_length: It was removed",
-    "inputs.installment_limit.default: The default is gone",
+    "inputs.installment_limit.default: The default was removed",
 )
 
 

@@ -85,7 +85,7 @@ def test_a_cell_that_runs_again_makes_the_package_anew_and_keeps_what_was_edited
 def test_a_folder_with_something_else_in_it_is_left_alone(frame, pipeline, tmp_path):
     (tmp_path / "churn").mkdir()
     (tmp_path / "churn/notes.txt").write_text("mine")
-    with pytest.raises(InvalidPackage, match="churn is there already and no package"):
+    with pytest.raises(InvalidPackage, match="churn already exists and is not a package"):
         limen.package(pipeline, frame, name="churn", target="left")
     assert (tmp_path / "churn/notes.txt").read_text() == "mine"
 

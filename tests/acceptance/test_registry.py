@@ -135,9 +135,9 @@ def test_what_an_endpoint_needs_is_not_taken_away(world):
     world.publish(alias="champion")
     world.publish()
     world.apply(traffic={"champion": 100}, ready=("2",))
-    with pytest.raises(NotAllowedNow, match=f"followed by the endpoint {world.name}"):
+    with pytest.raises(NotAllowedNow, match=f"the endpoint {world.name} follows the alias"):
         world.management.remove_alias(world.name, "champion")
-    with pytest.raises(NotAllowedNow, match=f"named by the endpoint {world.name}"):
+    with pytest.raises(NotAllowedNow, match=f"the endpoint {world.name} uses the version"):
         world.management.retire(world.name, 2)
     with pytest.raises(NotAllowedNow):
         world.management.retire(world.name, 1)

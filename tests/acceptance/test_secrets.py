@@ -76,4 +76,4 @@ def test_variables_cannot_be_given_to_code_in_the_gateways(spy):
     told = refused(
         "serve", spy, "--trust-code", "--placement", "inline", "--http-port", 0, "--grpc-port", 0, "--metrics-port", 0
     )
-    assert "environment: RISK_TABLE can be given to processes of the model only" in told
+    assert "environment: RISK_TABLE can only be passed to separate model processes" in told

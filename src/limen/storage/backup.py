@@ -118,7 +118,7 @@ def read_backup(folder: Path) -> Backup:
     copies = LocalBlobs(folder / "blobs")
     bad = [key for key in found.blobs if key not in found.lacking and not copies.is_whole(key)]
     if bad:
-        raise InvalidArgument.at("folder", f"holds a backup with {len(bad)} damaged or lost blobs")
+        raise InvalidArgument.at("folder", f"holds an incomplete backup; damaged or lost blobs: {len(bad)}")
     return found
 
 

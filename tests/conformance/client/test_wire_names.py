@@ -54,6 +54,6 @@ def test_several_records_without_a_batch_axis_are_runs_of_their_own_or_refused_w
 
 def test_records_of_different_sizes_may_be_sent_apart(door: Door):
     rows = [{"x": [1.0, 2.0]}, {"x": [1.0]}]
-    with pytest.raises(InvalidArgument, match=r"same size.* sizes in (calls|requests) of their own"):
+    with pytest.raises(InvalidArgument, match=r"same size.* sizes in separate (calls|requests)"):
         door.predict("echo-float32", rows)
     assert [door.predict("echo-float32", row).record for row in rows] == rows

@@ -131,7 +131,7 @@ async def test_two_endpoints_of_one_name_in_protobuf_leave_the_first_its_service
     service = await client.service("limen.models.a_b.v1.AB")
     assert (await service.predict({"amount": 2, "age": 0}))["model_name"] == "a-b"
     server.grpc.refresh()
-    assert caplog.text.count("a_b has no typed service: the one of a-b has the same name") == 1
+    assert caplog.text.count("a_b has no typed service, because its name clashes with that of a-b") == 1
 
 
 async def test_metadata_names_a_version_or_an_alias(serve, tmp_path):

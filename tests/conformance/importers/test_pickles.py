@@ -176,7 +176,7 @@ def test_a_model_that_does_not_take_made_up_rows_is_compared_on_the_sample(tmp_p
     pd.DataFrame(data[:20]).to_csv(tmp_path / "sample.csv", index=False)
     made = import_pickle(pickle.dumps(model), tmp_path, sample=tmp_path / "sample.csv")
     assert (made.created.format, made.parity.rows) == ("skops", 20)
-    assert [note.partition(":")[0] for note in made.notes] == ["onnx would have been tried first"]
+    assert [note.partition(":")[0] for note in made.notes] == ["onnx is preferred but was not possible"]
 
 
 def test_text_columns_that_no_encoder_knows_cannot_be_made_up_and_are_asked_for(tmp_path):

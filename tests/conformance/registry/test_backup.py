@@ -141,7 +141,7 @@ def test_the_same_folder_again_takes_only_what_is_new(small: Database, blobs: Lo
         (lambda folder: (folder / HEAD_FILE).write_text("{}"), "has an invalid"),
         (lambda folder: next(folder.glob("tables-*")).write_text(""), "tables are damaged or lost"),
         (lambda folder: next(folder.glob("tables-*")).unlink(), "tables are damaged or lost"),
-        (lambda folder: next((folder / "blobs").rglob(digest("archive"))).write_text(""), "1 blobs are damaged"),
+        (lambda folder: next((folder / "blobs").rglob(digest("archive"))).write_text(""), "damaged or lost blobs: 1"),
     ],
     ids=["no head", "another head", "rows changed", "rows gone", "a blob changed"],
 )

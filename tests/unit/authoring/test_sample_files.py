@@ -169,17 +169,17 @@ def test_arrays_are_taken_whole_or_by_name(tmp_path):
 
 def test_an_array_of_objects_is_not_unpickled(tmp_path):
     np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(InvalidPackage, match="looks like NumPy array and cannot be read"):
+    with pytest.raises(InvalidPackage, match="looks like NumPy array but cannot be read"):
         read_sample(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("rows.parquet", b"PAR1" + bytes(40), "looks like Parquet and cannot be read"),
-        ("rows.json", b"{", "looks like JSON and cannot be read"),
-        ("rows.jsonl", b'{"a": 1}\n{', "looks like JSON lines and cannot be read"),
-        ("rows.json", b"7", "is no table"),
+        ("rows.parquet", b"PAR1" + bytes(40), "looks like Parquet but cannot be read"),
+        ("rows.json", b"{", "looks like JSON but cannot be read"),
+        ("rows.jsonl", b'{"a": 1}\n{', "looks like JSON lines but cannot be read"),
+        ("rows.json", b"7", "is not a table"),
         ("rows.json", b'[{"a": {"b": 1}}]', "column a holds values that are not numbers, text or lists of these"),
         ("rows.json", b'[{"a": [1]}, {"a": [1, 2]}]', "column a holds lists of different lengths"),
         ("rows.xlsx", b"PK\x03\x04", "is a spreadsheet or an archive"),

@@ -85,8 +85,8 @@ def test_an_array_is_the_only_tensor_or_its_columns(array, signature, names):
 @pytest.mark.parametrize(
     ("signature", "said"),
     [
-        (IMAGE, r"the shape \[7\] and the model takes \[3, -1\]"),
-        (TABLE, r"the shape \[7\] and the model takes 2 columns"),
+        (IMAGE, r"shape \[7\] but the model takes \[3, -1\]"),
+        (TABLE, r"shape \[7\] but the model takes 2 columns"),
     ],
 )
 def test_an_array_of_another_shape_is_refused_with_both_shapes(signature, said):

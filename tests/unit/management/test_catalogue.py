@@ -69,10 +69,10 @@ def test_what_an_endpoint_needs_is_not_taken_away_and_what_it_does_not_is(shelf:
     first, second, third = shelf.add(), shelf.add(), shelf.add()
     shelf.point("champion", first)
     shelf.apply(spec(ready=("2",)))
-    with pytest.raises(NotAllowedNow, match="followed by the endpoint credit") as refused:
+    with pytest.raises(NotAllowedNow, match="the endpoint credit follows the alias") as refused:
         shelf.unpoint("champion")
     assert refused.value.reason is Reason.IN_USE
-    with pytest.raises(NotAllowedNow, match="named by the endpoint credit"):
+    with pytest.raises(NotAllowedNow, match="the endpoint credit uses the version"):
         shelf.retire(second)
     with pytest.raises(NotAllowedNow, match="the alias champion points at it"):
         shelf.retire(first)

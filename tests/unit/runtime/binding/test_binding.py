@@ -254,7 +254,7 @@ def test_shapes_without_a_batch_axis_are_told_as_the_artifact_has_them():
 def test_a_fixed_first_axis_that_is_no_batch_is_told_the_way_out():
     found = mistakes([field("x", shape=(4,))], OUT, [("x", "float32", (3, 4))], GIVEN)
     assert (
-        "takes batches of 3 only: export it with a variable first axis, or say `batching: none`" in found["inputs[0]"]
+        "takes batches of 3 only: export it with a variable first axis, or set `batching: none`" in found["inputs[0]"]
     )
 
 

@@ -154,7 +154,7 @@ async def test_a_lost_package_is_asked_for_at_once_and_its_replicas_are_started(
     caplog.clear()
     down.replicas["m-v1-1"].failed = ""
     await look(mending, down, 3.0)
-    assert "m version 1 is not down any more, after 3.0 s" in caplog.text
+    assert "m version 1 is no longer down, after 3.0 s" in caplog.text
 
 
 async def test_while_it_cannot_be_had_it_is_asked_for_again_after_growing_pauses_and_said_once(down, caplog):

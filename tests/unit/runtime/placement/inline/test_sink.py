@@ -301,7 +301,7 @@ async def test_a_run_that_never_ends_is_left_behind(inline, model, monkeypatch, 
         raise (await ask(inline, [request(1)], Deadline.after(0.01)))[0]
     await inline.close()
     assert model.closed == 0
-    assert "is left behind" in caplog.text
+    assert "is abandoned" in caplog.text
     # Its thread keeps nobody from leaving.
     assert next(t for t in threading.enumerate() if t.name == "limen-double").daemon
 
