@@ -220,7 +220,7 @@ def test_what_is_wrong_is_said_with_what_to_do_next(desk: Desk):
         (("model", "show", "nobody"), "no such model", "`limen model list`"),
         (("model", "show", "score", "9"), "score has no such version; it has 1", "`limen model list`"),
         (("model", "show", "score", "nobody"), "score has no such alias; its aliases: champion", "`limen model list`"),
-        (("model", "retire", "score", 1), "the alias champion points at it", "`limen alias list MODEL`"),
+        (("model", "retire", "score", 1), "the alias champion points to it", "`limen alias list MODEL`"),
         (("model", "tag", "score", "team"), "team is not KEY=VALUE", "KEY= removes"),
         (("model", "archive", "score", 1, "-o", "no/where"), "no/where cannot be written", "--output"),
         (("model", "archive", "score", 1, "-o", "."), ". cannot be written", "--output"),

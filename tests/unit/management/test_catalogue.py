@@ -74,7 +74,7 @@ def test_what_an_endpoint_needs_is_not_taken_away_and_what_it_does_not_is(shelf:
     assert refused.value.reason is Reason.IN_USE
     with pytest.raises(NotAllowedNow, match="the endpoint credit uses the version"):
         shelf.retire(second)
-    with pytest.raises(NotAllowedNow, match="the alias champion points at it"):
+    with pytest.raises(NotAllowedNow, match="the alias champion points to it"):
         shelf.retire(first)
     shelf.retire(third)
     shelf.remove("credit")
