@@ -32,7 +32,7 @@ def check(config: Config = None) -> None:
 
         trust = Trust.of(settings.trust)
         trusted = len(trust.keys) + len(trust.authorities)
-    typer.echo(f"The settings are sound: {counted(given, 'setting')} given, {counted(trusted, 'key')} trusted.")
+    typer.echo(f"The settings are valid: {counted(given, 'setting')} given, {counted(trusted, 'key')} trusted.")
 
 
 def show(

@@ -113,7 +113,7 @@ def print_notes(notes: Sequence[str], guesses: Mapping[str, str]) -> None:
         for note in notes:
             typer.echo(f"  - {note}")
     if guesses:
-        typer.echo("\nGuessed from the sample; correct in model.yaml what is not so:")
+        typer.echo("\nGuessed from the sample; correct any mistakes in model.yaml:")
         for field, why in list(guesses.items())[:MAX_GUESSES]:
             typer.echo(f"  - {field}: {why}")
         if (more := len(guesses) - MAX_GUESSES) > 0:
