@@ -30,7 +30,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     placement: Literal["inline", "process"] = "process"
     """Where models run: `process` runs each version in processes of its own, `inline` inside every gateway."""
     start_replicas: Literal["fork", "exec"] = "fork"
-    """`fork` starts a replica as a copy of a process that has imported what it needs, in milliseconds and a few mebibytes; `exec` starts
+    """`fork` starts a replica as a copy of a process that has imported what it needs, in tens of milliseconds and about 10 MiB for a small model; `exec` starts
     a program that imports everything anew. Only Linux has forks that Limen can rely on; elsewhere it is always `exec`."""
     model_control: Literal["none", "explicit"] = "none"
     """`explicit` lets callers load and unload models, and choose which requests are logged, over the protocol."""
