@@ -69,7 +69,7 @@ class Served(msgspec.Struct):
         """Return the way to ask Limen."""
         if load.is_grpc:
             return partial(self.grpc.model_infer, load.body[5:], _CALL)
-        return _talking(Connection(self.http), load)
+        return _talking(Connection(self.http.state, _forget, _forget), load)
 
     def bare(self, load: Load) -> Ask:
         """Return the way to ask the bare handler."""
@@ -97,6 +97,10 @@ def _talking(connection: asyncio.Protocol, load: Load) -> Ask:
             await asyncio.sleep(0)  # only while the model's thread works
 
     return ask
+
+
+def _forget(_: object) -> None:
+    """Take no note of a connection."""
 
 
 async def _bare_grpc(score: Score, message: bytes) -> bytes:
@@ -137,6 +141,9 @@ class _Call:
 
     def invocation_metadata(self) -> tuple[()]:
         return ()
+
+    def set_trailing_metadata(self, metadata: object) -> None:
+        """Send nothing."""
 
 
 _CALL: Any = _Call()

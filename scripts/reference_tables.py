@@ -18,6 +18,7 @@ import msgspec
 
 from limen.contracts.contract import Batching, Contract, Example, Field, Slo, Tolerance
 from limen.contracts.errors import ErrorCode
+from limen.contracts.outcomes import CLASSES
 from limen.contracts.serving import Queue, Replicas, Resources, Serving
 from limen.contracts.strict import rules
 from limen.contracts.tensors import BY_NAME
@@ -226,8 +227,11 @@ def limits_table() -> str:
 def status_table() -> str:
     """Return every canonical code with its status on both protocols."""
     said = texts_of(ErrorCode)
-    rows = [(f"`{code}`", HTTP_STATUS[code], f"`{GRPC_STATUS[code].name}`", said[code.name]) for code in ErrorCode]
-    return table(("outcome", "HTTP", "gRPC", "meaning"), rows)
+    rows = [
+        (f"`{code}`", HTTP_STATUS[code], f"`{GRPC_STATUS[code].name}`", f"`{CLASSES[code]}`", said[code.name])
+        for code in ErrorCode
+    ]
+    return table(("outcome", "HTTP", "gRPC", "class", "meaning"), rows)
 
 
 def table(head: tuple[str, ...], rows: Any) -> str:

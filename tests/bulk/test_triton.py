@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from limen.authoring.importing import ImportOptions, import_model
-from limen.contracts.inference import NO_DEADLINE, InferenceRequest
+from limen.contracts.identity import LOCAL
+from limen.contracts.inference import InferenceRequest
 from limen.packaging.archive.package import open_package
 from limen.runtime.placement.inline import InlinePlacement
 from limen.runtime.versions.manager import VersionManager
@@ -249,8 +250,9 @@ async def ask(package: Path, sent: dict[str, np.ndarray]) -> dict[str, np.ndarra
     try:
         await versions.settle()
         plane = DataPlane(versions)
-        assert plane.is_ready(), [status.reason for status in versions.statuses(name)]
-        return (await plane.infer(InferenceRequest(name, dict(sent)), NO_DEADLINE)).outputs
+        assert plane.directory.is_ready(), [status.reason for status in versions.statuses(name)]
+        with plane.enter(LOCAL, name, "", "", "rest") as visit:
+            return (await visit.infer(InferenceRequest(name, dict(sent)))).outputs
     finally:
         await versions.close()
 

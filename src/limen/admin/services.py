@@ -22,7 +22,8 @@ from limen.contracts.conditions import Condition
 from limen.contracts.contract import Json
 from limen.contracts.endpoint import Endpoint, EndpointStatus
 from limen.contracts.errors import InvalidArgument, LimenError, Reason
-from limen.management.catalogue import ANYBODY, Catalogue
+from limen.contracts.identity import LOCAL
+from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores
 from limen.publishing.publisher import Publisher
 from limen.storage.idempotency import StoredAnswer, ensure_key
@@ -151,19 +152,19 @@ class Key(msgspec.Struct, frozen=True):
             yield None
             return
         with stores.database.transaction() as connection:
-            seen = stores.idempotency.begin(connection, ANYBODY, self.key, self.operation, self.body_digest)
+            seen = stores.idempotency.begin(connection, LOCAL.id, self.key, self.operation, self.body_digest)
         try:
             yield seen
         except BaseException:
             # What cannot be forgotten now is given up after a while; the caller has to hear of the first failure.
             with suppress(LimenError), stores.database.transaction() as connection:
-                stores.idempotency.forget(connection, ANYBODY, self.key)
+                stores.idempotency.forget(connection, LOCAL.id, self.key)
             raise
 
     def finish(self, stores: Stores, connection: Connection, status: int, body: bytes) -> None:
         """Keep the answer, in the transaction of the change."""
         if self.key:
-            stores.idempotency.finish(connection, ANYBODY, self.key, status, body)
+            stores.idempotency.finish(connection, LOCAL.id, self.key, status, body)
 
 
 def answered(body: bytes, status: int, *, is_replayed: bool = False, is_tagged: bool = False) -> Response[bytes]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from limen._version import __version__
 from limen.app.reading import RegistryReader, unobserved
+from limen.contracts.identity import LOCAL
 from limen.contracts.management import ServerStatus
 from limen.contracts.names import parse_alias, parse_model_name, parse_version
 from limen.contracts.strict.printable import check_text
-from limen.management.catalogue import ANYBODY, Catalogue
+from limen.management.catalogue import Catalogue
 from limen.traffic.endpoints import parse_spec, plain_spec
 
 if TYPE_CHECKING:
@@ -50,27 +51,27 @@ class RegistryEditor(RegistryReader):
     def tag_model(self, name: str, tags: Mapping[str, str | None], *, expected: int | None = None) -> Model:
         """Set tags, and remove those that are None."""
         name, registry = parse_model_name(name, "model"), self._stores.registry
-        return self._change(lambda c, _: registry.set_tags(c, name, None, tags, expected=expected, by=ANYBODY))
+        return self._change(lambda c, _: registry.set_tags(c, name, None, tags, expected=expected, by=LOCAL.id))
 
     def tag_version(
         self, model: str, number: int, tags: Mapping[str, str | None], *, expected: int | None = None
     ) -> ModelVersion:
         """Set tags, and remove those that are None."""
         (name, number), registry = _named(model, number), self._stores.registry
-        return self._change(lambda c, _: registry.set_tags(c, name, number, tags, expected=expected, by=ANYBODY))
+        return self._change(lambda c, _: registry.set_tags(c, name, number, tags, expected=expected, by=LOCAL.id))
 
     def retire(self, model: str, number: int, reason: str = "", *, expected: int | None = None) -> ModelVersion:
         """Retire a version that nothing names."""
         name, number = _named(model, number)
         check_text(reason, "reason")
         return self._change(
-            lambda c, catalogue: catalogue.retire(c, name, number, reason, expected=expected, by=ANYBODY)
+            lambda c, catalogue: catalogue.retire(c, name, number, reason, expected=expected, by=LOCAL.id)
         )
 
     def restore(self, model: str, number: int, *, expected: int | None = None) -> ModelVersion:
         """Restore a retired version."""
         (name, number), registry = _named(model, number), self._stores.registry
-        return self._change(lambda c, _: registry.restore(c, name, number, expected=expected, by=ANYBODY))
+        return self._change(lambda c, _: registry.restore(c, name, number, expected=expected, by=LOCAL.id))
 
     def set_alias(self, model: str, alias: str, version: int, *, expected: int | None = None) -> Alias:
         """Point an alias at a version, and with it the endpoints that follow the alias."""
@@ -78,13 +79,13 @@ class RegistryEditor(RegistryReader):
         name, number = _named(model, version)
         Catalogue(self._stores).ensure_alias_can_move(name, alias, number)
         return self._change(
-            lambda c, catalogue: catalogue.set_alias(c, name, alias, number, expected=expected, by=ANYBODY)
+            lambda c, catalogue: catalogue.set_alias(c, name, alias, number, expected=expected, by=LOCAL.id)
         )
 
     def remove_alias(self, model: str, alias: str, *, expected: int | None = None) -> None:
         """Remove an alias that no endpoint follows."""
         name, alias = parse_model_name(model, "model"), parse_alias(alias)
-        self._change(lambda c, catalogue: catalogue.remove_alias(c, name, alias, expected=expected, by=ANYBODY))
+        self._change(lambda c, catalogue: catalogue.remove_alias(c, name, alias, expected=expected, by=LOCAL.id))
 
     def preview_endpoint(self, spec: EndpointSpec) -> EndpointPreview:
         """Return what applying a spec would change, after all checks that applying it makes."""
@@ -94,12 +95,12 @@ class RegistryEditor(RegistryReader):
         """Apply a spec."""
         spec = _sound(spec)
         Catalogue(self._stores).ensure_can_serve(spec)
-        return unobserved(self._change(lambda c, catalogue: catalogue.apply(c, spec, expected=expected, by=ANYBODY)))
+        return unobserved(self._change(lambda c, catalogue: catalogue.apply(c, spec, expected=expected, by=LOCAL.id)))
 
     def remove_endpoint(self, name: str, *, expected: int | None = None) -> None:
         """Remove an endpoint."""
         name, endpoints = parse_model_name(name, "endpoint"), self._stores.endpoints
-        self._change(lambda c, _: endpoints.remove(c, name, expected=expected, by=ANYBODY))
+        self._change(lambda c, _: endpoints.remove(c, name, expected=expected, by=LOCAL.id))
 
     def _change(self, work: Callable[[Any, Catalogue], T]) -> T:
         with self._stores.database.transaction() as connection:

@@ -37,7 +37,6 @@ from limen.runtime.sandbox.allocator import Bursts, keep_buffers, trim
 from limen.runtime.versions.manager import VersionManager
 from limen.serving.control.leftovers import collect_native
 from limen.serving.dataplane.plane import DataPlane
-from limen.serving.dataplane.statistics import Statistics
 from limen.serving.link.follower import GatewayLink
 from limen.serving.link.operations import Operations
 from limen.serving.messages.lines import Failure, FirstWord
@@ -133,9 +132,13 @@ class _Gateway:
             ProcessPlacement(trust_code=settings.trusts_code, on_poison=self._poisoned),
         )
         self._versions = VersionManager(placement, on_change=self._changed, counts=self._metrics.runtime)
-        self._plane = DataPlane(self._versions, Admission(settings.admission), self._metrics)
-        self._plane.statistics = Statistics(self._plane, lambda: read_folder(self._metrics_folder))
-        self._plane.operations = Operations(start.control, is_explicit=settings.serve.model_control == "explicit")
+        self._plane = DataPlane(
+            self._versions,
+            Admission(settings.admission),
+            self._metrics,
+            read_totals=lambda: read_folder(self._metrics_folder),
+            operations=Operations(start.control, is_explicit=settings.serve.model_control == "explicit"),
+        )
         self.link = GatewayLink(
             start.name,
             start.control,
@@ -171,7 +174,7 @@ class _Gateway:
 
     async def drain(self) -> None:
         """Be ready no more, take nothing new, and answer what is in hand."""
-        self._plane.is_draining = True
+        self._plane.directory.drain()
         self._changed()
         await asyncio.gather(self._http.stop(), self.grpc.stop(self._settings.http.drain_s))
         self._is_open = False

@@ -79,18 +79,8 @@ class InferenceRequest(msgspec.Struct, gc=False):
     checked: Any = None
     priority: int = 0
     """OIP's `priority`: 0 is the default, 1 the highest, larger is lower."""
-    protocol: str = ""
-    """How it came: `rest`, `record`, `grpc`, `typed`; names the series it is counted in."""
-    started_at: float = 0.0
-    """When its handling began, on `time.perf_counter()`; 0 lets the data plane say."""
-    is_retry: bool = False
-    """Whether the caller says that it has asked before."""
-    is_fallback: bool = False
-    """Whether the declared fallback is answering already."""
     log_id: str = ""
-    """What the log calls it when the caller gave no id."""
-    is_wire: bool = False
-    """Whether the caller knows the tensors by other names or shapes than Limen keeps them in, so that the answer needs them too."""
+    """What the log calls it when the caller gave no id in it: the id that the caller is told."""
     is_trial: bool = False
     """Whether nobody asks it: rows that were made up to find out about the model. Neither logged nor counted nor learnt from."""
     is_finite: bool = False

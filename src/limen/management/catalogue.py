@@ -9,7 +9,6 @@ Blocking: callers that are asynchronous use a thread. Called by the management A
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
@@ -26,9 +25,6 @@ from limen.storage import causes
 from limen.storage.faults import unavailable
 from limen.traffic.endpoint_store import StoredEndpoint
 from limen.traffic.endpoints import difference
-
-ANYBODY: Final = "anonymous"
-"""Who changes something, as long as nobody has to say who they are."""
 
 
 class Catalogue:

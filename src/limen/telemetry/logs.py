@@ -49,6 +49,8 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
     version: str = ""
     code: str = ""
     """Catalogue reason of an error."""
+    outcome: str = ""
+    """Who has to act on an error, as `contracts.outcomes` says."""
     ms: float = 0.0
     """Milliseconds from the request, when it was there, to the answer."""
     cause: str = ""
@@ -309,7 +311,10 @@ def _as_json() -> Callable[[RequestLine], bytes]:
 
 def _as_text(line: RequestLine) -> bytes:
     parts = [f"{line.protocol} {line.status} {line.route}".rstrip()]
-    shown = (("model", line.model), ("version", line.version), ("code", line.code), ("cause", line.cause))
+    shown = (
+        *(("model", line.model), ("version", line.version), ("code", line.code)),
+        *(("outcome", line.outcome), ("cause", line.cause)),
+    )
     parts += [f"{name}={value}" for name, value in shown if value]
     if line.ms:
         parts.append(f"ms={line.ms:g}")

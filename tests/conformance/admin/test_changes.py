@@ -174,9 +174,7 @@ async def test_b88_while_a_request_is_worked_on_its_key_waits(office: Office, mo
     monkeypatch.setattr(office.stores.registry, "set_tags", slow)
     change = ("PATCH", "/models/credit", {"tags": {"a": "b"}})
     with office.stores.database.transaction() as connection:
-        office.stores.idempotency.begin(
-            connection, "anonymous", "k", "PATCH /api/v1/models/credit", digest_of(change[2])
-        )
+        office.stores.idempotency.begin(connection, "local", "k", "PATCH /api/v1/models/credit", digest_of(change[2]))
     answer = await office.ask(*change, idempotency_key="k")
     assert code_of(answer) == (409, "IDEMPOTENCY")
     assert int(answer.headers["retry-after"]) >= 1

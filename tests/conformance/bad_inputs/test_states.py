@@ -86,7 +86,7 @@ def test_b46_a_failed_model_is_not_available_and_says_nothing_of_why(starting: G
 
 def test_b46_a_loading_model_answers_once_it_is_ready(starting: Gateway):
     starting.do(starting.versions._placement.gate.set)
-    starting.wait_until(lambda: starting.plane.is_model_ready("echo-int8"))
+    starting.wait_until(lambda: starting.plane.directory.is_model_ready("echo-int8"))
     assert [answer.status for answer in ask(starting, "echo-int8")] == [200, 200]
 
 

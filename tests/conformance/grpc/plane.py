@@ -1,8 +1,8 @@
 """A data plane whose models do exactly what a test asks, and a client that speaks plain gRPC to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -12,12 +12,15 @@ from grpc_health.v1 import health_pb2
 from limen.contracts import errors
 from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason, Unavailable, Unsupported, Violation
-from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, StreamPart
+from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, StreamPart
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc._generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.call import Call
+from limen.serving.dataplane.directory import Directory
 from limen.serving.dataplane.metadata import ModelMetadata, ServerMetadata, TensorMetadata
 from limen.serving.dataplane.plane import DataPlane
+from tests.unit.runtime.fakes import FakePlacement
 
 MODELS = ("broken", "countdown", "echo", "failing", "gated")
 ERRORS: dict[str, type[LimenError]] = {
@@ -33,50 +36,51 @@ SECRET = "/home/someone/secret.txt is missing"
 
 
 class ScriptedCall(Call):
-    """An answer that the scripted plane gives when it is awaited."""
+    """An answer that a scripted visit gives when it is awaited."""
 
     __slots__ = ("_script",)
 
-    def __init__(self, plane: "ScriptedPlane", request: InferenceRequest, deadline: Deadline) -> None:
-        self._script = (plane, request, deadline)
+    def __init__(self, visit: "ScriptedVisit", request: InferenceRequest) -> None:
+        self._script = (visit, request)
 
     async def answer(self) -> InferenceResponse:
-        plane, request, deadline = self._script
-        return await plane.infer(request, deadline)
+        visit, request = self._script
+        return await visit.infer(request)
 
 
-class ScriptedPlane(DataPlane):
-    """Five models: echo, failing (with the error asked for), broken (by a bug), gated (until told) and countdown (a stream)."""
+class ScriptedVisit:
+    """A request in the scripted plane."""
 
-    def __init__(self) -> None:
-        self.statistics = self.operations = self._metrics = None
-        self.requests: list[InferenceRequest] = []
-        self.deadlines: list[Deadline] = []
-        self.gate = asyncio.Event()
-        self.entered = asyncio.Semaphore(0)
-        self.left = asyncio.Semaphore(0)
-        self.waiting = 0
-        self.peak = 0
-        self.ready = True
-        self.unready: set[str] = set()
+    def __init__(self, plane: "ScriptedPlane", model: str, request_id: str, deadline: Deadline) -> None:
+        self.plane = plane
+        self.model = model
+        self.id = request_id
+        self.deadline = deadline
 
-    def start(self, request: InferenceRequest, deadline: Deadline) -> Call:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def start(self, request: InferenceRequest) -> Call:
         """Say that every answer has to be waited for."""
-        return ScriptedCall(self, request, deadline)
+        return ScriptedCall(self, request)
 
-    async def infer(self, request: InferenceRequest, deadline: Deadline) -> InferenceResponse:
-        self.requests.append(request)
-        self.deadlines.append(deadline)
-        if request.model_name == "gated":
-            await self._wait_at_gate()
-        elif request.model_name == "failing":
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        plane = self.plane
+        plane.requests.append(request)
+        plane.deadlines.append(self.deadline)
+        if self.model == "gated":
+            await plane.wait_at_gate()
+        elif self.model == "failing":
             code = str(request.parameters["code"])
             raise ERRORS[code]("no", violations=[Violation("inputs[0]", "must be better")], retry_after_s=1.5)
-        elif request.model_name == "broken":
+        elif self.model == "broken":
             raise RuntimeError(SECRET)
-        elif request.model_name == "countdown":
+        elif self.model == "countdown":
             raise Unsupported("this model answers in a stream; use the streaming call")
-        elif request.model_name != "echo":
+        elif self.model != "echo":
             raise NotFound("no such model or version")
         names = [output.name for output in request.outputs] or list(request.inputs)
         if not set(names) <= set(request.inputs):
@@ -84,36 +88,31 @@ class ScriptedPlane(DataPlane):
         outputs = {name: request.inputs[name] for name in names}
         return InferenceResponse(request.model_name, "7", outputs, request.id, request.parameters)
 
-    async def stream(self, request: InferenceRequest, deadline: Deadline) -> AsyncIterator[StreamPart]:
-        if request.model_name != "countdown":
-            yield StreamPart(await self.infer(request, deadline), is_final=True)
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[StreamPart, None]:
+        if self.model != "countdown":
+            yield StreamPart(await self.infer(request), is_final=True)
             return
-        self.requests.append(request)
+        self.plane.requests.append(request)
         for value in range(int(request.inputs["n"].flat[0]), 0, -1):
             outputs = {"value": np.array([[value]], np.int32)}
             yield StreamPart(InferenceResponse("countdown", "7", outputs, request.id), is_final=False)
         yield StreamPart(InferenceResponse("countdown", "7", {}, request.id), is_final=True)
 
-    async def _wait_at_gate(self) -> None:
-        self.waiting += 1
-        self.peak = max(self.peak, self.waiting)
-        self.entered.release()
-        try:
-            await self.gate.wait()
-        finally:
-            self.waiting -= 1
-            self.left.release()
 
-    def is_live(self) -> bool:
-        return True
+class ScriptedDirectory(Directory):
+    """Says that there are five models."""
+
+    def __init__(self, plane: "ScriptedPlane") -> None:
+        super().__init__(plane.versions)
+        self._plane = plane
 
     def is_ready(self) -> bool:
-        return self.ready
+        return self._plane.ready
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         if name not in MODELS or version not in ("", "7"):
             raise NotFound("no such model or version")
-        return name not in self.unready
+        return name not in self._plane.unready
 
     def is_known(self, called: str) -> bool:
         return called in MODELS
@@ -131,6 +130,39 @@ class ScriptedPlane(DataPlane):
         self.is_model_ready(name, version)
         tensor = TensorMetadata("x", "FP32", (-1, 30))
         return ModelMetadata(name, ("7",), "onnx_onnxv1", (tensor,), (tensor,), {"owner": "risk"})
+
+
+class ScriptedPlane(DataPlane):
+    """Five models: echo, failing (with the error asked for), broken (by a bug), gated (until told) and countdown (a stream)."""
+
+    def __init__(self) -> None:
+        super().__init__(VersionManager(FakePlacement()))
+        self.directory = ScriptedDirectory(self)
+        self.requests: list[InferenceRequest] = []
+        self.deadlines: list[Deadline] = []
+        self.entries: list[str] = []
+        """The ids of the requests that came in."""
+        self.gate = asyncio.Event()
+        self.entered = asyncio.Semaphore(0)
+        self.left = asyncio.Semaphore(0)
+        self.waiting = 0
+        self.peak = 0
+        self.ready = True
+        self.unready: set[str] = set()
+
+    def enter(self, principal, endpoint, version, request_id, protocol, deadline=NO_DEADLINE, *_, **named) -> Any:
+        self.entries.append(request_id)
+        return ScriptedVisit(self, endpoint, request_id, deadline)
+
+    async def wait_at_gate(self) -> None:
+        self.waiting += 1
+        self.peak = max(self.peak, self.waiting)
+        self.entered.release()
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
+            self.left.release()
 
 
 def _health_request(service: str) -> bytes:

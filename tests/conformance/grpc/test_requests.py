@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from limen.contracts.names import REQUEST_ID
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.oip.codec import MAX_INPUTS
 from tests.conformance.grpc.plane import raw_request, typed_request, with_parameters
@@ -52,12 +53,28 @@ async def test_an_error_names_the_request(client, metadata, message_id, expected
 
 
 @pytest.mark.parametrize(
+    ("metadata", "message_id", "expected"),
+    [((("x-request-id", "from-metadata"),), "", "from-metadata"), ((), "from-message", "from-message"), ((), "", None)],
+)
+async def test_an_answer_has_the_id_that_the_data_plane_knows(client, plane, metadata, message_id, expected):
+    call = client.stub.ModelInfer(raw_request(request_id=message_id), metadata=metadata, timeout=60)
+    answer = await call
+    told = dict(await call.trailing_metadata())["x-request-id"]
+    assert answer.id == message_id
+    assert told == plane.entries[0]
+    assert REQUEST_ID.fullmatch(told)
+    assert expected in {None, told}
+
+
+@pytest.mark.parametrize(
     "bad", ["a b", "x" * 129, "line\r\nbreak", "x" * 1_000_000], ids=["space", "long", "crlf", "1MB"]
 )
 async def test_b36_a_bad_id_is_refused_and_not_echoed(client, bad):
     refusal = await client.refusal(raw_request(request_id=bad))
     assert (refusal.code.name, refusal.reason, refusal.paths) == ("INVALID_ARGUMENT", "INVALID_ID", ["id"])
-    assert len(refusal.trailers["x-request-id"]) == 32
+    made = refusal.trailers["x-request-id"]
+    assert REQUEST_ID.fullmatch(made)
+    assert made not in bad
 
 
 async def test_parameters_of_all_kinds_reach_the_model_and_come_back(client, plane):

@@ -10,7 +10,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
-from limen.contracts.inference import NO_DEADLINE, InferenceRequest
+from limen.contracts.identity import LOCAL
+from limen.contracts.inference import InferenceRequest
 from limen.contracts.proto.descriptor import file_descriptor
 from limen.contracts.validation.records import RecordCodec
 from limen.packaging.archive.package import open_package
@@ -70,7 +71,7 @@ async def test_reflection_shows_the_contract_itself(serve):
     comments = [place.leading_comments for place in file.source_code_info.location]
     assert " Unit: USD. At least 0, at most 1000. Required.\n" in comments
     file.ClearField("source_code_info")
-    assert file == file_descriptor(server.plane.contract("score"), "score")
+    assert file == file_descriptor(server.plane.directory.contract("score"), "score")
     for symbol in (f"{SCORE}.Predict", "limen.models.score.v1.Instance.amount", "limen.models.score.v1.PredictRequest"):
         (data,) = (await client.ask(file_containing_symbol=symbol)).file_descriptor_response.file_descriptor_proto
         assert FileDescriptorProto.FromString(data).name == file.name
@@ -218,9 +219,10 @@ async def test_answers_are_those_of_the_record_api_and_of_tensors(serve):
         {"grade": "C", "zip": "123xx", "note": "x y", "steps": [1, -1, 0, 3], "choice": 1},
     ]
     records = [{k: [v[:2], v[2:]] if k == "steps" else v for k, v in row.items()} for row in rows]
-    contract = server.plane.contract("fields")
+    contract = server.plane.directory.contract("fields")
     tensors = RecordCodec(contract).tensors(records)
-    response = await server.plane.infer(InferenceRequest("fields", tensors), NO_DEADLINE)
+    with server.plane.enter(LOCAL, "fields", "", "", "typed") as visit:
+        response = await visit.infer(InferenceRequest("fields", tensors))
     service = await client.service("limen.models.fields.v1.Fields")
     answer = await service.predict(*rows)
     expected = RecordCodec(contract).encode(response.outputs)
@@ -232,7 +234,7 @@ async def test_answers_are_those_of_the_record_api_and_of_tensors(serve):
 
 async def test_every_element_type_comes_back_as_it_went(serve):
     server, client = await serve(write_echo)
-    contract = server.plane.contract("echo")
+    contract = server.plane.directory.contract("echo")
     service = await client.service("limen.models.echo.v1.Echo")
     row = {}
     for field in contract.inputs:

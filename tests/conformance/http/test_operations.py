@@ -514,7 +514,7 @@ def test_an_alias_stands_for_its_version_everywhere(managed: Managed):
     assert config(managed, called) == config(managed, called, "1") == config(managed, "pair")
     assert gateway.call("GET", f"/v2/models/{called}/ready").json()["ready"]
     assert gateway.call("GET", f"/v1/models/{called}").json() == gateway.call("GET", "/v1/models/pair").json()
-    assert [s.version for s in gateway.do(lambda: gateway.plane.statuses(called))] == ["1"]
+    assert [s.version for s in gateway.do(lambda: gateway.plane.directory.statuses(called))] == ["1"]
     refused(gateway.call("GET", f"/v2/models/{called}/versions/2/config"), 404)
     gateway.do(lambda: gateway.versions.set_aliases("pair", {}))
     refused(gateway.call("GET", f"/v1/models/{called}"), 404)

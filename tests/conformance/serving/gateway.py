@@ -120,13 +120,12 @@ class Gateway:
             chosen.setenv(FORMAT_VARIABLE, "json")
             self.log_to = RequestLog(self._stream)
         self.versions = VersionManager(self._placement)
-        self.plane = DataPlane(self.versions)
-        self.plane.operations = self._operations
+        self.plane = DataPlane(self.versions, operations=self._operations)
         for package in self._packages:
             self.versions.set_aspired(package.manifest.contract.name, {"1": package})
         if settled:
             await self.versions.settle()
-            assert self.plane.is_ready(), [self.versions.statuses(m) for m in self.versions.models()]
+            assert self.plane.directory.is_ready(), [self.versions.statuses(m) for m in self.versions.models()]
         self.server = HttpServer(HttpApplication(self.plane, self.log_to, self._limits, HOSTS), self._limits)
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
@@ -136,6 +135,6 @@ class Gateway:
         self._started.set_result(None)
         await self._stopping.wait()
         beating.cancel()
-        self.plane.is_draining = True
+        self.plane.directory.drain()
         await self.server.stop()
         await self.versions.close()

@@ -14,9 +14,10 @@ from limen.admin.services import NOTHING, Done, Given, shown
 from limen.admin.strictness import declares
 from limen.contracts.endpoint import Endpoint, EndpointSpec, EndpointStatus
 from limen.contracts.errors import InvalidArgument, Reason, Violation
+from limen.contracts.identity import LOCAL
 from limen.contracts.management import EndpointPreview, EndpointRevision, Page
 from limen.contracts.names import parse_model_name
-from limen.management.catalogue import ANYBODY, Catalogue
+from limen.management.catalogue import Catalogue
 from limen.traffic.endpoint_store import StoredEndpoint
 from limen.traffic.endpoints import parse_spec, plain_spec
 
@@ -66,7 +67,7 @@ async def apply_endpoint(
 
     def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:
         is_new = catalogue.find(spec.name) is None
-        stored = catalogue.apply(connection, spec, expected=expected, by=ANYBODY)
+        stored = catalogue.apply(connection, spec, expected=expected, by=LOCAL.id)
         return Done(_endpoint(stored, status), 201 if is_new else 200)
 
     return await services.change(request, work, first=lambda catalogue: catalogue.ensure_can_serve(spec))
@@ -83,7 +84,7 @@ async def remove_endpoint(request: Caller, e: FromPath[str], services: Given) ->
     name = parse_model_name(e, "endpoint")
 
     def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:
-        catalogue.stores.endpoints.remove(connection, name, expected=expected, by=ANYBODY)
+        catalogue.stores.endpoints.remove(connection, name, expected=expected, by=LOCAL.id)
         return NOTHING
 
     return await services.change(request, work)

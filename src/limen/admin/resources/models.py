@@ -13,9 +13,10 @@ from limen.admin.services import NOTHING, Done, Given, shown
 from limen.admin.strictness import declares
 from limen.contracts.catalogue import Alias, Model
 from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.identity import LOCAL
 from limen.contracts.management import AliasTarget, Page, TagChanges, VersionDiff
 from limen.contracts.names import is_reference, parse_alias, parse_model_name
-from limen.management.catalogue import ANYBODY, Catalogue
+from limen.management.catalogue import Catalogue
 
 Caller = Request[Any, Any, Any]
 
@@ -60,7 +61,7 @@ async def tag_model(request: Caller, m: FromPath[str], data: JSONBody[TagChanges
     return await services.change(
         request,
         lambda c, catalogue, expected: Done(
-            catalogue.stores.registry.set_tags(c, name, None, data.tags, expected=expected, by=ANYBODY)
+            catalogue.stores.registry.set_tags(c, name, None, data.tags, expected=expected, by=LOCAL.id)
         ),
     )
 
@@ -114,7 +115,7 @@ async def set_alias(
 
     def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:
         is_new = alias not in catalogue.stores.registry.model(name).aliases
-        made = catalogue.set_alias(connection, name, alias, data.version, expected=expected, by=ANYBODY)
+        made = catalogue.set_alias(connection, name, alias, data.version, expected=expected, by=LOCAL.id)
         return Done(made, 201 if is_new else 200)
 
     def first(catalogue: Catalogue) -> None:
@@ -134,7 +135,7 @@ async def remove_alias(request: Caller, m: FromPath[str], a: FromPath[str], serv
     name, alias = parse_model_name(m, "model"), parse_alias(a)
 
     def work(connection: Connection, catalogue: Catalogue, expected: int | None) -> Done:
-        catalogue.remove_alias(connection, name, alias, expected=expected, by=ANYBODY)
+        catalogue.remove_alias(connection, name, alias, expected=expected, by=LOCAL.id)
         return NOTHING
 
     return await services.change(request, work)

@@ -19,12 +19,12 @@ from limen.admin.requests import deadline_of
 from limen.admin.services import Given, Key, Services, answered
 from limen.admin.strictness import convert, declares
 from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.identity import LOCAL
 from limen.contracts.inference import Deadline
 from limen.contracts.management import HEAD_LENGTH, MAX_HEAD_BYTES, PACKAGE_TYPE, Published, PublishHead
 from limen.contracts.names import parse_alias, parse_model_name
 from limen.contracts.strict import json as strict_json
 from limen.contracts.strict.printable import check_text
-from limen.management.catalogue import ANYBODY
 from limen.publishing.staging import staging_folder
 from limen.publishing.verification import Step, Submission
 from limen.registry.tags import check_tags
@@ -143,7 +143,7 @@ def _submission(name: str, head: PublishHead, received: _Received, folder: Path)
         lineage=head.lineage,
         tags=head.tags,
         aliases=(head.alias,) if head.alias else (),
-        by=ANYBODY,
+        by=LOCAL.id,
         same_answers=head.same_answers,
     )
 

@@ -14,6 +14,7 @@ from limen.admin.strictness import declares
 from limen.contracts.catalogue import Evidence, EvidenceKind, ModelVersion
 from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, Reason
+from limen.contracts.identity import LOCAL
 from limen.contracts.management import Page, Retirement, TagChanges
 from limen.contracts.names import is_reference, parse_model_name, parse_version
 from limen.contracts.oip.platform import platform_of
@@ -21,7 +22,6 @@ from limen.contracts.openapi.document import openapi
 from limen.contracts.openapi.model import ServedContract
 from limen.contracts.proto.text import proto_text
 from limen.contracts.strict.printable import check_text
-from limen.management.catalogue import ANYBODY
 
 Caller = Request[Any, Any, Any]
 
@@ -80,7 +80,7 @@ async def tag_version(
     return await services.change(
         request,
         lambda c, catalogue, expected: Done(
-            catalogue.stores.registry.set_tags(c, name, number, data.tags, expected=expected, by=ANYBODY)
+            catalogue.stores.registry.set_tags(c, name, number, data.tags, expected=expected, by=LOCAL.id)
         ),
     )
 
@@ -100,7 +100,7 @@ async def retire(
     return await services.change(
         request,
         lambda c, catalogue, expected: Done(
-            catalogue.retire(c, name, number, data.reason, expected=expected, by=ANYBODY)
+            catalogue.retire(c, name, number, data.reason, expected=expected, by=LOCAL.id)
         ),
     )
 
@@ -117,7 +117,7 @@ async def restore(request: Caller, m: FromPath[str], n: FromPath[str], services:
     return await services.change(
         request,
         lambda c, catalogue, expected: Done(
-            catalogue.stores.registry.restore(c, name, number, expected=expected, by=ANYBODY)
+            catalogue.stores.registry.restore(c, name, number, expected=expected, by=LOCAL.id)
         ),
     )
 

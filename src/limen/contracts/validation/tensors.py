@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from limen.contracts.contract import Contract, Field
@@ -188,6 +189,8 @@ class ContractCheck:
     """A whole contract, compiled: checks the inputs of a request and the outputs of an answer."""
 
     __slots__ = (
+        "_free_checks",
+        "_free_plain",
         "_input_checks",
         "_inputs",
         "_max_rows",
@@ -209,6 +212,11 @@ class ContractCheck:
         self._max_rows = contract.batching.max_request_rows
         self._plain_inputs = PlainFloats(contract.inputs) if all(map(is_plain, contract.inputs)) else None
         self._plain_outputs = PlainFloats(contract.outputs) if all(map(is_plain, contract.outputs)) else None
+        self._free_checks, self._free_plain = self._output_checks, self._plain_outputs
+        free = tuple(map(_without_limits, contract.outputs))
+        if free != contract.outputs:
+            self._free_checks = tuple((f.name, TensorCheck(f, is_batched=is_batched)) for f in free)
+            self._free_plain = PlainFloats(free) if all(map(is_plain, free)) else None
 
     def check_inputs(self, inputs: dict[str, Array], *, is_finite: bool = False) -> int:
         """Check every input tensor, converting BYTES in place, and return the number of rows.
@@ -245,20 +253,22 @@ class ContractCheck:
                 check.check_values(inputs[name], name)
         return rows
 
-    def check_outputs(self, outputs: Mapping[str, Array], rows: int) -> dict[str, Array]:
-        """Return the outputs in contract order after checking everything the contract says about them.
+    def check_outputs(self, outputs: Mapping[str, Array], rows: int, *, checks_limits: bool = True) -> dict[str, Array]:
+        """Return the outputs in contract order after checking what the contract says about them.
 
         Args:
             outputs: the model's answer, one tensor per contract output.
             rows: how many rows were asked for.
+            checks_limits: also check ranges, allowed values, lengths and patterns. Names, types, shapes and finite are always checked.
 
         Raises:
             InvalidOutput: the first thing that breaks the contract, by name and without the value.
         """
-        if self._plain_outputs is not None and self._plain_outputs.rows(outputs, False) == rows > 0:
+        plain = self._plain_outputs if checks_limits else self._free_plain
+        if plain is not None and plain.rows(outputs, False) == rows > 0:
             return {name: outputs[name] for name, _ in self._output_checks}
         answer: dict[str, Array] = {}
-        for name, check in self._output_checks:
+        for name, check in self._output_checks if checks_limits else self._free_checks:
             array = outputs.get(name)
             if array is None:
                 raise no_output(name, outputs)
@@ -287,6 +297,12 @@ class ContractCheck:
                 inputs[name] = filled(check.field, rows)
         if found:
             raise InvalidArgument.of(found[:MAX_VIOLATIONS], Reason.INPUT_SET)
+
+
+def _without_limits(field: Field) -> Field:
+    """Return a field that allows every value of its type; what JSON in it must look like stays."""
+    free = {"minimum": None, "maximum": None, "enum": None, "pattern": None, "min_length": None, "max_length": None}
+    return field if field.is_json else msgspec.structs.replace(field, **free)
 
 
 def no_output(name: str, outputs: Mapping[str, Array]) -> InvalidOutput:

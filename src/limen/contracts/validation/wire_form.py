@@ -48,7 +48,6 @@ class WireForm:
         request.rows = self._check.check_inputs(tensors, is_finite=request.is_finite)
         request.inputs = {self._inputs[name]: array for name, array in tensors.items()}
         request.checked = self._known
-        request.is_wire = True
 
     def shaped(self, outputs: dict[str, Array]) -> dict[str, Array]:
         """Return outputs in the shapes that the wire has."""

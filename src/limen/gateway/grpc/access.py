@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
 from limen.contracts.errors import Internal, LimenError
 from limen.contracts.names import REQUEST_ID
-from limen.gateway.grpc.status import STATUS, Context, request_id_of
+from limen.contracts.outcomes import outcome_of
+from limen.gateway.grpc.status import STATUS, Context, next_id, request_id_of
 from limen.telemetry.logs import RequestLine, RequestLog, now
 
 
@@ -32,13 +32,14 @@ class Access:
     def failed(self, context: Context, method: str, model: str, request_id: str, error: Exception, began: float) -> str:
         """Note a call that ended in an error, and return what it is called: for its caller as well."""
         given = request_id_of(context) or request_id
-        called = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        called = given if REQUEST_ID.fullmatch(given) else next_id()
         if self._log is None:
             return called
         model = model if self._is_known(model) else ""
         known = error if isinstance(error, LimenError) else Internal()
         status: int = STATUS[known.code].value[0]
         line = RequestLine(now(), called, "grpc", status, method, model, known.version, known.reason.value)
+        line.outcome = outcome_of(known)
         line.ms = round(1000 * (perf_counter() - began), 3)
         if known is not error:
             line.cause = type(error).__name__

@@ -13,7 +13,7 @@ from limen.contracts.errors import InvalidArgument, NotFound
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import parse
 from limen.gateway.grpc.status import Context, guarded, refuse
-from limen.serving.dataplane.plane import DataPlane
+from limen.serving.dataplane.directory import Directory
 
 SERVICE: Final = "grpc.health.v1.Health"
 INFERENCE_SERVICE: Final = "inference.GRPCInferenceService"
@@ -24,16 +24,16 @@ _Answer = health_pb2.HealthCheckResponse
 class HealthService:
     """Tells readiness as the data plane sees it, and NOT_SERVING to everyone once the server is stopping."""
 
-    def __init__(self, data: DataPlane, calls: Calls, poll_s: float, endpoint_of: Callable[[str], str]) -> None:
-        """Look at `data` when asked, when refreshed, and every `poll_s` seconds for those who watch.
+    def __init__(self, directory: Directory, calls: Calls, poll_s: float, endpoint_of: Callable[[str], str]) -> None:
+        """Look at `directory` when asked, when refreshed, and every `poll_s` seconds for those who watch.
 
         Args:
-            data: knows what is ready.
+            directory: knows what is ready.
             calls: knows whether the server is stopping.
             poll_s: seconds between looks.
             endpoint_of: gives the endpoint of a typed service, empty for any other name.
         """
-        self._data = data
+        self._directory = directory
         self._endpoint_of = endpoint_of
         self._calls = calls
         self._poll_s = poll_s
@@ -84,9 +84,9 @@ class HealthService:
             return _Answer.NOT_SERVING
         try:
             if service in ("", INFERENCE_SERVICE):
-                is_ready = self._data.is_ready()
+                is_ready = self._directory.is_ready()
             else:
-                is_ready = self._data.is_model_ready(self._endpoint_of(service) or service)
+                is_ready = self._directory.is_model_ready(self._endpoint_of(service) or service)
         except (NotFound, InvalidArgument):
             return _Answer.SERVICE_UNKNOWN
         return _Answer.SERVING if is_ready else _Answer.NOT_SERVING

@@ -55,7 +55,7 @@ class GrpcServer:
 
     def __init__(
         self,
-        data: DataPlane,
+        plane: DataPlane,
         config: GrpcConfig = DEFAULT_CONFIG,
         log: RequestLog | None = None,
         sockets: str = "",
@@ -66,23 +66,23 @@ class GrpcServer:
         """Prepare the services; nothing listens yet.
 
         Args:
-            data: what is served.
+            plane: what is served.
             config: the limits.
             log: where calls are logged.
             sockets: where the native engine may make a Unix socket of its own; among temporary files when empty.
             held: counts the bytes of all servers of this process.
             shares_port: whether others may listen on the same port. Otherwise a second server there is noticed.
         """
-        access = Access(log, data.is_known)
+        access = Access(log, plane.directory.is_known)
         self._config = config
         self._sockets = sockets
         self._shares_port = shares_port
         self._calls = Calls()
-        self._data = data
+        self._plane = plane
         self._arrivals = Arrivals(held or HeldBytes(sys.maxsize))
-        self._inference = InferenceService(data, self._calls, config.max_stream_requests, access, self._arrivals.held)
-        self._typed = TypedServices(data, self._calls, access, self._arrivals)
-        self._health = HealthService(data, self._calls, config.health_poll_s, self._typed.endpoint_of)
+        self._inference = InferenceService(plane, self._calls, config.max_stream_requests, access, self._arrivals.held)
+        self._typed = TypedServices(plane, self._calls, access, self._arrivals)
+        self._health = HealthService(plane.directory, self._calls, config.health_poll_s, self._typed.endpoint_of)
         self._server: aio.Server | None = None
         self.census: Census | None = None
         """The connections, once there may be some."""
@@ -171,7 +171,7 @@ class GrpcServer:
         self._health.refresh()
 
     def _services(self) -> dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]:
-        refused = partial(self._data.refused, "", "", PROTOCOL)
+        refused = partial(self._plane.finaliser.refused, "", "", PROTOCOL)
         services = {
             INFERENCE_SERVICE: self._arrivals.wrapped(self._inference.handlers(), refused),
             HEALTH_SERVICE: self._arrivals.wrapped(self._health.handlers()),

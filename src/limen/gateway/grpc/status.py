@@ -7,8 +7,9 @@ other exception stays here.
 from __future__ import annotations
 
 import logging
-import uuid
+import os
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
 from typing import Final, NoReturn
 
 import grpc
@@ -69,6 +70,20 @@ def request_id_of(context: Context) -> str:
     return ""
 
 
+_ID_PREFIX: Final = os.urandom(6).hex()
+_ids = count(1)
+
+
+def next_id() -> str:
+    """Return a new request id, unique over processes and restarts, for a caller who gave none."""
+    return f"{_ID_PREFIX}-{next(_ids):x}"
+
+
+def tell_id(context: Context, request_id: str) -> None:
+    """Have the caller told the id of a request that is answered, where errors have it as well."""
+    context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+
+
 def as_limen_error(error: Exception, request_id: str) -> LimenError:
     """Return `error` itself when it is ours; log any other and return `Internal` that names only the request."""
     if isinstance(error, LimenError):
@@ -79,7 +94,7 @@ def as_limen_error(error: Exception, request_id: str) -> LimenError:
 
 def failure(error: Exception, request_id: str = "") -> Failure:
     """Return status, text and trailing metadata for `error`; the request id is made up when there is none."""
-    request_id = request_id if REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex
+    request_id = request_id if REQUEST_ID.fullmatch(request_id) else next_id()
     known = as_limen_error(error, request_id)
     code = STATUS[known.code]
     text = str(known)[:MAX_TEXT]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from limen.contracts.errors import Internal, LimenError, PermissionDenied
 from limen.contracts.names import REQUEST_ID
+from limen.contracts.outcomes import OutcomeClass, outcome_of
 from limen.contracts.strict.pieces import LARGE_TEXT
 from limen.contracts.web import FOREIGN_PAGE, is_for_another_site
 from limen.gateway.engine.config import HttpLimits
@@ -70,7 +71,9 @@ class HttpApplication:
         self._known_hosts: set[bytes] = set()
         aside = Aside()
         oip, records, streams = OipApi(plane, aside), RecordApi(plane, aside), StreamApi(plane, aside)
-        documents, counted = Documents(plane, grpc_target), StatisticsApi(plane.statistics)
+        directory = plane.directory
+        documents = Documents(directory, grpc_target)
+        counted = StatisticsApi(directory.statistics if directory.has_statistics else None)
         fixed = [api.fixed_routes() for api in (oip, records, documents, counted)]
         per_model = [api.model_routes() for api in (oip, records, streams, documents, counted)]
         others: Callable[[str], Route | None] | None = None
@@ -78,7 +81,7 @@ class HttpApplication:
             logged = LogSettingsApi(plane.operations)
             fixed, per_model = [*fixed, logged.fixed_routes()], [*per_model, logged.model_routes()]
             others = RepositoryApi(plane.operations).resolve
-        self._router = Router(_merged(fixed), _merged(per_model), plane.is_known, others)
+        self._router = Router(_merged(fixed), _merged(per_model), directory.is_known, others)
         # Unique over workers and restarts, so that an id in a log means one request.
         self._id_prefix = os.urandom(6).hex()
         self._id_count = 0
@@ -178,7 +181,7 @@ class HttpApplication:
         if isinstance(exc, (Refused, LimenError)):
             error: Refused | LimenError = exc
         else:  # a bug of ours must not become a caller's stack trace
-            LOG.error("unexpected failure in the HTTP gateway", exc_info=exc)
+            LOG.error("unexpected failure in the HTTP gateway, request_id=%s", request.id, exc_info=exc)
             error = Internal()
             error.__cause__ = exc
         self.note(request, error)
@@ -210,13 +213,14 @@ class HttpApplication:
         """Log a request that failed, and count it unless the data plane has."""
         route = request.head.route
         if isinstance(error, LimenError) and isinstance(route, Route) and route.model:
-            self._plane.refused(route.model, route.version, PROTOCOLS[route.label[1:3]], error)
+            self._plane.finaliser.refused(route.model, route.version, PROTOCOLS[route.label[1:3]], error)
         status = status_of(error)
         self.errors[status] += 1
         line = _line(request, status, error.version if isinstance(error, LimenError) else "")
-        if line.model and not self._plane.is_known(line.model):
+        if line.model and not self._plane.directory.is_known(line.model):
             line.model = line.version = ""
         line.code = error.code if isinstance(error, Refused) else error.reason.value
+        line.outcome = outcome_of(error) if isinstance(error, LimenError) else OutcomeClass.CALLER
         if isinstance(error, Internal) and error.__cause__ is not None:
             line.cause = type(error.__cause__).__name__
         self._log.add(line)

@@ -117,7 +117,7 @@ class MetricsApplication:
         """Return what the caller is told of a failure."""
         if isinstance(exc, (Refused, LimenError)):
             return exc
-        LOG.error("unexpected failure in the metrics listener", exc_info=exc)
+        LOG.error("unexpected failure in the metrics listener, request_id=%s", request.id, exc_info=exc)
         return Internal()
 
     def note(self, request: Request, error: LimenError | Refused) -> None:

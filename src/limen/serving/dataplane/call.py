@@ -1,7 +1,7 @@
 """One request that has to be waited for: what it holds, who is told, and how it ends.
 
-Made by `serving.dataplane.plane.DataPlane.start`. It holds a lease on the version and a place in the endpoint's lane until it is answered or
-cancelled, and gives both back exactly once.
+Made by `serving.dataplane.visit`. It holds the visit's lease and a place in the endpoint's lane until it is answered or cancelled, and gives
+both back exactly once.
 """
 
 from __future__ import annotations
@@ -10,40 +10,52 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
 
-from limen.contracts.errors import Cancelled, DeadlineExceeded, LimenError
-from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Outcome
+from limen.contracts.errors import DeadlineExceeded, LimenError
+from limen.contracts.inference import InferenceRequest, InferenceResponse, Outcome
 from limen.runtime.predictor import Cancel
-from limen.runtime.versions.handle import VersionHandle
+from limen.serving.dataplane.finaliser import Finaliser
+from limen.serving.dataplane.state import VisitState
 from limen.traffic.admission import Ended, Lane
-
-if TYPE_CHECKING:
-    from limen.serving.dataplane.plane import DataPlane
 
 
 class Call:
     """A request on its way through a queue. Whoever started it sets `done` before the loop turns."""
 
-    __slots__ = ("_cancel", "_deadline", "_entered", "_handle", "_lane", "_plane", "_request", "done")
+    __slots__ = ("_cancel", "_entered", "_finaliser", "_lane", "_request", "_retry", "_visit", "done")
 
     def __init__(
-        self, plane: DataPlane, handle: VersionHandle, lane: Lane, request: InferenceRequest, deadline: Deadline
+        self,
+        finaliser: Finaliser,
+        visit: VisitState,
+        lane: Lane,
+        request: InferenceRequest,
+        retry: Callable[[InferenceRequest, LimenError], Started | LimenError],
     ) -> None:
-        """Take over a lease and a place in a lane; `submit` follows."""
-        self._plane = plane
-        self._handle: VersionHandle | None = handle
+        """Take over a visit's lease and a place in a lane; `submit` follows.
+
+        Args:
+            finaliser: ends the request.
+            visit: the request's way so far.
+            lane: where it has its place.
+            request: what is asked.
+            retry: gives what a fallback says after an error, or the error to tell.
+        """
+        visit.is_waiting = True
+        self._finaliser = finaliser
+        self._visit: VisitState | None = visit
         self._lane = lane
         self._request = request
-        self._deadline = deadline
+        self._retry = retry
         self._entered = perf_counter()
         self._cancel: Cancel | None = None
-        self.done: Callable[[Outcome], None] = _nobody
+        self.done: Callable[[Outcome], None] = _untold
 
     def submit(self) -> None:
         """Have the request answered."""
-        if self._handle is not None:
-            self._cancel = self._handle.predictor.submit(self._request, self._deadline, self._take)
+        visit = self._visit
+        if visit is not None:
+            self._cancel = visit.handle.predictor.submit(self._request, visit.deadline, self._take)
 
     async def answer(self) -> InferenceResponse:
         """Wait for the answer; cancelling this cancels the request.
@@ -68,44 +80,41 @@ class Call:
     def cancel(self) -> None:
         """Say that the caller has left: nothing is told any more, and what has not begun is not run."""
         cancel, self._cancel = self._cancel, None
-        self.done = _nobody
+        self.done = _untold
         if cancel is not None:
             cancel()
-        if self._handle is not None:
-            if self._handle.counts is not None:
-                self._handle.counts.cancelled()
-            self._plane.failed(self._handle.model, self._handle.version, self._request, Cancelled())
-            self._give_back(Ended.IGNORED)
+        visit, self._visit = self._visit, None
+        if visit is not None:
+            self._finaliser.cancelled(visit)
+            self._lane.release(Ended.IGNORED, perf_counter() - self._entered)
+            visit.leave()
 
     def _take(self, outcome: Outcome) -> None:
-        """Check the answer, look for another one where it is none, and tell."""
-        handle, plane, request = self._handle, self._plane, self._request
-        if handle is None:
+        """Have the answer finished, look for another one where it is none, and tell."""
+        visit, self._visit = self._visit, None
+        if visit is None:
             return
         self._cancel = None
-        result: Outcome | Call
+        seconds = perf_counter() - self._entered
+        result: Started | LimenError
         try:
-            result = plane.finish(handle, request, outcome)
-            self._give_back(Ended.SUCCESS)
+            result = self._finaliser.finish(visit, self._request, outcome)
         except LimenError as exc:
-            is_late = isinstance(exc, DeadlineExceeded)
+            # Its place is free before a fallback looks for one.
+            self._lane.release(Ended.DROPPED if isinstance(exc, DeadlineExceeded) else Ended.IGNORED, seconds)
             # Its traceback refers to this frame, and so to the call.
-            result = plane.fall_back(handle, request, self._deadline, exc) or exc.with_traceback(None)
-            self._give_back(Ended.DROPPED if is_late else Ended.IGNORED)
+            result = self._retry(self._request, exc.with_traceback(None))
+        else:
+            self._lane.release(Ended.SUCCESS, seconds)
         # Whoever is told can cancel this: only the garbage collector would part them later.
-        done, self.done = self.done, _nobody
+        done, self.done = self.done, _untold
         if isinstance(result, Call):
             # Another version answers; cancelling this cancels that.
             result.done = done
             self._cancel = result.cancel
-        else:
-            done(result)
-
-    def _give_back(self, ended: Ended) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            self._lane.release(ended, perf_counter() - self._entered)
-            handle.release()
+            return
+        visit.leave()
+        done(result)
 
 
 def _settle(answered: asyncio.Future[Outcome], outcome: Outcome) -> None:
@@ -113,8 +122,8 @@ def _settle(answered: asyncio.Future[Outcome], outcome: Outcome) -> None:
         answered.set_result(outcome)
 
 
-def _nobody(outcome: Outcome) -> None:
-    """Stand in for whoever asked until they say what to do."""
+def _untold(outcome: Outcome) -> None:
+    """Take the outcome of a call until whoever started it says what to do with it."""
 
 
 Started = InferenceResponse | Call

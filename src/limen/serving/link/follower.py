@@ -202,7 +202,8 @@ class GatewayLink:
         if self.snapshot is not None and snapshot.revision <= self.snapshot.revision:
             return
         self.snapshot = snapshot
-        self._plane.needs_all = snapshot.needs_all
+        self._plane.directory.require_all(snapshot.needs_all)
+        self._plane.keep({e.name for e in snapshot.endpoints})
         self._replicas.set_quarantined(snapshot.quarantined)
         self._on_snapshot(snapshot)
         self._versions.paused = frozenset(e.name for e in snapshot.endpoints if e.is_paused)
@@ -375,7 +376,7 @@ class GatewayLink:
             self.snapshot.revision if self.snapshot is not None else 0,
             tuple(s for model in self._versions.models() for s in self._versions.statuses(model)),
             tuple(replace(w, requests=had.get((w.model, w.version), 0)) for w in self._versions.loads()),
-            self._plane.is_draining,
+            self._plane.directory.is_draining,
         )
 
     def _tell(self, message: Report | Wake | Poison) -> None:

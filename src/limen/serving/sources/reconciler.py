@@ -19,8 +19,9 @@ import msgspec
 
 from limen.contracts.endpoint import EndpointSpec
 from limen.contracts.errors import InvalidPackage, LimenError, Reason, Unavailable
+from limen.contracts.identity import LOCAL
 from limen.contracts.snapshot import ServedEndpoint, ServedVersion
-from limen.management.catalogue import ANYBODY, Catalogue
+from limen.management.catalogue import Catalogue
 from limen.management.stores import Stores
 from limen.packaging.archive.intact import is_intact
 from limen.runtime.placement.trust import ensure_trusted
@@ -203,7 +204,7 @@ class Reconciler:
         def change() -> None:
             stores = self.opened()
             with stores.database.transaction() as connection:
-                Catalogue(stores).set_paused(connection, name, is_paused=is_paused, by=ANYBODY)
+                Catalogue(stores).set_paused(connection, name, is_paused=is_paused, by=LOCAL.id)
 
         await asyncio.to_thread(change)
         await self._look(control)

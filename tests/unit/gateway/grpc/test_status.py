@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from limen.contracts.errors import ErrorCode, InvalidArgument, Unavailable, Violation
-from limen.contracts.inference import InferenceRequest
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
 from limen.gateway.grpc.oip.service import InferenceService
 from limen.gateway.grpc.status import STATUS, Context, failure
+from limen.runtime.versions.manager import VersionManager
 from limen.serving.dataplane.plane import DataPlane
+from tests.unit.runtime.fakes import FakePlacement
 
 
 class CallContext:
@@ -32,6 +33,9 @@ class CallContext:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return ()
 
+    def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self.trailers = dict(metadata)
+
     async def abort(self, code, details, trailing_metadata):
         self.code = code
         raise grpc.aio.AbortError
@@ -45,11 +49,11 @@ class UnreachedPlane(DataPlane):
     """A data plane that must not be asked."""
 
     def __init__(self) -> None:
-        self.requests: list[InferenceRequest] = []
-        self.statistics = self._metrics = None
+        super().__init__(VersionManager(FakePlacement()))
+        self.entered: list[str] = []
 
-    def start(self, request, deadline):
-        self.requests.append(request)
+    def enter(self, principal, endpoint, *rest, **named):
+        self.entered.append(endpoint)
         raise Unavailable
 
 
@@ -91,4 +95,4 @@ async def test_b52_a_call_that_arrives_too_late_does_not_reach_the_model(remaini
     with pytest.raises(grpc.aio.AbortError):
         await InferenceService(plane, Calls(), 1).model_infer(request.SerializeToString(), context)
     assert context.code == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert plane.requests == []
+    assert plane.entered == []

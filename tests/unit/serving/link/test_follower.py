@@ -194,12 +194,16 @@ async def test_a_paused_endpoint_is_unloaded_is_not_waited_for_and_comes_back(tm
             # Whatever else comes, what is paused does not count.
             world.control.say(Snapshot(revision, (gone,), quarantined=(str(revision),)))
             await until(lambda: world.control.last.revision == revision)  # noqa: B023  awaited in this very turn
-            assert (plane.is_ready(), plane.is_model_ready(MODEL), plane.models()) == (True, False, (MODEL,))
+            assert (plane.directory.is_ready(), plane.directory.is_model_ready(MODEL), plane.directory.models()) == (
+                True,
+                False,
+                (MODEL,),
+            )
         with pytest.raises(Unavailable, match="is unloaded"):
             world.versions.acquire(MODEL)
         world.control.say(snapshot(5, version("1")))
         await until(lambda: world.versions.versions(MODEL) == ("1",))
-        assert plane.is_ready()
+        assert plane.directory.is_ready()
 
 
 async def test_it_tells_what_is_to_be_logged(tmp_path):
@@ -255,14 +259,14 @@ async def test_a_version_that_is_down_is_kept_and_refused_at_once_until_a_replic
         await until(lambda: world.control.states() == {"1": State.FAILED})
         assert next(s.reason for s in world.control.last.versions) == "no memory"
         plane = DataPlane(world.versions)
-        plane.needs_all = False
-        assert (plane.is_ready(), plane.is_model_ready(MODEL)) == (False, False)
+        plane.directory.require_all(False)
+        assert (plane.directory.is_ready(), plane.directory.is_model_ready(MODEL)) == (False, False)
         world.control.say(snapshot(3, version("1")))
         await until(lambda: world.replicas.down.get((MODEL, "1")) == "")
         sink.down = ""
         sink.on_turn()
         await until(lambda: world.control.states() == {"1": State.READY})
-        assert (plane.is_ready(), plane.is_model_ready(MODEL)) == (True, True)
+        assert (plane.directory.is_ready(), plane.directory.is_model_ready(MODEL)) == (True, True)
         # Nothing was loaded again.
         assert (world.placement.started, sink.closed) == ({"1": sink}, 0)
 
@@ -455,7 +459,7 @@ async def test_an_endpoint_without_versions_that_is_removed_is_known_no_more(tmp
         world.control.say(Snapshot(2))
         await until(lambda: bool(world.control.heard) and world.control.last.revision == 2)
         assert world.versions.models() == ()
-        assert DataPlane(world.versions).is_ready()
+        assert DataPlane(world.versions).directory.is_ready()
 
 
 async def test_a_package_that_cannot_be_read_holds_up_no_other_endpoint(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.messages import parse
 from limen.gateway.grpc.status import Context, Unary
 from limen.serving.dataplane.model_config import InputConfig, InstanceGroup, ModelConfig, OutputConfig
-from limen.serving.link.operations import Operations
+from limen.serving.dataplane.operations import Operations
 
 
 def config_call(model_config: Callable[[str, str], ModelConfig]) -> Unary:

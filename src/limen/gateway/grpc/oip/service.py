@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 
 from limen.contracts.errors import LimenError
+from limen.contracts.identity import LOCAL
 from limen.gateway.engine.held_bytes import HeldBytes
 from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.access import UNLOGGED, Access
@@ -25,7 +26,7 @@ from limen.gateway.grpc.oip.operations import config_call, operation_calls
 from limen.gateway.grpc.oip.outlines import Outlines
 from limen.gateway.grpc.oip.statistics import statistics_call
 from limen.gateway.grpc.oip.streaming import StreamSession
-from limen.gateway.grpc.status import Context, Unary, guarded, refuse
+from limen.gateway.grpc.status import Context, Unary, guarded, next_id, refuse, request_id_of, tell_id
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.metadata import TensorMetadata
 from limen.serving.dataplane.plane import DataPlane
@@ -39,14 +40,15 @@ class InferenceService:
 
     def __init__(
         self,
-        data: DataPlane,
+        plane: DataPlane,
         calls: Calls,
         max_stream_requests: int,
         access: Access = UNLOGGED,
         held: HeldBytes | None = None,
     ) -> None:
-        """Serve from `data`, counting in `calls`, and messages of streams in `held`, with at most that many requests in flight on one stream; logged in `access`."""
-        self._data = data
+        """Serve from `plane`, counting in `calls`, and messages of streams in `held`, with at most that many requests in flight on one stream; logged in `access`."""
+        self._plane = plane
+        self._directory = plane.directory
         self._access = access
         self._calls = calls
         self._max_stream_requests = max_stream_requests
@@ -64,11 +66,11 @@ class InferenceService:
             "ModelMetadata": guarded(self._model_metadata),
             "ModelInfer": self.model_infer,
         }
-        unary["ModelConfig"] = guarded(config_call(self._data.model_config))
-        if self._data.operations is not None:
-            unary |= {name: guarded(call) for name, call in operation_calls(self._data.operations).items()}
-        if self._data.statistics is not None:
-            unary["ModelStatistics"] = guarded(statistics_call(self._data.statistics))
+        unary["ModelConfig"] = guarded(config_call(self._directory.model_config))
+        if self._plane.operations is not None:
+            unary |= {name: guarded(call) for name, call in operation_calls(self._plane.operations).items()}
+        if self._directory.has_statistics:
+            unary["ModelStatistics"] = guarded(statistics_call(self._directory.statistics))
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(method) for name, method in unary.items()
         }
@@ -81,7 +83,7 @@ class InferenceService:
 
     async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answer one request. The caller's cancellation and deadline cancel it wherever it waits."""
-        request_id = model = ""
+        request_id, model = request_id_of(context), ""
         began = perf_counter()
         self._calls.begin()
         try:
@@ -90,22 +92,27 @@ class InferenceService:
                 if len(data) > LARGE_MESSAGE:
                     await count_fields(data)
                 message = parse(pb.ModelInferRequest, data)
-                request_id, model = message.id, message.model_name
+                request_id, model = request_id or message.id, message.model_name
                 known = decode_request(message)
                 self._outlines.remember(data, message, *known)
             request, options = known
-            request.protocol, request.priority = PROTOCOL, options.priority
+            model, request.priority = request.model_name, options.priority
+            request_id = request_id or request.id or next_id()
             self._calls.check_open()
             deadline = deadline_of(context, options.timeout_s)
             deadline.check()
-            started = self._data.start(request, deadline)
+            unit = request.id or request_id
+            visit = self._plane.enter(LOCAL, model, request.model_version, unit, PROTOCOL, deadline, False, began)
+            visit.id = request_id
+            started = visit.start(request)
             response = await started.answer() if isinstance(started, Call) else started
             answer = encode_response(response, is_typed=options.is_typed)
-            self._access.answered(context, "ModelInfer", request.model_name, response.model_version, request.id, began)
+            tell_id(context, request_id)
+            self._access.answered(context, "ModelInfer", model, response.model_version, request_id, began)
             return answer
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
             if isinstance(error, LimenError):
-                self._data.refused(model, "", PROTOCOL, error)
+                self._plane.finaliser.refused(model, "", PROTOCOL, error)
             called = self._access.failed(context, "ModelInfer", model, request_id, error, began)
             await refuse(context, error, called)
         finally:
@@ -113,7 +120,7 @@ class InferenceService:
 
     async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Answer the requests of one stream until the caller stops asking."""
-        session = StreamSession(self._data, context, self._access, self._max_stream_requests, self._held)
+        session = StreamSession(self._plane, context, self._access, self._max_stream_requests, self._held)
         self._sessions.add(session)
         self._calls.begin()
         try:
@@ -127,27 +134,27 @@ class InferenceService:
 
     async def _server_live(self, data: bytes, _: Context) -> bytes:
         parse(pb.ServerLiveRequest, data)
-        return pb.ServerLiveResponse(live=self._data.is_live()).SerializeToString()
+        return pb.ServerLiveResponse(live=self._directory.is_live()).SerializeToString()
 
     async def _server_ready(self, data: bytes, _: Context) -> bytes:
         parse(pb.ServerReadyRequest, data)
-        is_ready = self._data.is_ready() and not self._calls.is_leaving
+        is_ready = self._directory.is_ready() and not self._calls.is_leaving
         return pb.ServerReadyResponse(ready=is_ready).SerializeToString()
 
     async def _model_ready(self, data: bytes, _: Context) -> bytes:
         asked = parse(pb.ModelReadyRequest, data)
-        is_ready = self._data.is_model_ready(asked.name, asked.version) and not self._calls.is_leaving
+        is_ready = self._directory.is_model_ready(asked.name, asked.version) and not self._calls.is_leaving
         return pb.ModelReadyResponse(ready=is_ready).SerializeToString()
 
     async def _server_metadata(self, data: bytes, _: Context) -> bytes:
         parse(pb.ServerMetadataRequest, data)
-        found = self._data.server_metadata()
+        found = self._directory.server_metadata()
         answer = pb.ServerMetadataResponse(name=found.name, version=found.version, extensions=found.extensions)
         return answer.SerializeToString()
 
     async def _model_metadata(self, data: bytes, _: Context) -> bytes:
         asked = parse(pb.ModelMetadataRequest, data)
-        found = self._data.model_metadata(asked.name, asked.version)
+        found = self._directory.model_metadata(asked.name, asked.version)
         answer = pb.ModelMetadataResponse(
             name=found.name,
             versions=found.versions,

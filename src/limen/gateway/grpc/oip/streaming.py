@@ -9,12 +9,13 @@ Source: Triton's sequence and decoupled extensions (`triton_grpc_error`, `triton
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from time import perf_counter
-from typing import Final, cast
+from typing import Final
 
-from limen.contracts.errors import Unavailable
+from limen.contracts.errors import LimenError, Unavailable
+from limen.contracts.identity import LOCAL
 from limen.contracts.inference import StreamPart
 from limen.contracts.names import REQUEST_ID
 from limen.gateway.engine.held_bytes import HeldBytes
@@ -24,7 +25,7 @@ from limen.gateway.grpc.messages import deadline_of, parse
 from limen.gateway.grpc.oip.codec import decode_request, encode_part, encode_stream_error
 from limen.gateway.grpc.oip.large_messages import LARGE_MESSAGE, count_fields
 from limen.gateway.grpc.oip.parameters import Options
-from limen.gateway.grpc.status import Context, failure, request_id_of
+from limen.gateway.grpc.status import Context, failure, next_id, request_id_of
 from limen.serving.dataplane.plane import DataPlane
 
 ERROR_KEY: Final = "triton_grpc_error"
@@ -63,9 +64,9 @@ class StreamSession:
     A slow reader of the answers holds its requests' places, so nothing piles up here. Cancelling `run` cancels every request.
     """
 
-    def __init__(self, data: DataPlane, context: Context, access: Access, max_requests: int, held: HeldBytes) -> None:
-        """Answer from `data` with at most `max_requests` in flight, whose bytes are counted in `held`."""
-        self._data = data
+    def __init__(self, plane: DataPlane, context: Context, access: Access, max_requests: int, held: HeldBytes) -> None:
+        """Answer from `plane` with at most `max_requests` in flight, whose bytes are counted in `held`."""
+        self._plane = plane
         self._access = access
         self._held = held
         self._context = context
@@ -117,7 +118,7 @@ class StreamSession:
             group.create_task(self._answer(data, turn, is_late=self._is_draining))
 
     async def _answer(self, data: bytes, turn: _Turn, *, is_late: bool) -> None:
-        request_id, is_in_order = "", True
+        request_id, called, is_in_order = "", request_id_of(self._context), True
         model = version = ""
         began = perf_counter()
         try:
@@ -125,36 +126,41 @@ class StreamSession:
                 if len(data) > LARGE_MESSAGE:
                     await count_fields(data)
                 message = parse(pb.ModelInferRequest, data)
-                request_id = message.id
+                request_id, model = message.id, message.model_name
+                called = called or request_id
                 if is_late:
                     raise Unavailable("the server is stopping")
                 request, options = decode_request(message)
-                request.protocol, request.priority = "grpc", options.priority
+                request.priority, called = options.priority, called or next_id()
                 deadline = deadline_of(self._context, options.timeout_s)
                 deadline.check()
-                parts = cast("AsyncGenerator[StreamPart, None]", self._data.stream(request, deadline))
                 single: StreamPart | None = None
-                async with aclosing(parts):
-                    async for part in parts:
-                        model, version = request.model_name, part.response.model_version
-                        if is_in_order and part.is_final:
-                            single = part
-                            break
-                        is_in_order = False
-                        turn.end()
-                        await self._send_part(part, options)
+                entry = LOCAL, model, request.model_version, request_id or called, "grpc", deadline
+                with self._plane.enter(*entry, started_at=began) as visit:
+                    visit.id = called
+                    async with aclosing(visit.stream(request)) as parts:
+                        async for part in parts:
+                            version = part.response.model_version
+                            if is_in_order and part.is_final:
+                                single = part
+                                break
+                            is_in_order = False
+                            turn.end()
+                            await self._send_part(part, options)
                 if single is not None:
                     # Nothing of the model is held while the answers before are not there.
                     await turn.come()
                     await self._send_part(single, options)
-            self._access.answered(self._context, "ModelStreamInfer", model, version, request_id, began)
+            self._access.answered(self._context, "ModelStreamInfer", model, version, called, began)
         except Exception as error:
-            self._access.failed(self._context, "ModelStreamInfer", model, request_id, error, began)
+            if isinstance(error, LimenError):
+                self._plane.finaliser.refused(model, "", "grpc", error)
+            called = self._access.failed(self._context, "ModelStreamInfer", model, called, error, began)
             if is_in_order:
                 await turn.come()
             if self._ends_on_error:
                 raise
-            await self._send_error(error, request_id)
+            await self._send_error(error, request_id, called)
         finally:
             turn.end()
             self._places.release()
@@ -165,8 +171,8 @@ class StreamSession:
         if part.response.outputs or not part.is_final or options.wants_empty_final:
             await self._write(encode_part(part.response, is_final=part.is_final, is_typed=options.is_typed))
 
-    async def _send_error(self, error: Exception, request_id: str) -> None:
-        failed = failure(error, request_id_of(self._context) or request_id)
+    async def _send_error(self, error: Exception, request_id: str, called: str) -> None:
+        failed = failure(error, called)
         # An id that breaks the rules is one of the errors; it is not sent back.
         echoed = request_id if REQUEST_ID.fullmatch(request_id) else ""
         await self._write(encode_stream_error(failed.text, echoed))

@@ -12,9 +12,8 @@ import re
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
-from random import getrandbits
 from time import perf_counter
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 import grpc
 import msgspec
@@ -22,7 +21,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from limen.contracts.contract import Contract
 from limen.contracts.errors import InvalidArgument, LimenError, NotFound, Reason, Unsupported
-from limen.contracts.inference import Deadline, InferenceRequest, StreamPart
+from limen.contracts.identity import LOCAL
+from limen.contracts.inference import InferenceRequest
 from limen.contracts.names import ALIAS, VERSION
 from limen.contracts.proto.descriptor import comments, file_descriptor
 from limen.contracts.proto.schema import proto_file, service_name, stem
@@ -31,11 +31,12 @@ from limen.gateway.grpc.access import UNLOGGED, Access
 from limen.gateway.grpc.arrivals import Arrivals
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.messages import deadline_of
-from limen.gateway.grpc.status import Context, refuse, request_id_of
+from limen.gateway.grpc.status import Context, next_id, refuse, request_id_of, tell_id
 from limen.gateway.grpc.typed.codec import TypedCodec
 from limen.runtime.versions.handle import VersionHandle
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.plane import DataPlane
+from limen.serving.dataplane.visit import Visit
 
 PROTOCOL: Final = "typed"
 """What requests of these services are counted as."""
@@ -63,12 +64,13 @@ class TypedServices(grpc.GenericRpcHandler):
     """The typed services of one server, used in one event loop."""
 
     def __init__(
-        self, data: DataPlane, calls: Calls, access: Access = UNLOGGED, arrivals: Arrivals | None = None
+        self, plane: DataPlane, calls: Calls, access: Access = UNLOGGED, arrivals: Arrivals | None = None
     ) -> None:
-        """Serve from `data`, counting in `calls` and `arrivals` and logged in `access`; `refresh` finds what there is."""
+        """Serve from `plane`, counting in `calls` and `arrivals` and logged in `access`; `refresh` finds what there is."""
         self._arrivals = arrivals or Arrivals(HeldBytes(sys.maxsize))
         self._access = access
-        self._data = data
+        self._plane = plane
+        self._directory = plane.directory
         self._calls = calls
         self._codecs: dict[tuple[str, str], TypedCodec] = {}
         self._hidden: frozenset[str] = frozenset()
@@ -80,10 +82,10 @@ class TypedServices(grpc.GenericRpcHandler):
         found: dict[str, TypedService] = {}
         hidden: dict[str, str] = {}
         before = {service.endpoint: service for service in self.known.values()}
-        for endpoint in sorted(self._data.models()):
+        for endpoint in sorted(self._directory.models()):
             service = before.get(endpoint)
             with suppress(LimenError):
-                contract = self._data.contract(endpoint)
+                contract = self._directory.contract(endpoint)
                 # Describing a service takes a millisecond, and something changes often where there are many.
                 if service is None or service.contract is not contract:
                     service = _service(endpoint, contract)
@@ -111,7 +113,7 @@ class TypedServices(grpc.GenericRpcHandler):
         return next(
             (
                 e
-                for e in self._data.models()
+                for e in self._directory.models()
                 if named and e not in served and (stem(e), service_name(e)) == named.groups()
             ),
             "",
@@ -137,17 +139,18 @@ class TypedServices(grpc.GenericRpcHandler):
             "Predict": grpc.unary_unary_rpc_method_handler(predict),
             "PredictStream": grpc.unary_stream_rpc_method_handler(predict_stream),
         }
-        return self._arrivals.wrapped(handlers, lambda error: self._data.refused("", "", PROTOCOL, error))
+        return self._arrivals.wrapped(handlers, lambda error: self._plane.finaliser.refused("", "", PROTOCOL, error))
 
     async def _predict(self, service: str, data: bytes, context: Context) -> bytes:
         call = _TypedCall(service, self.endpoint_of(service), context)
         self._calls.begin()
         try:
-            request, deadline = self._read(call, data)
-            started = self._data.start(request, deadline)
+            with self._enter(call) as visit:
+                started = visit.start(self._read(call, visit, data))
             response = await started.answer() if isinstance(started, Call) else started
-            answer = call.codec.encode(response, request.id)
-            self._access.answered(context, "Predict", call.endpoint, response.model_version, request.id, call.began)
+            answer = self._codec_of(call, visit).encode(response, call.request_id)
+            tell_id(context, visit.id)
+            self._access.answered(context, "Predict", call.endpoint, response.model_version, visit.id, call.began)
             return answer
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
             call.request_id = self._access.failed(context, "Predict", call.endpoint, call.request_id, error, call.began)
@@ -159,16 +162,16 @@ class TypedServices(grpc.GenericRpcHandler):
         call = _TypedCall(service, self.endpoint_of(service), context)
         self._calls.begin()
         try:
-            request, deadline = self._read(call, data)
-            parts = cast("AsyncGenerator[StreamPart, None]", self._data.stream(request, deadline))
-            async with aclosing(parts):
-                async for part in parts:
-                    # The end of the call says what an empty last part would.
-                    if part.response.outputs:
-                        yield call.codec.encode(part.response, request.id)
-            self._access.answered(
-                context, "PredictStream", call.endpoint, request.model_version, request.id, call.began
-            )
+            with self._enter(call) as visit:
+                request = self._read(call, visit, data)
+                async with aclosing(visit.stream(request)) as parts:
+                    async for part in parts:
+                        # The end of the call says what an empty last part would.
+                        if part.response.outputs:
+                            yield self._codec_of(call, visit).encode(part.response, call.request_id)
+            tell_id(context, visit.id)
+            version = visit.handle.version
+            self._access.answered(context, "PredictStream", call.endpoint, version, visit.id, call.began)
         except Exception as error:  # noqa: BLE001 - refuse logs what is not ours
             call.request_id = self._access.failed(
                 context, "PredictStream", call.endpoint, call.request_id, error, call.began
@@ -177,33 +180,33 @@ class TypedServices(grpc.GenericRpcHandler):
         finally:
             self._calls.end()
 
-    def _read(self, call: _TypedCall, data: bytes) -> tuple[InferenceRequest, Deadline]:
-        """Return the request of a call and its deadline, and note in `call` what is known of it on the way."""
-        started_at = perf_counter()
+    def _enter(self, call: _TypedCall) -> Visit:
+        """Return the visit of a call; its message can be read only then."""
         self._calls.check_open()
         if not call.endpoint:
             raise Unsupported("no such service")
         model, version = call.target()
-        with self._data.acquire(model, version, call.request_id) as handle:
-            self._check_major(call.service, handle)
-            call.codec = self._codec(handle, call.endpoint)
-            opened = call.codec.open(data)
-            call.request_id = opened.id or call.request_id
-            typed = call.codec.decode(opened, handle.check)
-            call.request_id = call.request_id or f"{getrandbits(128):032x}"
-            request = InferenceRequest(
-                *(handle.model, typed.inputs, handle.version, call.request_id, typed.parameters),
-                rows=typed.rows,
-                checked=handle.check,
-            )
-        request.protocol, request.priority, request.started_at = PROTOCOL, typed.options.priority, started_at
-        deadline = deadline_of(call.context, typed.options.timeout_s)
-        deadline.check()
-        return request, deadline
+        return self._plane.enter(LOCAL, model, version, call.request_id, PROTOCOL, started_at=call.began)
+
+    def _read(self, call: _TypedCall, visit: Visit, data: bytes) -> InferenceRequest:
+        """Return the request of a call, and note in the visit what it says of itself."""
+        codec, handle = self._codec_of(call, visit), visit.handle
+        opened = codec.open(data)
+        call.request_id = opened.id or call.request_id
+        visit.id = call.given_id or call.request_id
+        typed = codec.decode(opened, handle.check)
+        visit.deadline = deadline_of(call.context, typed.options.timeout_s)
+        visit.deadline.check()
+        return InferenceRequest(
+            *(handle.model, typed.inputs, "", call.request_id, typed.parameters),
+            rows=typed.rows,
+            checked=handle.check,
+            priority=typed.options.priority,
+        )
 
     async def _refuse(self, call: _TypedCall, error: Exception) -> NoReturn:
         if isinstance(error, LimenError):
-            self._data.refused(call.endpoint, "", PROTOCOL, error)
+            self._plane.finaliser.refused(call.endpoint, "", PROTOCOL, error)
         await refuse(call.context, error, call.request_id)
 
     def _check_major(self, service: str, handle: VersionHandle) -> None:
@@ -211,7 +214,10 @@ class TypedServices(grpc.GenericRpcHandler):
         if known is None or known.contract.major != handle.contract.major:
             raise NotFound("this version of the model has a different major and therefore a separate service")
 
-    def _codec(self, handle: VersionHandle, endpoint: str) -> TypedCodec:
+    def _codec_of(self, call: _TypedCall, visit: Visit) -> TypedCodec:
+        """Return what reads and writes the messages of the version that answers; after a fallback, that is another one."""
+        handle, endpoint = visit.handle, call.endpoint
+        self._check_major(call.service, handle)
         codec = self._codecs.get((endpoint, handle.version))
         if codec is None or codec.contract is not handle.contract:
             if len(self._codecs) >= MAX_CODECS:
@@ -223,16 +229,15 @@ class TypedServices(grpc.GenericRpcHandler):
 class _TypedCall:
     """What is known of one call, also when it fails."""
 
-    __slots__ = ("began", "codec", "context", "endpoint", "request_id", "service")
-
-    codec: TypedCodec
+    __slots__ = ("began", "context", "endpoint", "given_id", "request_id", "service")
 
     def __init__(self, service: str, endpoint: str, context: Context) -> None:
         self.service = service
         self.began = perf_counter()
         self.endpoint = endpoint
         self.context = context
-        self.request_id = request_id_of(context)
+        self.given_id = request_id_of(context)
+        self.request_id = self.given_id or next_id()
 
     def target(self) -> tuple[str, str]:
         """Return the model name and the version that the call asks for.

@@ -14,7 +14,7 @@ from limen.contracts.proto.text import proto_text
 from limen.gateway.engine.message import JSON, Request, Response
 from limen.gateway.engine.routes import Route, Table
 from limen.gateway.http.docs.page import docs_page
-from limen.serving.dataplane.plane import DataPlane
+from limen.serving.dataplane.directory import Directory
 
 _HTML: Final = b"text/html; charset=utf-8"
 _TEXT: Final = b"text/plain; charset=utf-8"
@@ -28,9 +28,9 @@ _MAX_KEPT: Final = 256
 class Documents:
     """The handlers of the document paths. What was made is kept until another version answers."""
 
-    def __init__(self, plane: DataPlane, grpc_target: str) -> None:
-        """Describe what a data plane serves; `grpc_target` is the address examples call over gRPC."""
-        self._plane = plane
+    def __init__(self, directory: Directory, grpc_target: str) -> None:
+        """Describe what a server has; `grpc_target` is the address examples call over gRPC."""
+        self._directory = directory
         self._grpc_target = grpc_target
         self._kept: dict[tuple[str, ...], bytes] = {}
 
@@ -69,30 +69,34 @@ class Documents:
     def model_openapi(self, request: Request) -> Response:
         """Give the OpenAPI document of one model."""
         name = request.head.route.model
-        contract = self._plane.contract(name, request.head.route.version)
+        contract = self._directory.contract(name, request.head.route.version)
         title = contract.title or name
         return Response(self._keep(("openapi", name, *self._state()), lambda: self._openapi(name, title)), JSON)
 
     def contract(self, request: Request) -> Response:
         """Give the contract of one version."""
         route: Route = request.head.route
-        return Response(msgspec.json.encode(contract_document(self._plane.contract(route.model, route.version))), JSON)
+        return Response(
+            msgspec.json.encode(contract_document(self._directory.contract(route.model, route.version))), JSON
+        )
 
     def proto(self, request: Request) -> Response:
         """Give the typed `.proto` of one version."""
         route: Route = request.head.route
-        text = proto_text(self._plane.contract(route.model, route.version), route.model.partition("@")[0])
+        text = proto_text(self._directory.contract(route.model, route.version), route.model.partition("@")[0])
         return Response(text.encode(), _TEXT)
 
     def _page(self, base_url: str) -> bytes:
-        return docs_page(self._plane.served(), __version__, base_url=base_url, grpc_target=self._grpc_target).encode()
+        return docs_page(
+            self._directory.served(), __version__, base_url=base_url, grpc_target=self._grpc_target
+        ).encode()
 
     def _openapi(self, name: str, title: str) -> bytes:
-        return msgspec.json.encode(openapi(self._plane.served(name), server_version=__version__, title=title))
+        return msgspec.json.encode(openapi(self._directory.served(name), server_version=__version__, title=title))
 
     def _state(self) -> tuple[str, ...]:
         """Return what tells whether anything that the documents show has changed."""
-        return (str(self._plane.versions.changes),)
+        return (str(self._directory.changes),)
 
     def _keep(self, key: tuple[str, ...], make: Callable[[], bytes]) -> bytes:
         found = self._kept.get(key)

@@ -12,7 +12,7 @@ from limen.contracts.strict import json as strict_json
 from limen.gateway.engine.message import Request, Response
 from limen.gateway.engine.routes import Table
 from limen.gateway.http.oip.infer import SETTING_TYPES, check_type
-from limen.serving.link.operations import Operations
+from limen.serving.dataplane.operations import Operations
 
 
 class LogSettingsApi:

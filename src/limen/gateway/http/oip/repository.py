@@ -19,7 +19,7 @@ from limen.contracts.strict import json as strict_json
 from limen.gateway.engine.message import Request, Response
 from limen.gateway.engine.routes import Route
 from limen.gateway.http.oip.infer import SETTING_TYPES, check_type
-from limen.serving.link.operations import Operations
+from limen.serving.dataplane.operations import Operations
 
 ROOT: Final = "/v2/repository/"
 Change = Callable[[str, Mapping[str, Json], str], Awaitable[None]]

@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from limen.contracts.errors import InvalidArgument
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse
+from limen.contracts.identity import LOCAL
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse
 from limen.contracts.oip.parameters import NONE, read_parameters
 from limen.contracts.oip.wire import check_element_sizes
 from limen.contracts.validation.records import RecordCodec, Records
@@ -23,10 +24,10 @@ from limen.gateway.http.aside import Aside, takes_large
 from limen.gateway.http.later import Later
 from limen.gateway.http.oip.infer import check_type, deadline_of
 from limen.runtime.versions.fallback import MARK
-from limen.runtime.versions.handle import VersionHandle
 from limen.runtime.versions.lifecycle import State
 from limen.serving.dataplane.call import Call
 from limen.serving.dataplane.plane import DataPlane
+from limen.serving.dataplane.visit import Visit
 
 PROTOCOL: Final = "record"
 """What requests of this dialect are counted as."""
@@ -62,6 +63,7 @@ class RecordApi:
     def __init__(self, plane: DataPlane, aside: Aside) -> None:
         """Answer from a data plane, and read what is large `aside`."""
         self._plane = plane
+        self._directory = plane.directory
         self._aside = aside
         self._encode = msgspec.json.Encoder().encode
 
@@ -79,7 +81,7 @@ class RecordApi:
 
     def models(self, request: Request) -> Response:
         """List the models, ready or not (as KServe V1 does)."""
-        return Response(self._encode({"models": list(self._plane.models())}))
+        return Response(self._encode({"models": list(self._directory.models())}))
 
     def status(self, request: Request) -> Response:
         """Give the state of a model's versions (as TensorFlow Serving does), and whether it can be used (as KServe V1 does)."""
@@ -90,9 +92,9 @@ class RecordApi:
                 "state": _STATES[s.state],
                 "status": _status(failed=s.state is State.FAILED),
             }
-            for s in self._plane.statuses(route.model, route.version)
+            for s in self._directory.statuses(route.model, route.version)
         ]
-        ready = self._plane.is_model_ready(route.model, route.version)
+        ready = self._directory.is_model_ready(route.model, route.version)
         return Response(
             self._encode({"model_version_status": rows, "name": route.model.partition("@")[0], "ready": ready})
         )
@@ -100,7 +102,7 @@ class RecordApi:
     def metadata(self, request: Request) -> Response:
         """Give a model's name, version, platform and tensors."""
         route: Route = request.head.route
-        meta = self._plane.model_metadata(route.model, route.version)
+        meta = self._directory.model_metadata(route.model, route.version)
         return Response(self._encode(meta))
 
     @takes_large
@@ -109,49 +111,32 @@ class RecordApi:
         started = perf_counter()
         head = request.head
         check_type(head)
-        deadline = NO_DEADLINE if head.timeout is None else deadline_of(head.timeout)
-        route: Route = head.route
+        deadline = deadline_of(head)
         if request.is_large:
             return self._predict_large(request, deadline, started)
-        with self._plane.acquire(route.model, route.version, head.given_id) as handle:
+        with enter(self._plane, request, PROTOCOL, deadline, started) as visit:
             try:
-                records = handle.records.decode(request.body)
+                records = visit.handle.records.decode(request.body)
             except InvalidArgument:
                 request.id = id_in(request.body) or request.id
                 raise
-            result = self._start(request, handle, records, deadline, started)
+            result = visit.start(record_request(request, visit, records))
         if isinstance(result, Call):
-            return Later(result, partial(self.encode, records=handle.records))
-        return self.encode(result, handle.records)
+            return Later(result, partial(self.encode, visit=visit))
+        return self.encode(result, visit)
 
     async def _predict_large(self, request: Request, deadline: Deadline, started: float) -> Response:
         """Answer a body that takes long to read."""
-        head = request.head
-        with self._plane.acquire(head.route.model, head.route.version, head.given_id) as handle:
-            records = await self._aside.run(lambda: read_large(request, handle.records))
-            result = self._start(request, handle, records, deadline, started)
-        response = await result.answer() if isinstance(result, Call) else result
+        with enter(self._plane, request, PROTOCOL, deadline, started) as visit:
+            codec = visit.handle.records
+            records = await self._aside.run(lambda: read_large(request, codec))
+            response = await visit.infer(record_request(request, visit, records))
         # What takes long to read often takes long to write.
-        return await self._aside.run(lambda: self.encode(response, handle.records))
+        return await self._aside.run(lambda: self.encode(response, visit))
 
-    def _start(
-        self, request: Request, handle: VersionHandle, records: Records, deadline: Deadline, started: float
-    ) -> InferenceResponse | Call:
-        head = request.head
-        inference = InferenceRequest(
-            head.route.model, records.inputs, handle.version, records.id, NONE, (), records.rows, handle.check
-        )
-        inference.protocol, inference.started_at, inference.is_retry = PROTOCOL, started, head.is_retry
-        if records.id:
-            request.id = records.id
-        inference.log_id = request.id
-        if records.parameters:
-            inference.parameters, options = read_parameters(records.parameters)
-            inference.priority, deadline = options.priority, options.tighten(deadline)
-        return self._plane.start(inference, deadline)
-
-    def encode(self, response: InferenceResponse, records: RecordCodec) -> Response:
-        """Return the answer as rows of named fields."""
+    def encode(self, response: InferenceResponse, visit: Visit) -> Response:
+        """Return the answer as rows of named fields, by the codec of the version that answered."""
+        records = visit.handle.records
         outputs = response.outputs
         fallback = str(response.parameters.get(MARK, "")) if response.parameters else ""
         count = len(next(iter(outputs.values()), ()))
@@ -166,6 +151,26 @@ class RecordApi:
         answer = Response(self._encode(predictions))
         answer.version = response.model_version
         return answer
+
+
+def enter(plane: DataPlane, request: Request, protocol: str, deadline: Deadline, started: float = 0.0) -> Visit:
+    """Return the visit of a request whose body only the contract can read."""
+    head = request.head
+    route: Route = head.route
+    return plane.enter(LOCAL, route.model, route.version, request.id, protocol, deadline, head.is_retry, started)
+
+
+def record_request(request: Request, visit: Visit, records: Records) -> InferenceRequest:
+    """Return what a record body asks for, and note in the visit what it says of itself."""
+    inference = InferenceRequest(
+        request.head.route.model, records.inputs, "", records.id, NONE, (), records.rows, visit.handle.check
+    )
+    if records.id:
+        visit.id = request.id = records.id
+    if records.parameters:
+        inference.parameters, options = read_parameters(records.parameters)
+        inference.priority, visit.deadline = options.priority, options.tighten(visit.deadline)
+    return inference
 
 
 def read_large(request: Request, codec: RecordCodec) -> Records:

@@ -8,32 +8,31 @@ Source: Triton's generate extension, and `generate_rest.yaml` of the Open Infere
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from math import prod
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import msgspec
 
 from limen.contracts.contract import Contract, Field, Json
 from limen.contracts.errors import MAX_VIOLATIONS, InvalidArgument, Reason, Unsupported, Violation
-from limen.contracts.inference import NO_DEADLINE, Deadline, InferenceRequest, InferenceResponse, Parameter, StreamPart
+from limen.contracts.inference import Deadline, InferenceRequest, InferenceResponse, Parameter
 from limen.contracts.names import parse_request_id, shown
-from limen.contracts.oip.parameters import read_parameters
 from limen.contracts.oip.wire import check_element_sizes
 from limen.contracts.strict import json as strict_json
-from limen.contracts.validation.records import RecordCodec, Records
 from limen.gateway.engine.errors import Refused, id_in, too_large
 from limen.gateway.engine.message import Answer, Request, Response, Streaming
-from limen.gateway.engine.routes import Route, Table
+from limen.gateway.engine.routes import Table
 from limen.gateway.http.aside import Aside, takes_large
 from limen.gateway.http.oip.infer import PROTOCOL as REST
 from limen.gateway.http.oip.infer import check_type, deadline_of
 from limen.gateway.http.records.predict import PROTOCOL as RECORD
-from limen.gateway.http.records.predict import read_large
+from limen.gateway.http.records.predict import enter, read_large, record_request
 from limen.runtime.versions.fallback import MARK
 from limen.runtime.versions.handle import VersionHandle
 from limen.serving.dataplane.plane import DataPlane
+from limen.serving.dataplane.visit import Visit
 
 EVENTS: Final = b"text/event-stream; charset=utf-8"
 _HEAD: Final = b"cache-control: no-store\r\nx-accel-buffering: no\r\n"
@@ -73,97 +72,88 @@ class StreamApi:
     def stream(self, request: Request) -> Answer:
         """Answer rows of named fields in as many parts as the model gives, and say when there are no more."""
         check_type(request.head)
-        return Streaming(self._record_events(request, _deadline(request)), EVENTS, 200, _HEAD, _named_error)
+        return Streaming(self._record_events(request, deadline_of(request.head)), EVENTS, 200, _HEAD, _named_error)
 
     @takes_large
     def generate(self, request: Request) -> Answer:
         """Answer named inputs with the one part that the model gives."""
         _check_generate(request)
-        return self._only_part(request, _deadline(request))
+        return self._only_part(request, deadline_of(request.head))
 
     @takes_large
     def generate_stream(self, request: Request) -> Answer:
         """Answer named inputs in as many parts as the model gives."""
         _check_generate(request)
-        return Streaming(self._generate_events(request, _deadline(request)), EVENTS, 200, _HEAD, _plain_error)
+        return Streaming(self._generate_events(request, deadline_of(request.head)), EVENTS, 200, _HEAD, _plain_error)
 
     async def _record_events(self, request: Request, deadline: Deadline) -> AsyncGenerator[bytes, None]:
-        inference, records, deadline = await self._read_records(request, deadline)
-        async with aclosing(self._parts(inference, deadline)) as parts:
-            async for response in parts:
-                rows = records.encode(response.outputs)
-                mark = {"fallback": response.parameters[MARK]} if MARK in response.parameters else {}
-                yield _event({"predictions": rows, "model_version": response.model_version, **mark})
+        with enter(self._plane, request, RECORD, deadline) as visit:
+            inference = await self._read_records(request, visit)
+            async with aclosing(_parts(visit, inference)) as parts:
+                async for response in parts:
+                    rows = visit.handle.records.encode(response.outputs)
+                    mark = {"fallback": response.parameters[MARK]} if MARK in response.parameters else {}
+                    yield _event({"predictions": rows, "model_version": response.model_version, **mark})
         yield _END
 
     async def _generate_events(self, request: Request, deadline: Deadline) -> AsyncGenerator[bytes, None]:
-        inference, handle, deadline = await self._read_generate(request, deadline)
-        async with aclosing(self._parts(inference, deadline)) as parts:
-            async for response in parts:
-                yield _event(_generated(response, inference.id, handle))
+        with enter(self._plane, request, REST, deadline) as visit:
+            inference = await self._read_generate(request, visit)
+            async with aclosing(_parts(visit, inference)) as parts:
+                async for response in parts:
+                    yield _event(_generated(response, inference.id, visit.handle))
 
     async def _only_part(self, request: Request, deadline: Deadline) -> Response:
-        inference, handle, deadline = await self._read_generate(request, deadline)
         found: list[dict[str, Json]] = []
-        async with aclosing(self._parts(inference, deadline)) as parts:
-            async for response in parts:
-                found.append(_generated(response, inference.id, handle))
-                if len(found) > 1:
-                    break
+        with enter(self._plane, request, REST, deadline) as visit:
+            inference = await self._read_generate(request, visit)
+            async with aclosing(_parts(visit, inference)) as parts:
+                async for response in parts:
+                    found.append(_generated(response, inference.id, visit.handle))
+                    if len(found) > 1:
+                        break
         if len(found) != 1:
             raise Unsupported("this model does not give exactly one answer; use generate_stream")
         return Response(_encode(found[0]))
 
-    async def _parts(self, inference: InferenceRequest, deadline: Deadline) -> AsyncGenerator[InferenceResponse, None]:
-        """Yield the parts that say something."""
-        parts = cast("AsyncGenerator[StreamPart, None]", self._plane.stream(inference, deadline))
-        async with aclosing(parts):
-            async for part in parts:
-                if part.response.outputs:
-                    yield part.response
-
-    async def _read_records(
-        self, request: Request, deadline: Deadline
-    ) -> tuple[InferenceRequest, RecordCodec, Deadline]:
+    async def _read_records(self, request: Request, visit: Visit) -> InferenceRequest:
         """Return the request in a record body."""
-        route: Route = request.head.route
-        with self._plane.acquire(route.model, route.version, request.head.given_id) as handle:
-            if request.is_large:
-                records = await self._aside.run(lambda: read_large(request, handle.records))
-            else:
-                try:
-                    records = handle.records.decode(request.body)
-                except InvalidArgument:
-                    request.id = id_in(request.body) or request.id
-                    raise
-            request.id = records.id or request.id
-            inference, deadline = _inference(handle, records, records.parameters, deadline)
-            inference.protocol, inference.is_retry = RECORD, request.head.is_retry
-            return inference, handle.records, deadline
-
-    async def _read_generate(
-        self, request: Request, deadline: Deadline
-    ) -> tuple[InferenceRequest, VersionHandle, Deadline]:
-        """Return the request in a generate body."""
-        route: Route = request.head.route
-        with self._plane.acquire(route.model, route.version, request.head.given_id) as handle:
-            if request.is_large:
-                asked = await self._aside.run(lambda: _asked(request, handle.contract))
-            else:
-                asked = _asked(request, handle.contract)
+        codec = visit.handle.records
+        if request.is_large:
+            records = await self._aside.run(lambda: read_large(request, codec))
+        else:
             try:
-                records = handle.records.decode(_encode({"instances": [asked.record]}))
-            except InvalidArgument as exc:
-                raise _without_row(exc, handle.contract) from exc
-            records.id = asked.id
-            inference, deadline = _inference(handle, records, asked.parameters, deadline)
-            inference.protocol, inference.is_retry = REST, request.head.is_retry
-            return inference, handle, deadline
+                records = codec.decode(request.body)
+            except InvalidArgument:
+                request.id = id_in(request.body) or request.id
+                raise
+        check_element_sizes(records.inputs)
+        return record_request(request, visit, records)
+
+    async def _read_generate(self, request: Request, visit: Visit) -> InferenceRequest:
+        """Return the request in a generate body."""
+        contract = visit.contract
+        if request.is_large:
+            asked = await self._aside.run(lambda: _asked(request, contract))
+        else:
+            asked = _asked(request, contract)
+        try:
+            records = visit.handle.records.decode(_encode({"instances": [asked.record]}))
+        except InvalidArgument as exc:
+            raise _without_row(exc, contract) from exc
+        check_element_sizes(records.inputs)
+        records.id, records.parameters = asked.id, asked.parameters
+        inference = record_request(request, visit, records)
+        inference.model_name = visit.handle.model
+        return inference
 
 
-def _deadline(request: Request) -> Deadline:
-    timeout = request.head.timeout
-    return NO_DEADLINE if timeout is None else deadline_of(timeout)
+async def _parts(visit: Visit, inference: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+    """Yield the parts that say something."""
+    async with aclosing(visit.stream(inference)) as parts:
+        async for part in parts:
+            if part.response.outputs:
+                yield part.response
 
 
 def _check_generate(request: Request) -> None:
@@ -173,19 +163,6 @@ def _check_generate(request: Request) -> None:
         raise Refused(400, "UNSUPPORTED_ENCODING", "a generate request must not be encoded")
     if len(request.body) > MAX_GENERATE_BYTES:
         raise too_large(MAX_GENERATE_BYTES)
-
-
-def _inference(
-    handle: VersionHandle, records: Records, given: Mapping[str, Parameter], deadline: Deadline
-) -> tuple[InferenceRequest, Deadline]:
-    """Return the request for the data plane, and the deadline its parameters leave."""
-    check_element_sizes(records.inputs)
-    inference = InferenceRequest(handle.model, records.inputs, handle.version, records.id)
-    inference.rows, inference.checked = records.rows, handle.check
-    if given:
-        inference.parameters, options = read_parameters(given)
-        inference.priority, deadline = options.priority, options.tighten(deadline)
-    return inference, deadline
 
 
 # -- generate: named inputs at the top or among the parameters ------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The message of the statistics call: every number in its place, by the protocol's field numbers."""
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +17,10 @@ from limen.gateway.grpc._generated import open_inference_pb2 as pb
 from limen.gateway.grpc.calls import Calls
 from limen.gateway.grpc.oip.service import InferenceService
 from limen.gateway.grpc.oip.statistics import encode_statistics, statistics_call
+from limen.runtime.versions.manager import VersionManager
+from limen.serving.dataplane.plane import DataPlane
+from limen.telemetry.metrics.totals import Totals
+from tests.unit.runtime.fakes import FakePlacement
 
 NUMBERS = {
     pb.ModelStatisticsRequest: "name version",
@@ -86,6 +89,6 @@ async def test_what_is_no_message_is_the_callers_mistake():
 
 
 def test_the_method_is_offered_only_with_statistics():
-    for statistics in (None, lambda *_: []):
-        data = cast("Any", SimpleNamespace(statistics=statistics, operations=None, model_config=None))
-        assert ("ModelStatistics" in InferenceService(data, Calls(), 4).handlers()) is (statistics is not None)
+    for read_totals in (None, Totals):
+        plane = DataPlane(VersionManager(FakePlacement()), read_totals=read_totals)
+        assert ("ModelStatistics" in InferenceService(plane, Calls(), 4).handlers()) is (read_totals is not None)
