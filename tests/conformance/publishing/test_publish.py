@@ -241,7 +241,7 @@ def test_other_answers_are_refused_where_they_must_be_the_same(shop, tmp_path, b
     package = write_score(tmp_path / "score")
     shop.publish(package)
     shop.config = PublishConfig(same_answers=by_setting)
-    with pytest.raises(Incompatible, match="not those of version 1") as caught:
+    with pytest.raises(Incompatible, match="differ from those of version 1") as caught:
         shop.publish(other_answers(package), probe=Canned(5.0), same_answers=None if by_setting else True)
     assert len(caught.value.violations) == 1
     assert (shop.numbers(), len(shop.stored)) == ([1], 1)

@@ -137,7 +137,7 @@ def test_the_same_folder_again_takes_only_what_is_new(small: Database, blobs: Lo
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda folder: (folder / HEAD_FILE).unlink(), "holds no backup"),
+        (lambda folder: (folder / HEAD_FILE).unlink(), "is not a backup"),
         (lambda folder: (folder / HEAD_FILE).write_text("{}"), "has an invalid"),
         (lambda folder: next(folder.glob("tables-*")).write_text(""), "tables are damaged or lost"),
         (lambda folder: next(folder.glob("tables-*")).unlink(), "tables are damaged or lost"),
@@ -158,7 +158,7 @@ def test_a_backup_of_a_newer_limen_is_refused(small: Database, blobs: LocalBlobs
     back_up(small, blobs, tmp_path / "backup", START)
     head = tmp_path / "backup" / HEAD_FILE
     head.write_text(head.read_text().replace('"schema": "', '"schema": "9'))
-    with pytest.raises(InvalidArgument, match="newer Limen"):
+    with pytest.raises(InvalidArgument, match="newer release of Limen"):
         read_backup(tmp_path / "backup")
 
 
