@@ -332,7 +332,7 @@ def test_init_with_a_sample_ends_with_the_answers_of_the_model(tmp_path):
     text = said("init", "sum", "--from", graph, "--sample", "sample.csv", cwd=tmp_path)
     assert "  model.yaml  2 inputs, 1 output, 1 example with the model's answers\n" in text
     assert "  - sample.csv: left out id, which the model does not take\n" in text
-    assert "  - the model gives no answer when a is missing" in text
+    assert "  - the model cannot answer when a is missing" in text
     manifest = (tmp_path / "sum" / "model.yaml").read_text()
     assert "    outputs: {total: 3.0}\n" in manifest
     assert "{name: a, type: float32}  # the model gives no answer when it is missing" in manifest

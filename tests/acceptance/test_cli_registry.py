@@ -114,10 +114,10 @@ def test_models_versions_and_aliases_are_shown(desk: Desk):
     assert desk.says("alias", "list", "score").splitlines()[1].split()[:2] == ["champion", "2"]
     assert desk.says("model", "retire", "score", 1, "--reason", "too old") == "version 1 of score is retired\n"
     assert "retired: too old" in desk.says("model", "show", "score")
-    assert desk.says("model", "restore", "score", 1) == "version 1 of score can be used again\n"
+    assert desk.says("model", "restore", "score", 1) == "version 1 of score is restored\n"
     assert desk.says("model", "tag", "score", "team=risk", "stage=test") == "stage=test, team=risk\n"
     assert desk.says("model", "tag", "score", "team=", "--version", 1) == "no tags\n"
-    assert desk.says("alias", "remove", "score", "champion") == "score@champion is gone\n"
+    assert desk.says("alias", "remove", "score", "champion") == "removed score@champion\n"
     assert desk.says("alias", "list", "score") == "score has no aliases.\n"
     assert desk.says("model", "archive", "score", 2) == "score-2.limen\n"
     assert inspect(desk.folder / "score-2.limen").manifest.contract.title == "Better"
@@ -177,7 +177,7 @@ def test_an_endpoint_is_applied_after_showing_what_would_change(desk: Desk):
     shown = desk.says("endpoint", "show", "score")
     assert shown.startswith("name: score\n")
     assert "revision 2, not served" in shown
-    assert desk.says("endpoint", "delete", "score", "--yes") == "score is gone\n"
+    assert desk.says("endpoint", "delete", "score", "--yes") == "removed score\n"
 
 
 def test_a_person_at_a_terminal_is_asked(desk: Desk):
@@ -222,8 +222,8 @@ def test_what_is_wrong_is_said_with_what_to_do_next(desk: Desk):
         (("model", "show", "score", "nobody"), "score has no such alias; its aliases: champion", "`limen model list`"),
         (("model", "retire", "score", 1), "the alias champion points to it", "`limen alias list MODEL`"),
         (("model", "tag", "score", "team"), "team is not KEY=VALUE", "KEY= removes"),
-        (("model", "archive", "score", 1, "-o", "no/where"), "no/where cannot be written", "--output"),
-        (("model", "archive", "score", 1, "-o", "."), ". cannot be written", "--output"),
+        (("model", "archive", "score", 1, "-o", "no/where"), "cannot write no/where", "--output"),
+        (("model", "archive", "score", 1, "-o", "."), "cannot write .", "--output"),
         (("alias", "set", "score", "champion", 9), "score has no such version; it has 1", "`limen model list`"),
         (
             ("alias", "remove", "score", "nobody"),
@@ -247,7 +247,7 @@ def test_what_is_wrong_is_said_with_what_to_do_next(desk: Desk):
 def test_reading_makes_no_registry(desk: Desk):
     for arguments in (("model", "list"), ("model", "show", "score"), ("alias", "list", "score"), ("endpoint", "list")):
         assert desk.refuses(*arguments) == [
-            "error: there is no registry in home yet",
+            "error: no registry in home yet",
             "hint: Create one with `limen publish PACKAGE`.",
         ]
     assert not (desk.folder / "home").exists()

@@ -59,7 +59,7 @@ def test_b97_what_does_not_hold_is_told(tmp_path, package):
 
 def test_a_passphrase_is_given_by_reference(tmp_path, package):
     write_key(tmp_path, passphrase="open sesame")
-    assert "key: is protected" in refused("sign", "score", "--key", "key.pem", cwd=tmp_path)
+    assert "key: is encrypted" in refused("sign", "score", "--key", "key.pem", cwd=tmp_path)
     (tmp_path / "phrase").write_text("open sesame\n")
     assert "signer" in said("sign", "score", "--key", "key.pem", "--passphrase", "file:phrase", cwd=tmp_path)
     wrong = refused("sign", "score", "--key", "key.pem", "--passphrase", "open sesame", cwd=tmp_path)
@@ -76,8 +76,8 @@ def test_certificates_are_verified_by_their_authority(tmp_path, package):
 def test_a_key_that_is_none_is_named_with_its_option(tmp_path, package):
     write_key(tmp_path)
     said("sign", "score", "--key", "key.pem", cwd=tmp_path)
-    assert "--key: nokey.pem cannot be read" in refused("verify", "score", "--key", "nokey.pem", cwd=tmp_path)
-    assert "--key: nokey.pem cannot be read" in refused("sign", "score", "--key", "nokey.pem", cwd=tmp_path)
+    assert "--key: cannot read nokey.pem" in refused("verify", "score", "--key", "nokey.pem", cwd=tmp_path)
+    assert "--key: cannot read nokey.pem" in refused("sign", "score", "--key", "nokey.pem", cwd=tmp_path)
     text = refused("verify", "score", "--key", "key.pem", cwd=tmp_path)
     assert "--key: key.pem must be a public key or certificates in PEM, and holds a private key" in text
 

@@ -47,7 +47,7 @@ def test_a_model_that_cannot_be_taken_leaves_the_one_before_it(tmp_path: Path):
     with serving(*arguments, announcement=tmp_path / "ready.json", command_name="up") as server:
         model.write_bytes(b"not a model at all")
         assert server.process.stdout is not None
-        line = next(line for line in server.process.stdout if "cannot be taken" in line)
+        line = next(line for line in server.process.stdout if "cannot be used" in line)
         assert str(model) in line
         assert _answers(server) == 2.0
         write_weights(package, [[1.0], [0.25]])

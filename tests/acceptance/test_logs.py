@@ -54,7 +54,7 @@ def test_every_line_of_every_process_is_an_object_and_says_what_happened(tmp_pat
 
 def replica_of(server: int) -> int:
     children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-    return next(int(pid) for pid in children if "placement.process.replica" in Path(f"/proc/{pid}/cmdline").read_text())
+    return next(int(pid) for pid in children if "limen replica" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 def until(is_so) -> None:

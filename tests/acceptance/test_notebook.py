@@ -171,7 +171,7 @@ def fails(rows):
         (lambda rows: rows, "only a function defined with `def`"),
         (_closure(), "uses variables of its enclosing function \\(rate\\)"),
         (uses_an_object, "uses_an_object uses MODEL, a builtins.object"),
-        (too_few, "answers 4 rows with"),
+        (too_few, "for 4 rows; it must return one per row"),
         (fails, "cannot answer the sample: ValueError"),
         (object(), "a builtins.object cannot be packaged; give an estimator"),
     ],

@@ -254,7 +254,7 @@ def test_other_answers_than_before_are_told_and_refused_where_they_must_be_the_s
     package = write_score(world.folder / "other", world.name, golden=4.0)
     write_weights(package, [[1.0], [0.5]])
     archive = build(package, world.folder / "other-dist").path
-    with pytest.raises(Incompatible, match="not those of version 1"):
+    with pytest.raises(Incompatible, match="differ from those of version 1"):
         world.management.publish(world.name, archive, same_answers=True)
     found = world.management.publish(world.name, archive)
     assert found.version.number == 2

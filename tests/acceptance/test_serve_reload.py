@@ -115,7 +115,7 @@ def test_a_version_that_gives_wrong_answers_is_not_swapped_in_and_says_why(tmp_p
         with callers.calling():
             told = refused("reload", "score", wrong)
             reason = "the answer to an example differs from the recorded one: golden.score: expected 3.0, got 2.0 (difference 1)"
-            assert f"error: version 2 of score failed: {reason}; version 1 goes on\n" in told
+            assert f"error: version 2 of score failed: {reason}; version 1 keeps serving\n" in told
         assert callers.wrong == []
         assert set(callers.versions) == {"1"}
         shown = limen("status").stdout

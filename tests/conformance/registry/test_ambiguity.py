@@ -64,7 +64,7 @@ def test_f16_no_version_is_doubled_or_lost_in_100_ambiguous_commits(
     with tempfile.TemporaryDirectory(prefix="limen-line-") as folder, broken_line(server, Path(folder), 16) as line:
         through = address.update_query_dict({"host": folder}).render_as_string(hide_password=False)
         database = open_database(through)
-        publisher = Publisher(database, clock.utc)
+        publisher = Publisher(database, clock)
         answered: dict[str, int] = {}
         line.breaks = 0.4
         while line.broken < 100:
