@@ -223,7 +223,7 @@ def test_what_is_wrong_is_said_with_what_to_do_next(desk: Desk):
         (("model", "retire", "score", 1), "the alias champion points to it", "`limen alias list MODEL`"),
         (("model", "tag", "score", "team"), "team is not KEY=VALUE", "KEY= removes"),
         (("model", "archive", "score", 1, "-o", "no/where"), "cannot write no/where", "--output"),
-        (("model", "archive", "score", 1, "-o", "."), ". cannot be written", "--output"),
+        (("model", "archive", "score", 1, "-o", "."), "cannot write .", "--output"),
         (("alias", "set", "score", "champion", 9), "score has no such version; it has 1", "`limen model list`"),
         (
             ("alias", "remove", "score", "nobody"),
