@@ -269,9 +269,9 @@ class TestImports:
         ("Model = 3", "has no class Model"),
         ("class Model:\n    pass", "needs a method predict"),
         ("class Model:\n    async def predict(self, inputs):\n        return {}", "must be a plain method"),
-        ("class Model:\n    def predict(self, inputs)\n        return {}", "raised SyntaxError while it was loaded"),
-        (f"raise ValueError('{SECRET}')", "raised ValueError while it was loaded"),
-        ("import sys; sys.exit(3)", "raised SystemExit while it was loaded"),
+        ("class Model:\n    def predict(self, inputs)\n        return {}", "raised SyntaxError while loading"),
+        (f"raise ValueError('{SECRET}')", "raised ValueError while loading"),
+        ("import sys; sys.exit(3)", "raised SystemExit while loading"),
         ("class Model:\n    def __init__(self, size):\n        pass\n    predict = None", "needs a method predict"),
     ],
 )
