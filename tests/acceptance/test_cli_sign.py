@@ -76,7 +76,7 @@ def test_certificates_are_verified_by_their_authority(tmp_path, package):
 def test_a_key_that_is_none_is_named_with_its_option(tmp_path, package):
     write_key(tmp_path)
     said("sign", "score", "--key", "key.pem", cwd=tmp_path)
-    assert "--key: cannot read nokey.pem" in refused("verify", "score", "--key", "nokey.pem", cwd=tmp_path)
+    assert "--key: nokey.pem cannot be read" in refused("verify", "score", "--key", "nokey.pem", cwd=tmp_path)
     assert "--key: cannot read nokey.pem" in refused("sign", "score", "--key", "nokey.pem", cwd=tmp_path)
     text = refused("verify", "score", "--key", "key.pem", cwd=tmp_path)
     assert "--key: key.pem must be a public key or certificates in PEM, and holds a private key" in text
