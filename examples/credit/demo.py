@@ -49,7 +49,7 @@ def main() -> int:
     say("Check the package: manifest, files, tensors, golden examples, batches")
     run("check", str(package), shown=-1)
 
-    say("Publish it: what is a version now stays one for ever, and the alias says which one callers are to get")
+    say("Publish it: a version never changes, and an alias decides which one callers get")
     set_home(registry)
     run("publish", str(package), "--alias", "champion")
 
