@@ -163,7 +163,7 @@ def test_a_pickle_is_refused_whatever_it_is_called(tmp_path):
 def test_code_runs_only_when_it_is_trusted(tmp_path):
     package = write_countdown(tmp_path / "countdown")
     assert refused("serve", package, *ANY_PORTS) == (
-        f"error: {package}: the package brings code of its own (model.py), which runs only with --trust-code\n"
+        f"error: {package}: the package contains code (model.py), which runs only with --trust-code\n"
         "hint: Read the code first: it runs with all your permissions.\n"
     )
     with serving(package, "--trust-code", announcement=tmp_path / "a.json") as server:

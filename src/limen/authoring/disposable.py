@@ -97,7 +97,7 @@ def run(
             raise Unavailable("cannot start a process to inspect the model") from exc
         heard = ask(process, words, timeout_s=TIME_S, max_bytes=MAX_SAID_BYTES)
     if heard.complaints:
-        LOG.warning("the model's process said: %s", heard.complaints.decode(errors="replace").strip())
+        LOG.warning("output of the model's process: %s", heard.complaints.decode(errors="replace").strip())
     return _understood(heard, kind)
 
 

@@ -152,7 +152,7 @@ class Verification:
         own = contract.examples or (Example(inputs=example_record(contract)),)
         theirs = incumbent.contract.examples if incumbent is not None else ()
         probed = self._probe.run(package, [e.inputs for e in (*own, *theirs)], trust_code=self._trust.code, stop=stop)
-        note("load", f"loaded in {probed.loaded.load_s:.2f} s, in a process of its own")
+        note("load", f"loaded in {probed.loaded.load_s:.2f} s, in a separate process")
         golden = compare_answers(contract, own, probed.answers[: len(own)])
         if golden.verdict is Verdict.FAIL:
             raise _rejected("the model does not answer its own examples correctly", golden.differences)

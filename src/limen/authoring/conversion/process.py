@@ -41,7 +41,7 @@ def convert(
     process = start(COMMAND, model_environment(1), cwd="/", stderr=subprocess.PIPE)
     heard = ask(process, msgspec.msgpack.encode(task), timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES)
     if heard.complaints:
-        LOG.info("the converting process said: %s", heard.complaints[-4000:].decode(errors="replace"))
+        LOG.info("output of the converting process: %s", heard.complaints[-4000:].decode(errors="replace"))
     return _understood(heard, timeout_s)
 
 

@@ -335,7 +335,7 @@ def evidence_text(evidence: Evidence) -> str:
     against = f" version {body['against']}" if "against" in body else ""
     match evidence.kind:
         case EvidenceKind.SCAN:
-            return f"known formats and no pickles; loaded in {body.get('load_s', 0):.2f} s in a process of its own"
+            return f"known formats and no pickles; loaded in {body.get('load_s', 0):.2f} s in a separate process"
         case EvidenceKind.COMPATIBILITY:
             changed = [finding["path"] for finding in body.get("findings", ())]
             return f"does not break callers of{against}{_first(changed)}" if changed else f"the contract of{against}"

@@ -130,7 +130,7 @@ class _Operations:
             "schema": {
                 "type": "string",
                 "format": "binary",
-                "description": "When outputs are asked for as binary data: JSON, then the raw tensors in its order.",
+                "description": "When outputs are requested as binary data: JSON, then the raw tensors in its order.",
             }
         }
         if needs_binary(self._contract):

@@ -90,7 +90,7 @@ class _Builder:
     def _value(self, event: Any, path: str, depth: int) -> Json:
         self._values += 1
         if self._values > MAX_VALUES:
-            self._refuse(path, f"is one of more than {MAX_VALUES} values; put large examples into a file of their own")
+            self._refuse(path, f"is one of more than {MAX_VALUES} values; put large examples in a separate file")
         if depth > MAX_DEPTH:
             self._refuse("", f"is nested more than {MAX_DEPTH} levels deep")
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:

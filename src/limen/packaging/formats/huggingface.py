@@ -212,7 +212,7 @@ def _refuse_code(found: Mapping[str, Any], name: str) -> None:
 
 def _check_tokenizer(folder: Path, tokenizer_config: Mapping[str, Any]) -> None:
     """Refuse a folder whose `tokenizer.json` is not all there is to say about its tokens."""
-    hint = "save it anew: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+    hint = "save it again: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     if not (folder / TOKENIZER).exists():
         raise InvalidPackage(f"{TOKENIZER} is not there; {hint}")
     found = _object(folder, TOKENIZER)

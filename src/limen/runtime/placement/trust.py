@@ -9,5 +9,5 @@ from limen.packaging.manifest.values import Manifest
 def ensure_trusted(manifest: Manifest, *, trust_code: bool) -> None:
     """Raise `InvalidPackage` when a package brings code that may not run here."""
     if manifest.needs_trust and not trust_code:
-        text = f"the package brings code of its own ({manifest.artifact_path}), which runs only with --trust-code"
+        text = f"the package contains code ({manifest.artifact_path}), which runs only with --trust-code"
         raise InvalidPackage(text, reason=Reason.UNTRUSTED_CODE)

@@ -224,7 +224,7 @@ def test_a_configuration_that_is_not_served_is_refused(folder, changes, text):
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("tokenizer.json", None, "tokenizer.json is not there; save it anew"),
+        ("tokenizer.json", None, "tokenizer.json is not there; save it again"),
         ("tokenizer.json", tokenizer() | {"post_processor": None}, "adds no special tokens"),
         ("tokenizer.json", [], "must hold an object"),
         ("tokenizer_config.json", {"do_lower_case": False}, "contradict each other on lower case"),

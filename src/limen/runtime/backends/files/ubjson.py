@@ -110,5 +110,5 @@ def decode(data: bytes, spans: dict[str, slice] | None = None) -> dict[str, Any]
         raise ValueError("is no object")
     found = reader.mapping(1, spans)
     if reader.at != len(data):
-        raise ValueError("goes on after its end")
+        raise ValueError("continues after its end")
     return found
