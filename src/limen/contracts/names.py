@@ -12,7 +12,6 @@ from typing import NewType
 from limen.contracts.errors import InvalidArgument, Reason
 
 ModelName = NewType("ModelName", str)
-FieldName = NewType("FieldName", str)
 Version = NewType("Version", str)
 
 MODEL_NAME = re.compile(r"(?!stats$)[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,62}", re.ASCII)

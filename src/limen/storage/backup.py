@@ -163,12 +163,6 @@ def bring_back(folder: Path, backup: Backup, address: str, blobs: BlobStore) -> 
     return registry
 
 
-def named_blobs(database: Database) -> set[str]:
-    """Return the key of every blob that a version names."""
-    with database.reading() as connection:
-        return _named_blobs(connection)
-
-
 def _named_blobs(connection: sa.Connection) -> set[str]:
     rows = connection.execute(sa.select(versions.c.archive, versions.c.signature))
     return {key for row in rows for key in row if key}

@@ -20,7 +20,6 @@ from typing import Final
 SETTLE_S: Final = 0.05
 """How long handshakes that have begun may take to come through, and the queue to be emptied."""
 _SO_ATTACH_FILTER: Final = 26
-_SO_DETACH_FILTER: Final = 27
 _NO_NEWCOMERS: Final = b"".join(
     struct.pack("HBBI", *instruction)
     for instruction in (
@@ -42,13 +41,6 @@ def keep_newcomers_out(listener: socket.socket) -> None:
         filtering = struct.pack("HL", len(_NO_NEWCOMERS) // 8, ctypes.addressof(program))
         with contextlib.suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtering)
-
-
-def let_newcomers_in(listener: socket.socket) -> None:
-    """Undo `keep_newcomers_out`."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def sockets_at(port: int, *, are_listening: bool) -> Iterator[socket.socket]:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import shutil
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -132,7 +132,6 @@ class OwnPool(ReplicaPool):
         self._generation = 0
         self._replicas = replicas
         self._keepers: list[asyncio.Task[None]] = []
-        self._ends: list[Awaitable[None]] = []
         self.ready: list[Ready] = []
         """What the replicas said when they were ready, in order."""
         self.exits: list[int] = []
