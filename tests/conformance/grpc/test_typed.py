@@ -17,10 +17,10 @@ from limen.contracts.validation.records import RecordCodec
 from limen.packaging.archive.package import open_package
 from limen.telemetry.metrics import instruments as table
 from limen.telemetry.metrics.totals import errors, read_folder
-from tests.conformance.grpc.typed import typed_server, with_major
+from tests.conformance.grpc.typed import TIMEOUT_S, typed_server, with_major
 from tests.conformance.serving.gates import CLOSED, MADE, STEP
 from tests.conformance.serving.models import flood, steps, teller
-from tests.services.packages import write_countdown, write_echo, write_fields, write_score, write_slow
+from tests.services.packages import write_code, write_countdown, write_echo, write_fields, write_score, write_slow
 
 SCORE = "limen.models.score.v1.Score"
 HARMLESS = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
@@ -146,6 +146,34 @@ async def test_metadata_names_a_version_or_an_alias(serve, tmp_path):
         assert (answer["model_name"], answer["model_version"]) == ("score", version)
     for asked, code in (("9", "NOT_FOUND"), ("nobody", "NOT_FOUND"), ("No Version", "INVALID_ARGUMENT")):
         assert (await service.refusal(row, metadata=(("limen-version", asked),))).code.name == code
+
+
+async def test_after_a_fallback_the_answer_has_the_fields_of_the_version_that_answered(serve, tmp_path):
+    server, client = await serve()
+    manifest = """\
+    inputs: [{name: amount, type: float32}, {name: age, type: int32}]
+    outputs: [{name: risk, type: string}]
+    fallback: {version: 1}
+    """
+    code = """\
+    import numpy as np
+
+
+    class Model:
+        def predict(self, inputs):
+            if 666.0 in inputs["amount"]:
+                raise RuntimeError("broken")
+            return {"risk": np.full(len(inputs["amount"]), "low", object)}
+    """
+    first = write_score(tmp_path / "one")
+    await server.serve(first, write_code(tmp_path / "two" / "score", manifest, code))
+    service = await client.service(SCORE)
+    data = await service.predict_bytes(service.message({"amount": 666, "age": 4}), timeout=TIMEOUT_S)
+    # What is read with the messages of version 1, whose only output is a number.
+    await server.serve(first)
+    answer = (await client.service(SCORE)).read(data)
+    assert (answer["model_version"], answer["fallback"]) == ("1", "version")
+    assert [row["score"] for row in answer["predictions"]] == [334.0]
 
 
 @pytest.mark.parametrize(
