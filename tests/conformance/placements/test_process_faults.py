@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -248,6 +249,10 @@ async def test_f05_a_model_that_wants_too_much_memory_takes_its_replica_and_noth
     await pool.close()
 
 
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 async def test_f06_a_leaking_replica_is_replaced_before_it_reaches_its_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(own, "CHECK_S", 0.05)
     pool = await OwnReplicas(trust_code=True).start(faults(tmp_path, LIMITED), "1")
@@ -265,6 +270,7 @@ async def test_f06_a_leaking_replica_is_replaced_before_it_reaches_its_limit(tmp
     assert failed == []
     assert (pool.recycled, pool.exits) == (1, [])
     await pool.close()
+    assert not any(map(is_running, pids))
 
 
 async def test_expired_work_is_not_begun(pool, tmp_path):

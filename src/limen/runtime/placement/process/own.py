@@ -132,6 +132,8 @@ class OwnPool(ReplicaPool):
         self._generation = 0
         self._replicas = replicas
         self._keepers: list[asyncio.Task[None]] = []
+        self._processes: dict[int, Process] = {}
+        """The process of each slot, which ends with the pool."""
         self.ready: list[Ready] = []
         """What the replicas said when they were ready, in order."""
         self.exits: list[int] = []
@@ -181,20 +183,21 @@ class OwnPool(ReplicaPool):
 
     async def _keep(self, slot: int, launched: Launched) -> None:
         """Replace a replica whenever it ends, or soon will."""
-        process = launched.process
+        self._processes[slot] = launched.process
         pause = MIN_PAUSE_S
         try:
             while True:
                 started = self._loop.time()
-                process = await self._watch_over(slot, process)
+                await self._watch_over(slot)
+                process = self._processes[slot]
                 self.exits.append(process.returncode or 0)
                 await end(process)
                 pause = MIN_PAUSE_S if self._loop.time() - started > STEADY_S else min(pause * 2, MAX_PAUSE_S)
                 LOG.warning("a replica of %s version %s ended; another starts", self.name, self.version)
-                process = await self._again(slot, pause)
+                self._processes[slot] = await self._again(slot, pause)
                 self.restarts += 1
         finally:
-            await end(process)
+            await end(self._processes.pop(slot))
 
     async def _again(self, slot: int, pause: float) -> Process:
         while True:
@@ -205,14 +208,15 @@ class OwnPool(ReplicaPool):
                 LOG.warning("a replica of %s version %s did not start", self.name, self.version, exc_info=exc)
             pause = min(pause * 2, MAX_PAUSE_S)
 
-    async def _watch_over(self, slot: int, process: Process) -> Process:
-        """Return the process of a slot once it has ended; replace it before it runs out of memory."""
+    async def _watch_over(self, slot: int) -> None:
+        """Return when the process of a slot has ended; replace it before it runs out of memory."""
         limit = self._wanted.memory_mb
         while True:
+            process = self._processes[slot]
             try:
                 async with asyncio.timeout(None if limit is None else CHECK_S):
                     await process.wait()
-                return process
+                return
             except TimeoutError:
                 if limit is None or resident_share(process.pid, limit) < RECYCLE_AT:
                     continue
@@ -226,10 +230,10 @@ class OwnPool(ReplicaPool):
                 await self.wait_retired()
                 await end(process)
             except BaseException:
-                # Whoever waits for the end of the old one does not know the new one yet.
+                # The slot still has the old one, which is ended with it.
                 await end(launched.process)
                 raise
-            process = launched.process
+            self._processes[slot] = launched.process
 
 
 class OwnReplicas:
